@@ -1,0 +1,117 @@
+"""The nouns of the instrument: what flows from the camera to the report.
+
+Images are `uint8` arrays of shape (height, width, 3) in RGB order. Lengths are in pixels (`_px`) of
+the image that they belong to, times in seconds (`_s`), probabilities and confidences in 0..1.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+Probabilities: TypeAlias = NDArray[np.float32]
+
+
+class Role(StrEnum):
+    """What a differential does with the cells of a class."""
+
+    COUNTED = "counted"
+    """One of the 100 (or 200): a leukocyte."""
+    PER_100 = "reported per 100"
+    """Outside the 100, given per 100 counted cells: nucleated red cells."""
+    REJECTED = "rejected"
+    """Not a nucleated cell at all: platelets, smudges, stain."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellClass:
+    """One class of the model, as its card lists it."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in an image; `x`, `y` is its upper left corner (pixels, may be fractional)."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle, (x, y) in pixels."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    @property
+    def side(self) -> float:
+        """The longer side in pixels."""
+        return max(self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera image, or one image file."""
+
+    index: int
+    """Position in the source, from 0; skipped images take an index too."""
+    time_s: float
+    """Seconds since the source was opened, by the source's own clock."""
+    image: Image
+    name: str | None = None
+    """File name where the frame is a file of its own; None for a camera or a video."""
+
+    @property
+    def source(self) -> int | str:
+        """How a report refers to this frame: its file name, else its index."""
+        return self.index if self.name is None else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A frame that could not be had; it is counted and shown, never passed over in silence."""
+
+    index: int
+    source: int | str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One leukocyte (or what looked like one) in one frame."""
+
+    box: Box
+    probabilities: Probabilities
+    """Shape (classes,), in the order of the model's card, sums to 1."""
+    crop: Image
+    """What the model saw, shape (size, size, 3)."""
+    sharpness: float
+    """Variance of the Laplacian over the crop (grey levels squared); 0 is featureless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One physical cell of the smear, counted exactly once."""
+
+    number: int
+    """From 1, in the order of counting, without gaps within a specimen."""
+    name: str
+    """Its class: the most probable one."""
+    confidence: float
+    probabilities: Probabilities
+    """Weighted mean over all sightings, shape (classes,)."""
+    source: int | str
+    """The frame of the best sighting."""
+    box: Box
+    """In that frame's pixels."""
+    slide: tuple[float, float]
+    """Centre on the slide, pixels from the first frame's upper left corner."""
+    review: bool
+    """True where a person must look before the class is believed."""
+    crop: Image
+    """Of the best sighting."""

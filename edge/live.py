@@ -1,0 +1,86 @@
+"""What the threads share: the newest view for the page, and the person's wishes for the count."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.cells import Box, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One box on the picture of the page."""
+
+    box: Box
+    name: str
+    confidence: float
+    number: int | None
+    """The number of the counted cell; None while it is not counted yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment of the count, complete in itself."""
+
+    image: Image | None
+    """None before the first frame."""
+    labels: tuple[Label, ...]
+    state: Mapping[str, Any]
+    """Ready for JSON: the object that `run.Session.state` documents."""
+
+
+class Latest:
+    """A slot for the newest view: the writer never waits, a slow reader misses views."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._version = 0
+        self._view: View | None = None
+
+    def put(self, view: View) -> None:
+        """Replace the view and wake every reader."""
+        with self._changed:
+            self._view = view
+            self._version += 1
+            self._changed.notify_all()
+
+    def get(self, seen: int, timeout_s: float) -> tuple[int, View | None]:
+        """Wait for a view newer than version `seen` (0: any); return its version and it.
+
+        After `timeout_s` seconds without one, return (`seen`, None).
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > seen, timeout_s)
+            if self._version > seen:
+                return self._version, self._view
+            return seen, None
+
+
+class Wishes:
+    """What a person asked of the running count: written by the page, read by the main loop."""
+
+    def __init__(self, paused: bool = False) -> None:
+        self._lock = threading.Lock()
+        self._paused = paused
+        self._specimen: str | None = None
+
+    @property
+    def paused(self) -> bool:
+        """True while frames are shown but nothing is counted."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Hold the count, or go on with it."""
+        self._paused = paused
+
+    def ask_specimen(self, specimen: str) -> None:
+        """Ask the main loop to close this specimen and begin (or resume) another."""
+        with self._lock:
+            self._specimen = specimen
+
+    def take_specimen(self) -> str | None:
+        """Return the specimen asked for, once; None when nobody asked."""
+        with self._lock:
+            asked, self._specimen = self._specimen, None
+            return asked
