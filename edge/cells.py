@@ -82,8 +82,18 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """Where a leukocyte seems to lie in a frame."""
+
+    box: Box
+    """The cell with its cytoplasm, clipped to the frame."""
+    whole: bool
+    """False where the frame's border cuts the nucleus: the cell cannot be classified yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
-    """One leukocyte (or what looked like one) in one frame."""
+    """One leukocyte (or what looked like one) in one frame, whole and classified."""
 
     box: Box
     probabilities: Probabilities
@@ -110,8 +120,9 @@ class Cell:
     box: Box
     """In that frame's pixels."""
     slide: tuple[float, float]
-    """Centre on the slide, pixels from the first frame's upper left corner."""
+    """Centre on the slide, pixels from the first frame's upper left corner; in a field of view of its
+    own, the centre in that image."""
     review: bool
     """True where a person must look before the class is believed."""
-    crop: Image
-    """Of the best sighting."""
+    crop: bytes
+    """Of the best sighting, JPEG."""

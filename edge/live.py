@@ -79,6 +79,11 @@ class Wishes:
         with self._lock:
             self._specimen = specimen
 
+    @property
+    def specimen_asked(self) -> bool:
+        """True while another specimen has been asked for and not been taken."""
+        return self._specimen is not None
+
     def take_specimen(self) -> str | None:
         """Return the specimen asked for, once; None when nobody asked."""
         with self._lock:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Box, Image
+from edge.cells import Box, Image, Located
 from edge.preprocess import CONTEXT
 
 RED_CELL_UM = 7.2
@@ -85,7 +85,7 @@ def measure_red_cells(dye: Stain) -> Ruler:
     nuclei = (dye.nuclear > max(_MIN_CONTRAST, 2 * level)).astype(np.uint8)
     body[cv2.dilate(nuclei, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))) > 0] = 0
     depth = cv2.distanceTransform(body, cv2.DIST_L2, 5)
-    peaks = (depth >= cv2.dilate(depth, np.ones((11, 11), np.uint8)) - 1e-6)
+    peaks = depth >= cv2.dilate(depth, np.ones((11, 11), np.uint8)) - 1e-6
     peaks &= (depth > _LEAST_RADIUS) & (depth < _MOST_RADIUS * max(body.shape))
     if not peaks.any():
         return Ruler(level, None)
@@ -140,11 +140,10 @@ class Locator:
         """Drop the measured ruler: the next frame may come from another microscope."""
         self._measured.clear()
 
-    def locate(self, image: Image) -> list[Box]:
-        """Return the boxes of the leukocytes in an RGB `image`, left to right.
+    def locate(self, image: Image) -> list[Located]:
+        """Return the leukocytes in an RGB `image`, left to right.
 
-        A box covers the cell with its cytoplasm as far as can be told from the nucleus, and is
-        clipped to the image.
+        A box covers the cell with its cytoplasm as far as can be told from the nucleus.
         """
         dye = stain(image)
         ruler = measure_red_cells(dye)
@@ -157,8 +156,8 @@ class Locator:
         # With no red cell ever seen (a tight crop of one cell), the nucleus itself is the ruler.
         unit = red_cell * dye.scale if red_cell else max(n.side for n in nuclei) / 1.3
         groups = self._join_lobes(nuclei, unit)
-        cells = [_cell_box(g, unit, dye) for g in groups if g.area >= self._min_nucleus * unit**2]
-        return sorted(cells, key=lambda box: box.x)
+        cells = [_cell(g, unit, dye) for g in groups if g.area >= self._min_nucleus * unit**2]
+        return sorted(cells, key=lambda cell: cell.box.x)
 
     def _join_lobes(self, nuclei: list["_Nucleus"], unit: float) -> list["_Nucleus"]:
         """Merge the lobes of one nucleus, nearest first."""
@@ -222,7 +221,7 @@ def _nuclei(dye: Stain, red_level: float) -> list[_Nucleus]:
     ]
 
 
-def _cell_box(nucleus: _Nucleus, unit: float, dye: Stain) -> Box:
+def _cell(nucleus: _Nucleus, unit: float, dye: Stain) -> Located:
     """Return the box of the whole cell round `nucleus`, in frame pixels, clipped to the frame.
 
     Cytoplasm reaches about a sixth of a red cell beyond the nucleus on either side; no leukocyte is
@@ -237,7 +236,9 @@ def _cell_box(nucleus: _Nucleus, unit: float, dye: Stain) -> Box:
     rows, columns = dye.nuclear.shape
     left, top = max(0.0, x - width / 2), max(0.0, y - height / 2)
     right, bottom = min(float(columns), x + width / 2), min(float(rows), y + height / 2)
-    return Box(left / dye.scale, top / dye.scale, (right - left) / dye.scale, (bottom - top) / dye.scale)
+    box = Box(left / dye.scale, top / dye.scale, (right - left) / dye.scale, (bottom - top) / dye.scale)
+    inside = nucleus.left > 0 and nucleus.top > 0 and nucleus.right < columns and nucleus.bottom < rows
+    return Located(box, inside)
 
 
 def single_cell_box(image: Image) -> Box:
@@ -246,7 +247,7 @@ def single_cell_box(image: Image) -> Box:
     Platelets are located too. Where nothing is, the box is such that the crop is the whole image.
     """
     height, width = image.shape[:2]
-    boxes = Locator(min_nucleus=0.03).locate(image)
+    boxes = [cell.box for cell in Locator(min_nucleus=0.03).locate(image)]
     if not boxes:
         side = min(height, width) / CONTEXT
         return Box((width - side) / 2, (height - side) / 2, side, side)

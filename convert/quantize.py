@@ -1,0 +1,202 @@
+"""A trained model to the full-integer file of the edge, with its card: `python -m convert.quantize`.
+
+Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What
+makes that lossless is done before training, in `training.model`.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge.errors import UserError
+from edge.report import NOTICE, write_json
+from training import data, model
+from training.evaluate import evaluate, open_model, probabilities
+
+SOURCES = {
+    "pbc": "Acevedo et al. 2020, PBC dataset, Hospital Clinic of Barcelona, CC BY 4.0, "
+    "doi:10.17632/snkd93bnjr.1",
+    "imagenet": "MobileNet-V3-Small, ImageNet weights, Google, Apache-2.0",
+    "rendered": "cells drawn by this project (training.rendered); never part of a figure",
+}
+
+
+def quantize(network: keras.Model, crops: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Return the INT8 .tflite file of a model with RGB 0..255 input.
+
+    Args:
+        network: input (224, 224, 3), output (classes,) probabilities.
+        crops: calibration images, each (224, 224, 3), that cover what will be seen.
+
+    Raises:
+        UserError: fewer than 50 crops, or an operation has no integer form.
+    """
+    if len(crops) < 50:
+        raise UserError(f"{len(crops)} calibration images are too few; give 50 or more")
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _batches(crops)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.uint8
+    try:
+        return bytes(converter.convert())
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise UserError(f"the model cannot be made an integer file: {error}") from None
+
+
+def _batches(crops: Sequence[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.float32]]]:
+    for crop in crops:
+        yield [crop[None].astype(np.float32)]
+
+
+def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
+    """Return `per_class` samples of each class, drawn by `seed`."""
+    rng = np.random.default_rng(seed)
+    chosen: list[data.Sample] = []
+    for name in dict.fromkeys(s.name for s in samples):
+        members = [s for s in samples if s.name == name]
+        chosen += [members[i] for i in rng.permutation(len(members))[:per_class]]
+    return chosen
+
+
+def loads(file: Path) -> None:
+    """Run the file once in a process of its own: a bad file can abort the process that loads it.
+
+    Raises:
+        UserError: the runtime refuses the file or dies of it.
+    """
+    program = (
+        "import sys, numpy; from pathlib import Path; from edge.classify import Classifier; "
+        "c = Classifier(Path(sys.argv[1])); s = c.card.size; "
+        "c.classify([numpy.random.default_rng(0).integers(0, 256, (s, s, 3), numpy.uint8)])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"the runtime does not run the converted file (exit {done.returncode}): {last}")
+
+
+def card(
+    content: bytes, run: Path, chosen: Sequence[data.Sample], table: Sequence[data.Sample]
+) -> dict[str, Any]:
+    """Return the model card without figures: what the file is, and how the run came to it.
+
+    Raises:
+        UserError: the folder of the run lacks its recipe or its history.
+    """
+    try:
+        recipe = json.loads((run / "recipe.json").read_text())
+        epochs = len((run / "history.csv").read_text().splitlines()) - 1
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}; --model names a file in its run's folder"
+        ) from None
+    for private in ("data", "weights"):
+        recipe[private] = Path(recipe[private]).name
+    splits = Counter(s.split for s in table if s.source == "pbc")
+    return {
+        "name": "wbc-mobilenet-v3-small",
+        "notice": NOTICE,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "created": datetime.now(UTC).date().isoformat(),
+        "licence": "Apache-2.0",
+        "architecture": "MobileNet-V3-Small 1.0 with swish for hard-swish; average pooling; softmax",
+        "size": model.SIZE,
+        "input": "RGB, uint8, 0..255, one crop of 1.5 x the cell's box (edge.preprocess)",
+        "classes": [{"name": c.name, "role": c.role.value} for c in data.CLASSES],
+        "review_below": 0.0,
+        "sources": SOURCES,
+        "split": dict(splits),
+        "recipe": recipe,
+        "epochs_run": epochs,
+        "calibration": ["/".join(s.path.parts[-3:]) for s in chosen],
+        "figures": {},
+        "limits": "Learned from one laboratory (healthy donors, one stain, one camera). PBC names no "
+        "patients, so cells of one person may lie on both sides of its split: figures on it are optimistic.",
+    }
+
+
+def _convert(trained: Path, root: Path, output: Path, per_class: int, seed: int) -> None:
+    try:
+        network = keras.models.load_model(trained)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{trained}: not a Keras model ({error}); train one with training.train") from None
+    table = data.read_table(root)
+    chosen = calibration(data.select(table, "train"), per_class, seed)
+    print(f"calibrating with {len(chosen)} crops", flush=True)
+    content = quantize(network, [data.read_crop(s, model.SIZE) for s in chosen])
+    facts = card(content, trained.parent, chosen, table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Nothing half-written, and nothing that the runtime refuses, takes the place of a good model.
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        part = Path(folder) / output.name
+        part.write_bytes(content)
+        write_json(part.with_suffix(".json"), facts)
+        loads(part)
+        facts |= figures(part, table)
+        write_json(part.with_suffix(".json"), facts)
+        part.with_suffix(".json").replace(output.with_suffix(".json"))
+        part.replace(output)
+    print(json.dumps(facts["figures"], indent=1))
+
+
+def figures(file: Path, table: Sequence[data.Sample], review_share: float = 0.05) -> dict[str, Any]:
+    """Return what the card says of the file's quality, measured through the instrument's code.
+
+    `review_below` is the confidence that the least sure `review_share` of the validation cells do
+    not reach; accuracies are of the study's five classes, and of all classes where a set has them.
+    """
+    predict, names, size = open_model(file)
+    found = {}
+    review_below = 0.0
+    for split in ("validation", "test", "zheng1", "bccd"):
+        samples = data.select(table, split)
+        print(f"evaluating {len(samples)} cells of {split}", flush=True)
+        answers = probabilities(predict, samples, size)
+        found[f"{split}, five classes"] = evaluate(samples, answers, names, data.STUDY_CLASSES)["accuracy"]
+        if {s.name for s in samples} > set(data.STUDY_CLASSES):
+            found[f"{split}, all classes"] = evaluate(samples, answers, names, names)["accuracy"]
+        if split == "validation":
+            review_below = float(np.quantile(answers.max(axis=1), review_share))
+    return {
+        "review_below": round(review_below, 3),
+        "figures": {f"accuracy, {name}": round(value, 4) for name, value in found.items()},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m convert.quantize", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("runs/default/model.keras"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
+    parser.add_argument(
+        "--calibrate", type=int, default=40, help="training images of each class (default 40)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    try:
+        _convert(options.model, options.data, options.output, options.calibrate, options.seed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

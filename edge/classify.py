@@ -1,0 +1,140 @@
+"""Crops to class probabilities, by the INT8 model file and its card.
+
+The only module that imports the interpreter: ai-edge-litert, or tflite-runtime where that alone is
+installed.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import CellClass, Image, Probabilities, Role
+from edge.errors import UserError
+
+DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
+_INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What `wbc.json` says of the model file beside it."""
+
+    name: str
+    sha256: str
+    size: int
+    """Side of the model's input in pixels."""
+    classes: tuple[CellClass, ...]
+    """In the order of the model's outputs."""
+    review_below: float
+    """Confidence (0..1) below which a person looks at the cell."""
+    facts: Mapping[str, Any]
+    """The whole card, for reports."""
+
+
+def read_card(model: Path) -> Card:
+    """Read the card beside the model file (the same name, ending in .json).
+
+    Raises:
+        UserError: the card is missing, is not JSON, or lacks or misstates a fact.
+    """
+    path = model.with_suffix(".json")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        classes = tuple(CellClass(str(c["name"]), Role(c["role"])) for c in facts["classes"])
+        card = Card(
+            name=str(facts["name"]),
+            sha256=str(facts["sha256"]),
+            size=int(facts["size"]),
+            classes=classes,
+            review_below=float(facts["review_below"]),
+            facts=facts,
+        )
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a model file needs its card beside it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a model card ({error!r}); convert the model again") from None
+    if len({c.name for c in classes}) < len(classes) or not any(c.role is Role.COUNTED for c in classes):
+        raise UserError(f"{path}: class names must differ and one must be counted; convert the model again")
+    return card
+
+
+class Classifier:
+    """The model file, checked against its card and ready to run.
+
+    Raises:
+        UserError: the file is missing, is not the one that the card describes, or does not run.
+    """
+
+    def __init__(self, model: Path = DEFAULT_MODEL, threads: int = 1) -> None:
+        self.card = read_card(model)
+        self._interpreter = _load(model, self.card, threads)
+        self._input = self._interpreter.get_input_details()[0]
+        self._output = self._interpreter.get_output_details()[0]
+        size, classes = self.card.size, len(self.card.classes)
+        _agree(model, "input", self._input, (1, size, size, 3))
+        _agree(model, "output", self._output, (1, classes))
+
+    def classify(self, crops: Sequence[Image]) -> Probabilities:
+        """Return the probabilities of the crops, shape (crops, classes); each row sums to 1.
+
+        Args:
+            crops: RGB, each of the card's size, shape (size, size, 3).
+        """
+        answers = np.empty((len(crops), len(self.card.classes)), np.float32)
+        for i, crop in enumerate(crops):
+            answers[i] = self._invoke(crop)
+        return answers
+
+    def _invoke(self, crop: Image) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input["index"], crop[None])
+        self._interpreter.invoke()
+        scale, zero = self._output["quantization"]
+        raw = self._interpreter.get_tensor(self._output["index"])[0].astype(np.float32)
+        probabilities = (raw - zero) * np.float32(scale)
+        # Eight-bit outputs sum to 1 but for their rounding.
+        return np.asarray(probabilities / probabilities.sum(), np.float32)
+
+
+def _load(model: Path, card: Card, threads: int) -> Any:
+    try:
+        content = model.read_bytes()
+    except OSError as error:
+        raise UserError(f"{model}: {error.strerror}; --model names a .tflite file") from None
+    # Before the runtime sees it: a damaged file can end the process.
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != card.sha256:
+        raise UserError(
+            f"{model}: sha256 {sha256[:12]} found, its card says {card.sha256[:12]}; the file is damaged "
+            "or not this card's: copy both again, or convert the model again"
+        )
+    try:
+        interpreter = _interpreter_class()(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{model}: the runtime refuses the file ({error}); convert the model again") from None
+    return interpreter
+
+
+def _interpreter_class() -> Any:
+    for name in _INTERPRETERS:
+        try:
+            return importlib.import_module(name).Interpreter
+        except ImportError:
+            continue
+    raise UserError("no TFLite runtime is installed; run: pip install ai-edge-litert")
+
+
+def _agree(model: Path, what: str, tensor: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    found = tuple(int(n) for n in tensor["shape"])
+    if found != shape or tensor["dtype"] is not np.uint8:
+        raise UserError(
+            f"{model}: {what} is {tensor['dtype'].__name__} {found}, the card says uint8 {shape}; "
+            "convert the model again"
+        )

@@ -1,0 +1,158 @@
+"""Settings: defaults here, then `edge.toml`, then a command line option of the same name."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from edge.classify import DEFAULT_MODEL
+from edge.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of the instrument; `_` in a name is `-` on the command line."""
+
+    camera: Annotated[str | None, 'Count from a camera: "pi" (picamera2), or "0" or "/dev/video0" (USB).'] = (
+        None
+    )
+    video: Annotated[Path | None, "Count a video file of a moving stage."] = None
+    images: Annotated[
+        Path | None, "Count a folder of images (or one image), each a field of view of its own."
+    ] = None
+    url: Annotated[
+        str | None, "Count from an MJPEG stream or a JPEG snapshot at this address (OpenFlexure and others)."
+    ] = None
+    demo: Annotated[bool, "Count a drawn smear: no camera, no data."] = False
+    specimen: Annotated[
+        str | None, "Identifier of the specimen; one that was begun before goes on. None: the date and time."
+    ] = None
+    target: Annotated[int | None, "Stop at this many counted cells, usually 100 or 200."] = None
+    database: Annotated[Path, "The file that keeps every count."] = Path("counts/counts.sqlite")
+    model: Annotated[Path, "The .tflite file; its card (.json) lies beside it."] = DEFAULT_MODEL
+    review_below: Annotated[
+        float | None,
+        "Cells less sure than this (0..1) go to a person's review; None: as the model's card says.",
+    ] = None
+    um_per_px: Annotated[
+        float | None, "Size of a frame pixel on the smear in micrometres; None measures it by the red cells."
+    ] = None
+    width: Annotated[int, "Camera picture, pixels."] = 1280
+    height: Annotated[int, "Camera picture, pixels."] = 960
+    headless: Annotated[bool, "No live page: the terminal alone; ends when the input ends."] = False
+    json: Annotated[Path | None, "Write the result to this file at the end."] = None
+    host: Annotated[str, "Address of the live page; any other than this machine's own needs a password."] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, "Port of the live page."] = 8000
+    password_file: Annotated[Path | None, "File whose first line is the live page's password."] = None
+
+    def __post_init__(self) -> None:
+        _check(self.target is None or self.target > 0, "target", self.target, "a number above 0")
+        _check(
+            self.review_below is None or 0 <= self.review_below <= 1,
+            "review_below",
+            self.review_below,
+            "a number in 0..1",
+        )
+        _check(self.um_per_px is None or self.um_per_px > 0, "um_per_px", self.um_per_px, "a number above 0")
+        _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
+        _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        if self.specimen is not None:
+            check_specimen(self.specimen)
+        sources = [name for name in SOURCES if getattr(self, name)]
+        if len(sources) != 1:
+            given = ", ".join(f"--{name}" for name in sources) or "none"
+            raise UserError(f"one of --{', --'.join(SOURCES)} expected, {given} given")
+
+    @property
+    def source(self) -> str:
+        """Which of `SOURCES` is counted."""
+        return next(name for name in SOURCES if getattr(self, name))
+
+
+HELP: dict[str, str] = {
+    name: hint.__metadata__[0] for name, hint in typing.get_type_hints(Config, include_extras=True).items()
+}
+"""What each setting means, for the command line."""
+
+SOURCES = ("camera", "video", "images", "url", "demo")
+
+
+def check_specimen(name: str) -> None:
+    """Check a specimen identifier.
+
+    Raises:
+        UserError: it is blank, longer than 64 characters, or has one outside letters, digits, ` ._-`.
+    """
+    good = (
+        0 < len(name) <= 64
+        and name.strip() == name
+        and all((c.isascii() and c.isalnum()) or c in " ._-" for c in name)
+    )
+    if not good:
+        raise UserError(
+            "the specimen identifier must be 1 to 64 letters (a-z), digits, spaces, dots, hyphens or "
+            "underscores, without a space at either end"
+        )
+
+
+def read_config(file: Path | None, options: Mapping[str, Any]) -> Config:
+    """Return the settings of `file` (TOML, may be None) overruled by `options` (by setting name).
+
+    A source given in `options` replaces the source of the file.
+
+    Raises:
+        UserError: the file cannot be read, a key is unknown, or a value has the wrong type or range.
+    """
+    settings = _read_toml(file) if file else {}
+    if any(options.get(name) for name in SOURCES):
+        settings = {key: value for key, value in settings.items() if key not in SOURCES}
+    return Config(**{**settings, **options})
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; --config names the settings file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a TOML file ({error})") from None
+    known = {field.name: field.type for field in dataclasses.fields(Config)}
+    settings = {}
+    for key, value in raw.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+            raise UserError(f"{file}: unknown setting {key!r}{hint}")
+        settings[key] = _typed(file, key, value, known[key])
+    return settings
+
+
+def _typed(file: Path, key: str, value: Any, annotation: Any) -> Any:
+    kind = value_type(annotation)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"{file}: {key} = {value!r}; {kind.__name__} expected")
+    return value
+
+
+def value_type(annotation: Any) -> type:
+    """Return X of an annotation Annotated[X, ...] or Annotated[X | None, ...]."""
+    annotation = annotation.__origin__
+    if isinstance(annotation, types.UnionType):
+        (annotation,) = (t for t in typing.get_args(annotation) if t is not type(None))
+    return typing.cast("type", annotation)
+
+
+def _check(good: bool, name: str, value: object, expected: str) -> None:
+    if not good:
+        raise UserError(f"{name} = {value}: {expected} expected")

@@ -1,0 +1,55 @@
+"""The loop: frames in, steps of the count out. No threads, no hardware, no clock."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from edge.cells import Detection, Frame, Skip
+from edge.classify import Classifier
+from edge.live import Label
+from edge.localise import Locator
+from edge.preprocess import crop, sharpness
+from edge.track import Counter, Tracked
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one frame brought."""
+
+    frame: Frame
+    detections: tuple[Detection, ...]
+    tracked: Tracked
+
+
+def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Detection, ...]:
+    """Find and classify the whole leukocytes of one frame."""
+    boxes = [found.box for found in locator.locate(frame.image) if found.whole]
+    crops = [crop(frame.image, box, classifier.card.size) for box in boxes]
+    probabilities = classifier.classify(crops)
+    return tuple(
+        Detection(box, p, view, sharpness(view))
+        for box, p, view in zip(boxes, probabilities, crops, strict=True)
+    )
+
+
+def run(
+    frames: Iterable[Frame | Skip], locator: Locator, classifier: Classifier, counter: Counter
+) -> Iterator[Step | Skip]:
+    """Yield a step for every frame, and every skip as it came.
+
+    The cells still pending at the end of the input are `counter.finish()`, the caller's to take.
+    """
+    for frame in frames:
+        if isinstance(frame, Skip):
+            yield frame
+            continue
+        detections = detect(frame, locator, classifier)
+        yield Step(frame, detections, counter.update(frame, detections))
+
+
+def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:
+    """Return what the page writes on the picture of this step."""
+    classes = classifier.card.classes
+    return tuple(
+        Label(d.box, classes[int(d.probabilities.argmax())].name, float(d.probabilities.max()), number)
+        for d, number in zip(step.detections, step.tracked.numbers, strict=True)
+    )

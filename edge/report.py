@@ -1,0 +1,94 @@
+"""The result of a count as JSON: the contract that other programs read."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.cells import Cell, CellClass, Skip
+from edge.classify import Card
+from edge.differential import differential
+from edge.errors import UserError
+
+NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
+
+
+def result(
+    specimen: str,
+    card: Card,
+    cells: Sequence[Cell],
+    skips: Sequence[Skip],
+    *,
+    frames: int,
+    fields: int,
+    lost: int,
+    complete: bool,
+) -> dict[str, Any]:
+    """Return the result of a specimen, ready for JSON.
+
+    Args:
+        specimen: its identifier.
+        card: of the model that counted.
+        cells: all counted cells, by number.
+        skips: frames that could not be had.
+        frames: read in all, skipped ones left out.
+        fields: distinct fields of view.
+        lost: frames that could not be laid on the slide and were not counted from.
+        complete: True where the whole input was read, or the target was reached.
+    """
+    counted = differential((c.name for c in cells), card.classes)
+    return {
+        "notice": NOTICE,
+        "specimen": specimen,
+        "model": {"name": card.name, "sha256": card.sha256},
+        "complete": complete,
+        "frames": frames,
+        "fields": fields,
+        "lost_frames": lost,
+        "skipped": [{"source": s.source, "reason": s.reason} for s in skips],
+        "counts": dict(counted.counts),
+        "total": counted.total,
+        "review": sum(c.review for c in cells),
+        "per_100": dict(counted.per_100),
+        "differential": {
+            name: {"count": s.count, "percent": s.percent, "low": s.low, "high": s.high}
+            for name, s in counted.shares.items()
+        },
+        "cells": [_cell(cell, card.classes) for cell in cells],
+    }
+
+
+def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
+    probabilities = zip(classes, cell.probabilities, strict=True)
+    return {
+        "number": cell.number,
+        "class": cell.name,
+        "confidence": round(cell.confidence, 4),
+        "probabilities": {c.name: round(float(p), 4) for c, p in probabilities},
+        "source": cell.source,
+        "box": [round(v, 1) for v in (cell.box.x, cell.box.y, cell.box.width, cell.box.height)],
+        "slide": [round(v, 1) for v in cell.slide],
+        "review": cell.review,
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` so that `path` holds either all of it or what it held before.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: {error.strerror}; the count itself is saved: run again with the same --specimen and "
+            "another --json"
+        ) from None

@@ -1,0 +1,177 @@
+"""One specimen being counted: what is stored, then shown."""
+
+from typing import Any
+
+from edge.cells import Cell, Frame, Role, Skip
+from edge.classify import Card
+from edge.differential import differential
+from edge.pipeline import Step
+from edge.report import result
+from edge.store import Store
+from edge.track import Counter, Decision, Known, MovingStage, StillFields
+
+
+class Session:
+    """The count of one specimen, begun or resumed.
+
+    Args:
+        store: where it is kept.
+        card: of the model that counts.
+        specimen: identifier.
+        source: kind of input ("camera", "video", ...), for the record.
+        moving: True for one stage under one camera, False where each frame is a field of its own.
+        review_below: confidence (0..1) under which a cell goes to review.
+        target: number of counted cells at which the count is complete.
+
+    Raises:
+        UserError: the store cannot be written, or another model began this specimen.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        card: Card,
+        specimen: str,
+        source: str,
+        *,
+        moving: bool,
+        review_below: float,
+        target: int | None,
+    ) -> None:
+        self.specimen = specimen
+        self._store, self._card, self._source, self._target = store, card, source, target
+        self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
+        resumed = store.open_specimen(specimen, card.sha256, source)
+        self._row = resumed.specimen
+        self.cells = list(resumed.cells)
+        self._skips = list(resumed.skips)
+        self._done = set(resumed.fields)
+        self._frames = resumed.frames
+        self._lost = 0
+        decision = Decision(card.classes, review_below)
+        self.counter: Counter
+        if moving:
+            known = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]
+            self.counter = MovingStage(decision, known, resumed.keys)
+        else:
+            self.counter = StillFields(decision, len(self.cells) + 1, fields=len(self._done))
+
+    @property
+    def total(self) -> int:
+        """Cells of counted classes."""
+        return sum(cell.name in self._counted_names for cell in self.cells)
+
+    @property
+    def complete(self) -> bool:
+        """True where the target is reached."""
+        return self._target is not None and self.total >= self._target
+
+    @property
+    def skipped(self) -> int:
+        """Frames that could not be had."""
+        return len(self._skips)
+
+    def wants(self, frame: Frame | Skip) -> bool:
+        """Return False for an image file that this specimen has read (or skipped) already."""
+        return frame.source not in self._done
+
+    def take(self, step: Step | Skip) -> tuple[Cell, ...]:
+        """Store what a frame brought; return the cells that it added to the count.
+
+        Raises:
+            UserError: it cannot be stored; nothing of the frame is then part of the count.
+        """
+        if isinstance(step, Skip):
+            self._store.add(self._row, skip=step, field=self._file(step.source))
+            self._skips.append(step)
+            return ()
+        self._frames += 1
+        self._lost += step.tracked.lost
+        cells = self._up_to_target(step.tracked.cells)
+        key = step.tracked.place.new_key if step.tracked.place else None
+        field = self._file(step.frame.source)
+        if cells or key or field:
+            self._store.add(self._row, cells=cells, key=key, field=field, frames=self._frames)
+        self.cells += cells
+        return cells
+
+    def finish(self) -> tuple[Cell, ...]:
+        """Count what was still pending: the input has ended. Store the number of frames."""
+        cells = () if self.complete else self._up_to_target(self.counter.finish())
+        self._store.add(self._row, cells=cells, frames=self._frames)
+        self.cells += cells
+        return cells
+
+    def _file(self, source: int | str) -> str | None:
+        if isinstance(source, int):
+            return None
+        self._done.add(source)
+        return source
+
+    def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        """Return the first of `cells`, as far as the target allows."""
+        left = None if self._target is None else self._target - self.total
+        taken = []
+        for cell in cells:
+            if left is not None and left <= 0:
+                break
+            taken.append(cell)
+            if left is not None:
+                left -= cell.name in self._counted_names
+        return tuple(taken)
+
+    def result(self, complete: bool) -> dict[str, Any]:
+        """Return the JSON contract of this count (see `edge.report.result`)."""
+        return result(
+            self.specimen,
+            self._card,
+            self.cells,
+            self._skips,
+            frames=self._frames,
+            fields=self.counter.fields,
+            lost=self._lost,
+            complete=complete,
+        )
+
+    def state(
+        self, phase: str, message: str = "", *, fps: float = 0.0, step: Step | None = None
+    ) -> dict[str, Any]:
+        """Return what the page shows, ready for JSON.
+
+        Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
+        when all is well), total, target, review, frames, fields, skipped, fps, source, classes (name,
+        role, count, percent, low, high, per_100 each; None where nothing is counted), model (name,
+        sha256), stage ([x, y] in pixels, or None).
+        """
+        counted = differential((c.name for c in self.cells), self._card.classes)
+        place = step.tracked.place if step else None
+        classes = []
+        for c in self._card.classes:
+            share = counted.shares.get(c.name)
+            classes.append(
+                {
+                    "name": c.name,
+                    "role": c.role.value,
+                    "count": counted.counts[c.name],
+                    "percent": share.percent if share else None,
+                    "low": share.low if share else None,
+                    "high": share.high if share else None,
+                    "per_100": counted.per_100.get(c.name),
+                }
+            )
+        return {
+            "specimen": self.specimen,
+            "phase": phase,
+            "message": message,
+            "total": counted.total,
+            "target": self._target,
+            "review": sum(cell.review for cell in self.cells),
+            "frames": self._frames,
+            "fields": self.counter.fields,
+            "skipped": len(self._skips),
+            "fps": round(fps, 1),
+            "source": self._source,
+            "classes": classes,
+            "model": {"name": self._card.name, "sha256": self._card.sha256},
+            "stage": [place.x, place.y] if place else None,
+        }

@@ -1,0 +1,152 @@
+"""Where the stage is: each frame is laid on the slide by what it shows.
+
+The slide is remembered as key views: small pictures at known places, about a third of a field apart.
+A frame is registered (phase correlation) against the key view nearest to where the stage was, so
+errors add up per key view and not per frame, and a stretch seen again is met where it was. Every
+registration is checked by the correlation of the two pictures over their overlap.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Image
+
+_THUMB_SIDE = 160
+"""Longer side of a key view in pixels."""
+_KEY_DISTANCE = 0.3
+"""A new key view is kept this share of the field away from all others."""
+_TRIES = 12
+"""Key views compared with a frame at most, when the place is lost."""
+
+Thumb = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """One remembered piece of the slide."""
+
+    x: float
+    y: float
+    """Its upper left corner on the slide, frame pixels."""
+    thumb: Thumb
+    """Shape (height, width), longer side 160: local contrast, mean 0, deviation about 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a frame lies."""
+
+    x: float
+    y: float
+    """The frame's upper left corner on the slide, frame pixels."""
+    new_key: KeyView | None
+    """The key view that this frame became, if it did: to be stored."""
+
+
+class Stage:
+    """The position of the stage, frame by frame.
+
+    Args:
+        keys: key views of an earlier run of the same specimen; the first frame must then show a
+            place already seen.
+        least_correlation: how well a frame must agree with a key view over their overlap (-1..1)
+            for its place to be believed.
+        least_overlap: share of the field (0..1) that the two must share.
+    """
+
+    def __init__(
+        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.5, least_overlap: float = 0.3
+    ) -> None:
+        self._keys = list(keys)
+        self._least_correlation = least_correlation
+        self._least_overlap = least_overlap
+        self._last: KeyView | None = None
+        self._search_from = 0
+        self._window: Thumb | None = None
+
+    @property
+    def fields(self) -> int:
+        """Number of fields of view seen so far, about a third of a field apart."""
+        return len(self._keys)
+
+    def place(self, image: Image) -> Place | None:
+        """Return where the frame lies; None when it cannot be told (lost).
+
+        The very first frame of a slide lies at (0, 0).
+        """
+        height, width = image.shape[:2]
+        scale = max(height, width) / _THUMB_SIDE
+        thumb = thumbnail(image)
+        if not self._keys:
+            return self._keep(KeyView(0.0, 0.0, thumb))
+        found = self._register(thumb, scale)
+        if found is None:
+            return None
+        view = KeyView(*found, thumb)
+        self._last = view
+        distance = min(max(abs(k.x - view.x) / width, abs(k.y - view.y) / height) for k in self._keys)
+        return self._keep(view) if distance > _KEY_DISTANCE else Place(view.x, view.y, None)
+
+    def _keep(self, view: KeyView) -> Place:
+        self._keys.append(view)
+        self._last = view
+        return Place(view.x, view.y, view)
+
+    def _register(self, thumb: Thumb, scale: float) -> tuple[float, float] | None:
+        for reference in self._references():
+            if reference.thumb.shape != thumb.shape:
+                continue
+            shift = self._shift(reference.thumb, thumb)
+            if shift is not None:
+                return reference.x + shift[0] * scale, reference.y + shift[1] * scale
+        return None
+
+    def _references(self) -> Iterable[KeyView]:
+        """Yield what to compare a frame with: the nearest key view, the last frame, then ever more."""
+        if self._last is not None:
+            x, y = self._last.x, self._last.y
+            near = sorted(self._keys, key=lambda k: (k.x - x) ** 2 + (k.y - y) ** 2)
+            yield near[0]
+            yield self._last
+            yield from near[1:4]
+        # Lost: go through all of them, a few a frame, so that a frame stays affordable.
+        count = len(self._keys)
+        for step in range(min(_TRIES, count)):
+            yield self._keys[(self._search_from + step) % count]
+        self._search_from = (self._search_from + _TRIES) % count
+
+    def _shift(self, reference: Thumb, thumb: Thumb) -> tuple[float, float] | None:
+        """Return how far `thumb` lies right of and below `reference`, thumb pixels, if believable."""
+        if self._window is None or self._window.shape != thumb.shape:
+            self._window = np.asarray(cv2.createHanningWindow(thumb.shape[::-1], cv2.CV_32F), np.float32)
+        (dx, dy), _ = cv2.phaseCorrelate(thumb, reference, self._window)
+        height, width = thumb.shape
+        overlap = (1 - abs(dx) / width) * (1 - abs(dy) / height)
+        if abs(dx) >= width or abs(dy) >= height or overlap < self._least_overlap:
+            return None
+        return (dx, dy) if _agreement(reference, thumb, dx, dy) >= self._least_correlation else None
+
+
+def thumbnail(image: Image) -> Thumb:
+    """Return the local contrast of a frame, longer side 160 pixels: the light does not matter to it."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    scale = _THUMB_SIDE / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
+    return np.asarray(contrast / (contrast.std() + 1e-3), np.float32)
+
+
+def _agreement(reference: Thumb, thumb: Thumb, dx: float, dy: float) -> float:
+    """Return the correlation (-1..1) of two thumbs over their overlap at a shift, to the next pixel."""
+    x, y = round(dx), round(dy)
+    height, width = thumb.shape
+    a = reference[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+    b = thumb[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else 0.0

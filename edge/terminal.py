@@ -1,0 +1,123 @@
+"""What a terminal user sees: a live table with a progress bar, or plain lines when piped."""
+
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from edge.cells import Role
+from edge.report import NOTICE
+
+_LINE_EVERY_S = 5.0
+
+
+class Display(Protocol):
+    """Shows the state of the count while it runs."""
+
+    def __enter__(self) -> "Display": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, state: dict[str, Any]) -> None:
+        """Show the newest state (`Session.state`)."""
+        ...
+
+
+def open_display(length: int | None) -> Display:
+    """Return the display that fits standard output; `length` is the number of frames, if known."""
+    console = Console()
+    return LiveTable(console, length) if console.is_terminal else PlainLines(console)
+
+
+class LiveTable:
+    """A table that is redrawn in place, with a progress bar where the end is known."""
+
+    def __init__(self, console: Console, length: int | None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("frames", total=length, visible=length is not None)
+        self._live = Live(console=console, refresh_per_second=4)
+        self._start: int | None = None
+
+    def __enter__(self) -> "LiveTable":
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def show(self, state: dict[str, Any]) -> None:
+        """Redraw (at most four times a second)."""
+        done = state["frames"] + state["skipped"]
+        # A resumed specimen starts with frames of an earlier run.
+        self._start = done - 1 if self._start is None else self._start
+        self._progress.update(self._task, completed=done - self._start)
+        self._live.update(Group(table(state), self._progress, Text(NOTICE, style="dim")))
+
+
+class PlainLines:
+    """A line every five seconds, and the table at the end: for pipes and logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._state: dict[str, Any] | None = None
+        self._due = 0.0
+
+    def __enter__(self) -> "PlainLines":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state is not None:
+            self._console.print(table(self._state))
+            self._console.print(NOTICE)
+
+    def show(self, state: dict[str, Any]) -> None:
+        """Print a line if one is due."""
+        self._state = state
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _LINE_EVERY_S
+            self._console.print(
+                f"{state['frames']} frames, {state['total']} cells counted, {state['skipped']} skipped "
+                f"{state['message']}".rstrip()
+            )
+
+
+def table(state: dict[str, Any]) -> Table:
+    """Return the differential of a state as a table."""
+    target = f" of {state['target']}" if state["target"] else ""
+    caption = f"{state['frames']} frames, {state['fields']} fields, {state['review']} to review"
+    if state["skipped"]:
+        caption += f", {state['skipped']} skipped"
+    if state["message"]:
+        caption += f"\n{state['message']}"
+    sheet = Table(title=f"{state['total']}{target} cells", caption=caption)
+    sheet.add_column("class")
+    for heading in ("count", "percent", "95 % limits"):
+        sheet.add_column(heading, justify="right")
+    for c in state["classes"]:
+        name = c["name"].replace("_", " ")
+        if c["percent"] is not None:
+            percent, limits = f"{c['percent']:.1f}", f"{c['low']:.1f}-{c['high']:.1f}"
+        elif c["per_100"] is not None:
+            percent, limits = f"{c['per_100']:.1f} per 100", ""
+        else:
+            percent, limits = "", "not counted" if c["role"] == Role.REJECTED else ""
+        sheet.add_row(name, str(c["count"]), percent, limits)
+    return sheet
