@@ -1,0 +1,300 @@
+"""The live page: a web server in its own thread. Specimen IDs travel in bodies, never in URLs or logs."""
+
+import base64
+import errno
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.errors import UserError
+from edge.live import Latest, View, Wishes
+
+STATIC = Path(__file__).parent / "static"
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_HEADER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+MAX_SIDE_PX = 960
+"""Longest side of a picture on the page; a larger frame is scaled down."""
+JPEG_QUALITY = 82
+EVENT_INTERVAL_S = 1 / 12
+"""At least this long between two pictures: the eye is content, and the Pi has other work."""
+WAIT_S = 0.25
+"""How long a worker thread waits for a view before it looks whether the server is closing."""
+HEARTBEAT_S = 5.0
+STOP_TIMEOUT_S = 5.0
+MAX_BODY_BYTES = 4096
+SPECIMEN = re.compile(r"(?! *$)[A-Za-z0-9 ._-]{1,64}")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Feed:
+    """The newest view as a ready event: encoded on demand, once for all who look."""
+
+    def __init__(self, latest: Latest, stop: threading.Event) -> None:
+        self._latest, self._stop = latest, stop
+        self.closing = threading.Event()
+        """Set by the server when it ends, whatever the count does."""
+        self._lock, self._version, self._event = threading.Lock(), 0, b""
+
+    @property
+    def closed(self) -> bool:
+        """True once every event stream must end."""
+        return self._stop.is_set() or self.closing.is_set()
+
+    def after(self, seen: int, not_before_s: float) -> tuple[int, bytes | None]:
+        """Wait until `not_before_s` (monotonic clock), then for a view newer than version `seen`.
+
+        Return its version and event; (`seen`, None) after `WAIT_S` without one. Blocks its thread.
+        """
+        self.closing.wait(max(0.0, not_before_s - time.monotonic()))
+        version, view = self._latest.get(seen, WAIT_S)
+        if view is None:
+            return seen, None
+        with self._lock:
+            if version > self._version:
+                self._version, self._event = version, encode_event(view)
+            return self._version, self._event
+
+
+def encode_event(view: View) -> bytes:
+    """Return a view as one server-sent event: state, boxes and the JPEG that they belong to."""
+    event: dict[str, Any] = {"state": dict(view.state), "labels": [], "size": None, "jpeg": None}
+    scale = 1.0
+    if view.image is not None:
+        height, width = view.image.shape[:2]
+        scale = min(1.0, MAX_SIDE_PX / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = view.image if scale == 1.0 else cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        event["size"], event["jpeg"] = size, base64.b64encode(jpeg.tobytes()).decode("ascii")
+    for label in view.labels:
+        box = (label.box.x, label.box.y, label.box.width, label.box.height)
+        shown = {"name": label.name, "confidence": float(label.confidence), "number": label.number}
+        event["labels"].append({"box": [round(float(length) * scale, 1) for length in box], **shown})
+    return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
+
+
+class Guard:
+    """Refuses strangers before any route runs, and adds the security headers to every answer."""
+
+    def __init__(self, app: ASGIApp, password: str | None) -> None:
+        self._app = app
+        self._password = None if password is None else password.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with 401, 403, 413, 415 or 421."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caching = "no-cache" if scope["path"].startswith("/static/") else "no-store"
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update({**HEADERS, "Cache-Control": caching})
+            await send(message)
+
+        refusal = self._refusal(scope, Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return why this request is not served; None where it is."""
+        # Another site's name may be made to point here (DNS rebinding): Host then still carries that name.
+        if scope["app"].state.local and not LOCAL_HEADER.fullmatch(headers.get("host", "")):
+            return PlainTextResponse("this page is served to this machine only: open it as localhost", 421)
+        if self._password is not None and not _carries(headers, self._password):
+            challenge = {"WWW-Authenticate": 'Basic realm="WBC differential", charset="UTF-8"'}
+            return PlainTextResponse("the page's password is needed", 401, challenge)
+        return _post_refusal(headers) if scope["method"] == "POST" else None
+
+
+def _carries(headers: Headers, password: bytes) -> bool:
+    """Tell whether HTTP Basic authentication brings the password (any user name)."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    try:
+        given = base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return False
+    return scheme.lower() == "basic" and secrets.compare_digest(given, password)
+
+
+def _post_refusal(headers: Headers) -> Response | None:
+    """Return why this post may not steer the count; None where our own page (or no browser) sent it."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    # Browsers without Sec-Fetch-Site (or on plain http, elsewhere than localhost) still send Origin.
+    if site != "same-origin" if site else origin and origin.partition("://")[2] != headers.get("host"):
+        return PlainTextResponse("another site's page may not steer the count", 403)
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return PlainTextResponse("application/json is expected", 415)
+    if int(headers.get("content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
+        return PlainTextResponse(f"at most {MAX_BODY_BYTES} bytes are expected, their number given", 413)
+    return None
+
+
+async def _value(request: Request, key: str) -> Any:
+    """Return one value of the JSON object in the body; raises HTTPException 400."""
+    try:
+        return (await request.json())[key]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise HTTPException(400, f'a JSON object with "{key}" is expected') from None
+
+
+class Routes:
+    """What the page can ask for."""
+
+    def __init__(self, latest: Latest, feed: Feed, wishes: Wishes) -> None:
+        self._latest, self._feed, self._wishes = latest, feed, wishes
+
+    async def index(self, _: Request) -> Response:
+        """GET /: the page."""
+        return FileResponse(STATIC / "index.html")
+
+    async def state(self, _: Request) -> Response:
+        """GET /state: the newest state; 503 before the first."""
+        if (view := self._latest.get(0, 0.0)[1]) is None:
+            raise HTTPException(503, "nothing has been seen yet")
+        return JSONResponse(dict(view.state))
+
+    async def events(self, _: Request) -> Response:
+        """GET /events: server-sent events, until the server closes or the client goes."""
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        """Yield events and heartbeats; the first comment tells the page at once that it is connected."""
+        yield b": connected\n\n"
+        seen, sent_s = 0, time.monotonic()
+        while not self._feed.closed:
+            seen, event = await run_in_threadpool(self._feed.after, seen, sent_s + EVENT_INTERVAL_S)
+            if event is None and time.monotonic() - sent_s >= HEARTBEAT_S:
+                event = b": heartbeat\n\n"
+            if event is not None:
+                yield event
+                sent_s = time.monotonic()
+
+    async def pause(self, request: Request) -> Response:
+        """POST /pause {"paused": bool}: hold the count, or go on with it."""
+        paused = await _value(request, "paused")
+        if not isinstance(paused, bool):
+            raise HTTPException(400, '"paused" must be true or false')
+        self._wishes.pause(paused)
+        return JSONResponse({"paused": paused})
+
+    async def specimen(self, request: Request) -> Response:
+        """POST /specimen {"specimen": str}: close this specimen and begin (or resume) another."""
+        asked = await _value(request, "specimen")
+        if not isinstance(asked, str) or not SPECIMEN.fullmatch(asked):
+            raise HTTPException(400, "a specimen ID has 1 to 64 characters: letters, digits, space or . _ -")
+        self._wishes.ask_specimen(asked.strip())
+        return JSONResponse({"specimen": asked.strip()})
+
+
+def build_app(latest: Latest, wishes: Wishes, stop: threading.Event, password: str | None) -> Starlette:
+    """Return the page's application; `PageServer` serves it.
+
+    With a password every route asks for it (HTTP Basic, any user name). Event streams end when `stop`
+    is set. Raises UserError on an empty password.
+    """
+    if password == "":
+        raise UserError("the page's password is empty; give one, or none at all to serve this machine only")
+    feed = Feed(latest, stop)
+    routes = Routes(latest, feed, wishes)
+    app = Starlette(
+        routes=[
+            Route("/", routes.index),
+            Route("/events", routes.events),
+            Route("/state", routes.state),
+            Route("/pause", routes.pause, methods=["POST"]),
+            Route("/specimen", routes.specimen, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, password=password)],
+    )
+    app.state.feed, app.state.protected, app.state.local = feed, password is not None, True
+    return app
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells when it serves, so that nobody has to poll."""
+
+    def __init__(self, app: Starlette) -> None:
+        settings = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", log_config=None, log_level="warning",
+            access_log=False, server_header=False, timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        super().__init__(settings)
+        self.serving = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self.serving.set()
+
+
+class PageServer:
+    """Serves the page from a thread of its own."""
+
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        """Prepare to serve `app` (of `build_app`) on `host`; port 0 takes a free one.
+
+        Raises UserError where other machines could reach the page and no password guards it.
+        """
+        app.state.local = host in LOCAL_HOSTS
+        if not (app.state.local or app.state.protected):
+            raise UserError(f"host {host} lets other machines see the page; set a password, or use 127.0.0.1")
+        self._app, self._host, self._port = app, host, port
+        self._server = _Uvicorn(app)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the page, e.g. http://127.0.0.1:8000."""
+        host = socket.gethostname() if self._host in {"0.0.0.0", "::"} else self._host
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    def start(self) -> None:
+        """Bind the port and serve; raises UserError where the port cannot be had."""
+        listener = self._bind()
+        self._port = listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)
+        self._thread.start()
+        self._server.serving.wait(STOP_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """End open event streams, then the thread; safe to call twice, or without a start."""
+        self._app.state.feed.closing.set()
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_TIMEOUT_S)
+
+    def _bind(self) -> socket.socket:
+        try:
+            family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address[:2], family=family)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"
+            raise UserError(f"port {self._port} on {self._host} {reason}; use --port") from error

@@ -1,0 +1,300 @@
+// The live page: shows what /events says, and sends the two wishes of a person back.
+
+// Okabe and Ito's colours and a violet, distinct for colour-blind eyes; a class takes the one at its place.
+const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7250dc", "#f0e442"];
+const RECONNECT_MS = 1000;
+const SILENCE_MS = 12000; // the server sends a heartbeat each 5 s
+const REFUSAL_MS = 6000;
+const STALE_MS = 10000;
+const SCAN_MS = 150; // a barcode scanner types faster than this, a hand slower
+
+const $ = (id) => document.getElementById(id);
+const human = (name) => name.replaceAll("_", " ");
+const percent = (share) => (share === null ? "–" : share.toFixed(1));
+const whole = (number) => number.toLocaleString("en");
+// A screen reader repeats what is written again, even where it did not change.
+const setText = (target, text) => target.textContent === text || (target.textContent = text);
+
+let shown = null; // the newest event
+let picture = null; // the decoded image that belongs to `drawn`
+let drawn = null; // the event whose picture and boxes are on the canvas
+let refused = ""; // why the last wish failed
+let connected = null; // null while the first attempt runs
+let newestMs = 0;
+let spoken = "";
+
+function colour(name) {
+  const place = shown.state.classes.findIndex((entry) => entry.name === name);
+  return COLOURS[place % COLOURS.length] ?? "#8c8c8c";
+}
+
+const GROUPS = { counted: "counted", "reported per 100": "per-100", rejected: "rejected" };
+const rows = new Map(); // class name -> its row
+let listed = "";
+
+function makeRows(classes) {
+  const list = JSON.stringify(classes.map((entry) => [entry.name, entry.role]));
+  if (list === listed) return;
+  listed = list;
+  for (const id of Object.values(GROUPS)) $(id).replaceChildren();
+  for (const entry of classes) {
+    const row = $("row").content.firstElementChild.cloneNode(true);
+    row.dataset.class = entry.name;
+    row.style.setProperty("--class", colour(entry.name));
+    row.querySelector(".name").textContent = human(entry.name);
+    rows.set(entry.name, row);
+    $(GROUPS[entry.role]).append(row);
+  }
+  $("others").hidden = !$("per-100").hasChildNodes();
+  $("rejects").hidden = !$("rejected").hasChildNodes();
+}
+
+function showClass({ name, count, percent: share, low, high, per_100: per100 }) {
+  const part = (className) => rows.get(name).querySelector(className);
+  rows.get(name).classList.toggle("known", share !== null);
+  part(".cells").textContent = whole(count);
+  part(".percent").textContent = percent(share ?? per100);
+  part(".fill").style.width = `${share ?? 0}%`;
+  part(".whisker").style.left = `${low ?? 0}%`;
+  part(".whisker").style.width = `${(high ?? 0) - (low ?? 0)}%`;
+  part(".limits").textContent = share === null ? "" : `${percent(low)}–${percent(high)}`;
+}
+
+function showState(state) {
+  document.body.dataset.phase = state.phase;
+  $("specimen").textContent = state.specimen;
+  $("phase").textContent = state.phase;
+  $("total").textContent = whole(state.total);
+  $("target").textContent = state.target === null ? "cells" : `of ${whole(state.target)}`;
+  const done = state.target ? Math.min(100, (100 * state.total) / state.target) : 0;
+  $("arc").style.strokeDasharray = `${done} 100`;
+  $("arc").style.strokeLinecap = done ? "round" : "butt"; // a dash of no length would still show round ends
+  $("review").textContent = whole(state.review);
+  $("review-line").classList.toggle("some", state.review > 0);
+  $("fields").textContent = whole(state.fields);
+  $("frames").textContent = whole(state.frames);
+  $("fps").textContent = `${state.fps.toFixed(1)}/s`;
+  $("skipped").textContent = whole(state.skipped);
+  $("skipped-line").hidden = state.skipped === 0;
+  $("source").textContent = state.source;
+  $("position").textContent = state.stage ? `x ${Math.round(state.stage[0])} y ${Math.round(state.stage[1])}` : "";
+  $("model").textContent = state.model.name;
+  $("hash").textContent = state.model.sha256.slice(0, 8);
+  makeRows(state.classes);
+  state.classes.forEach(showClass);
+  $("pause-word").textContent = state.phase === "paused" ? "Start" : "Pause";
+  speak(state);
+}
+
+function speak({ specimen, phase, total }) {
+  // Every 25th cell and every change of phase or specimen: more would talk without end.
+  const milestone = [specimen, phase, Math.floor(total / 25)].join();
+  if (milestone === spoken) return;
+  spoken = milestone;
+  $("spoken").textContent = `${phase}: ${total} ${$("target").textContent}`;
+}
+
+function showNotices() {
+  const phase = shown?.state.phase;
+  const over = phase === "finished" || phase === "failed";
+  const silentMs = performance.now() - newestMs;
+  const stale = phase === "counting" && silentMs > STALE_MS;
+  const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : shown?.state.message);
+  setText($("message"), notice || "");
+  $("message").hidden = !notice;
+  const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
+  setText($("lost"), connected !== false ? "" : `connection lost — ${goesOn}; reconnecting`);
+  $("lost").hidden = $("lost").textContent === "";
+  document.body.classList.toggle("stale", !$("lost").hidden);
+  $("pause").disabled = !connected || !phase || over;
+  $("new").disabled = !connected || !phase;
+}
+
+async function showPicture(event) {
+  let image = null;
+  if (event.jpeg) {
+    image = new Image();
+    image.src = `data:image/jpeg;base64,${event.jpeg}`;
+    await image.decode();
+  }
+  [picture, drawn] = [image, event];
+  draw();
+}
+
+function draw() {
+  const canvas = $("picture");
+  $("empty").hidden = picture !== null;
+  const density = window.devicePixelRatio || 1;
+  const { clientWidth, clientHeight } = canvas;
+  canvas.width = Math.round(clientWidth * density);
+  canvas.height = Math.round(clientHeight * density);
+  canvas.ariaLabel = "No picture yet";
+  if (!picture) return;
+  const [width, height] = drawn.size;
+  document.documentElement.style.setProperty("--shape", `${width} / ${height}`);
+  const scale = Math.min(clientWidth / width, clientHeight / height);
+  const [left, top] = [(clientWidth - width * scale) / 2, (clientHeight - height * scale) / 2];
+  const pen = canvas.getContext("2d");
+  pen.setTransform(density, 0, 0, density, 0, 0);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(picture, left, top, width * scale, height * scale);
+  const placed = [];
+  // Counted cells last, so that their boxes lie above.
+  for (const label of drawn.labels.toSorted((a, b) => (a.number !== null) - (b.number !== null))) {
+    const [x, y, w, h] = label.box.map((length) => length * scale);
+    drawBox(pen, label, { x: left + x, y: top + y, w, h }, placed, [clientWidth, clientHeight]);
+  }
+  canvas.ariaLabel = `On the picture: ${drawn.labels.map(caption).join(", ") || "no cell"}`;
+}
+
+function caption(label) {
+  const number = label.number === null ? "" : `${label.number} · `;
+  return `${number}${human(label.name)} ${Math.round(label.confidence * 100)} %`;
+}
+
+function drawBox(pen, label, box, placed, room) {
+  const counted = label.number !== null;
+  pen.setLineDash(counted ? [] : [7, 5]);
+  pen.beginPath();
+  pen.roundRect(box.x, box.y, box.w, box.h, 7);
+  pen.strokeStyle = "#000a";
+  pen.lineWidth = counted ? 6 : 3;
+  pen.stroke();
+  pen.strokeStyle = colour(label.name);
+  pen.lineWidth = counted ? 3.5 : 2;
+  pen.stroke();
+  drawCaption(pen, label, box, placed, room);
+}
+
+function drawCaption(pen, label, box, placed, [roomX, roomY]) {
+  const counted = label.number !== null;
+  const text = caption(label);
+  pen.font = `${counted ? 650 : 500} ${roomX < 500 ? 13 : 17}px system-ui, sans-serif`;
+  const w = pen.measureText(text).width + 18;
+  const h = roomX < 500 ? 21 : 27;
+  const x = Math.max(2, Math.min(box.x - 2, roomX - w - 2));
+  const places = [box.y - h - 4, box.y + box.h + 4, box.y + 5, box.y + box.h - h - 5];
+  const free = (y) =>
+    y >= 2 && y + h <= roomY - 2 && placed.every((p) => x + w < p.x || p.x + p.w < x || y + h < p.y || p.y + p.h < y);
+  const y = places.find(free) ?? Math.max(2, Math.min(places[0], roomY - h - 2));
+  placed.push({ x, y, w, h });
+  pen.fillStyle = counted ? colour(label.name) : "#1a171fcc";
+  pen.beginPath();
+  pen.roundRect(x, y, w, h, 6);
+  pen.fill();
+  pen.fillStyle = counted ? inkOn(colour(label.name)) : "#fff";
+  pen.textBaseline = "middle";
+  pen.fillText(text, x + 9, y + h / 2 + 1);
+}
+
+function inkOn(hex) {
+  const [r, g, b] = [1, 3, 5].map((at) => (parseInt(hex.slice(at, at + 2), 16) / 255) ** 2.2);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
+}
+
+// Not an EventSource: that hides heartbeats, so a network that went silent would look alive.
+async function* messages(signal, heard) {
+  const answer = await fetch("/events", { signal, cache: "no-store" });
+  if (!answer.ok) return;
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    heard();
+    const complete = (rest + part.value).split("\n\n");
+    rest = complete.pop();
+    const newest = complete.findLast((message) => message.startsWith("data: "));
+    if (newest) yield JSON.parse(newest.slice(6));
+  }
+}
+
+async function follow() {
+  const silence = new AbortController();
+  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_MS);
+    setConnected(true);
+  };
+  const stream = messages(silence.signal, heard);
+  try {
+    for (let next; (next = await stream.next().catch(() => null)) && !next.done; ) await show(next.value);
+  } finally {
+    // Also where showing failed: a page that froze must not look alive.
+    silence.abort();
+    clearTimeout(timer);
+    setConnected(false);
+    setTimeout(follow, RECONNECT_MS);
+  }
+}
+
+function setConnected(now) {
+  connected = now;
+  showNotices();
+}
+
+async function show(event) {
+  shown = event;
+  newestMs = performance.now();
+  showState(event.state);
+  showNotices();
+  await showPicture(event);
+}
+
+async function wish(path, body) {
+  // Returns "" when the server took it, else the reason in words.
+  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, request).catch(() => null);
+  if (!answer) return "the instrument does not answer; try again";
+  return answer.ok ? "" : answer.text();
+}
+
+async function togglePause() {
+  if ($("pause").disabled) return;
+  refused = await wish("/pause", { paused: shown.state.phase !== "paused" });
+  showNotices();
+  setTimeout(() => (refused = ""), REFUSAL_MS);
+}
+
+function askSpecimen() {
+  if ($("new").disabled || $("dialog").open) return;
+  $("form").reset();
+  $("current").textContent = shown.state.specimen;
+  $("refusal").textContent = "";
+  $("dialog").showModal();
+}
+
+async function sendSpecimen(submit) {
+  submit.preventDefault();
+  const reason = await wish("/specimen", { specimen: $("id").value });
+  $("refusal").textContent = reason;
+  if (reason) $("id").focus();
+  else $("dialog").close();
+}
+
+const SHORTCUTS = { " ": togglePause, n: askSpecimen };
+let [lastKeyMs, pending] = [-SCAN_MS, 0];
+
+// A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
+// halfway, which would take the rest for the ID, and its Enter must not press a button.
+function onKey(press) {
+  if ($("dialog").open) return;
+  const burst = press.timeStamp - lastKeyMs < SCAN_MS;
+  lastKeyMs = press.timeStamp;
+  clearTimeout(pending);
+  const onButton = press.target instanceof HTMLButtonElement;
+  if (burst && (press.key === " " || press.key === "Enter")) press.preventDefault();
+  if (burst || press.repeat || press.ctrlKey || press.metaKey || press.altKey) return;
+  const action = SHORTCUTS[press.key.toLowerCase()];
+  if (!action || (press.key === " " && onButton)) return;
+  press.preventDefault();
+  pending = setTimeout(action, SCAN_MS);
+}
+
+$("pause").addEventListener("click", togglePause);
+$("new").addEventListener("click", askSpecimen);
+$("cancel").addEventListener("click", () => $("dialog").close());
+$("form").addEventListener("submit", sendSpecimen);
+document.addEventListener("keydown", onKey);
+new ResizeObserver(draw).observe($("stage"));
+setInterval(showNotices, 1000);
+follow();

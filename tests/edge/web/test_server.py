@@ -1,0 +1,350 @@
+"""The page's server over real sockets on 127.0.0.1."""
+
+import base64
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from edge.cells import Box
+from edge.errors import UserError
+from edge.live import Label, Latest, View, Wishes
+from edge.web.server import MAX_SIDE_PX, PageServer, build_app
+
+STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3, "classes": []}
+
+
+def view_of(width: int, height: int, total: int = 3) -> View:
+    """A view whose picture is pure red, with a counted and an uncounted cell."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = 255
+    labels = (
+        Label(Box(10, 20, 300, 400), "neutrophil", np.float32(0.75), 7),
+        Label(Box(0.5, 0, 50, 60), "monocyte", 0.5, None),
+    )
+    return View(image, labels, STATE | {"total": total})
+
+
+class Site:
+    """A served page with the other ends of its three parts."""
+
+    def __init__(self, password: str | None) -> None:
+        self.latest, self.wishes, self.stop = Latest(), Wishes(), threading.Event()
+        self.server = PageServer(build_app(self.latest, self.wishes, self.stop, password), "127.0.0.1", 0)
+        self.server.start()
+        self.http = httpx.Client(base_url=self.server.url, timeout=5)
+
+    def end(self) -> None:
+        self.http.close()
+        self.server.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Site]]:
+    """Serve a page with or without a password, for the time of one test."""
+    sites: list[Site] = []
+
+    def start(password: str | None = None) -> Site:
+        sites.append(Site(password))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.end()
+
+
+@pytest.fixture
+def site(serve: Callable[..., Site]) -> Site:
+    return serve()
+
+
+def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def first_event(site: Site) -> dict[str, Any]:
+    with site.http.stream("GET", "/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return next(events(answer.iter_lines()))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html"),
+        ("/static/page.js", "javascript"),
+        ("/static/page.css", "text/css"),
+        ("/static/favicon.svg", "image/svg+xml"),
+    ],
+)
+def test_files_come_with_the_security_headers(site: Site, path: str, kind: str) -> None:
+    answer = site.http.get(path)
+    assert answer.status_code == 200
+    assert kind in answer.headers["content-type"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/static/", "/static/..%2fserver.py", "/static/../server.py", "/nothing"])
+def test_nothing_else_is_served(site: Site, path: str) -> None:
+    assert site.http.get(path).status_code == 404
+
+
+def test_state_waits_for_the_first_view(site: Site) -> None:
+    assert site.http.get("/state").status_code == 503
+    site.latest.put(view_of(64, 48))
+    answer = site.http.get("/state")
+    assert answer.json() == STATE
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_event_holds_state_boxes_and_picture(site: Site) -> None:
+    site.latest.put(view_of(640, 480))
+    event = first_event(site)
+    assert event["state"] == STATE
+    assert event["size"] == [640, 480]
+    assert event["labels"] == [
+        {"box": [10, 20, 300, 400], "name": "neutrophil", "confidence": 0.75, "number": 7},
+        {"box": [0.5, 0, 50, 60], "name": "monocyte", "confidence": 0.5, "number": None},
+    ]
+    bgr = cv2.imdecode(np.frombuffer(base64.b64decode(event["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+    assert bgr.shape == (480, 640, 3)
+    assert np.abs(bgr.mean(axis=(0, 1)) - [0, 0, 255]).max() < 3  # red stays red
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(1920, 1080, [960, 540]), (1000, 2000, [480, 960])])
+def test_a_large_picture_is_scaled_with_its_boxes(
+    site: Site, width: int, height: int, size: list[int]
+) -> None:
+    site.latest.put(view_of(width, height))
+    event = first_event(site)
+    scale = MAX_SIDE_PX / max(width, height)
+    assert event["size"] == size
+    assert event["labels"][0]["box"] == pytest.approx(
+        [10 * scale, 20 * scale, 300 * scale, 400 * scale], abs=0.05
+    )
+
+
+def test_before_the_first_picture_an_event_has_none(site: Site) -> None:
+    site.latest.put(View(None, (), STATE))
+    event = first_event(site)
+    assert (event["jpeg"], event["size"], event["labels"]) == (None, None, [])
+
+
+def test_a_stream_follows_and_shows_the_newest(site: Site) -> None:
+    site.latest.put(view_of(64, 48, total=1))
+    with site.http.stream("GET", "/events") as answer:
+        stream = events(answer.iter_lines())
+        assert next(stream)["state"]["total"] == 1
+        for total in range(2, 50):
+            site.latest.put(view_of(64, 48, total))
+        totals = [next(stream)["state"]["total"]]
+        while totals[-1] < 49:
+            totals.append(next(stream)["state"]["total"])
+    assert len(totals) <= 2  # the rest was missed, not queued
+
+
+def test_two_streams_see_the_same(site: Site) -> None:
+    site.latest.put(view_of(64, 48))
+    with site.http.stream("GET", "/events") as one, site.http.stream("GET", "/events") as two:
+        assert next(events(one.iter_lines())) == next(events(two.iter_lines()))
+
+
+def test_a_quiet_stream_beats(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.web.server.HEARTBEAT_S", 0.3)
+    with site.http.stream("GET", "/events") as answer:
+        assert [line for line, _ in zip(answer.iter_lines(), range(3), strict=False)] == [
+            ": connected",
+            "",
+            ": heartbeat",
+        ]
+
+
+def test_streams_end_when_the_count_stops(site: Site) -> None:
+    site.latest.put(view_of(64, 48))
+    with site.http.stream("GET", "/events") as answer:
+        lines = answer.iter_lines()
+        next(events(lines))
+        site.stop.set()
+        assert list(events(lines)) == []
+
+
+def test_stopping_the_server_ends_streams_and_frees_the_port(site: Site) -> None:
+    site.latest.put(view_of(64, 48))
+    with site.http.stream("GET", "/events") as answer:
+        lines = answer.iter_lines()
+        next(events(lines))
+        site.server.stop()
+        assert list(events(lines)) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(site.server.url)
+    assert "web" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_client_that_never_reads_does_not_hold_the_stop_up(site: Site) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    host, _, port = site.server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(10):
+            site.latest.put(View(noise, (), STATE))
+            site.http.get("/state")
+        site.server.stop()
+        assert "web" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_pause(site: Site, paused: bool) -> None:
+    site.wishes.pause(not paused)
+    assert site.http.post("/pause", json={"paused": paused}).json() == {"paused": paused}
+    assert site.wishes.paused is paused
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "7", "{}", '{"paused": 1}', '{"paused": "true"}', "[" * 4000, "\xff"]
+)
+def test_a_bad_pause_changes_nothing(site: Site, body: str) -> None:
+    answer = site.http.post(
+        "/pause", content=body.encode("latin-1"), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 400
+    assert "paused" in answer.text
+    assert site.wishes.paused is False
+
+
+@pytest.mark.parametrize(("sent", "asked"), [("S-2", "S-2"), (" a.B_c 9 ", "a.B_c 9"), ("x" * 64, "x" * 64)])
+def test_a_specimen_is_asked_for(site: Site, sent: str, asked: str) -> None:
+    assert site.http.post("/specimen", json={"specimen": sent}).json() == {"specimen": asked}
+    assert site.wishes.take_specimen() == asked
+
+
+@pytest.mark.parametrize("sent", ["", "   ", "x" * 65, "a/b", "<b>", "S-2\n", "é", None, 7, ["S-2"]])
+def test_a_bad_specimen_is_refused_with_the_reason(site: Site, sent: object) -> None:
+    answer = site.http.post("/specimen", json={"specimen": sent})
+    assert answer.status_code == 400
+    assert "letters, digits" in answer.text
+    assert site.wishes.take_specimen() is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+    ],
+)
+def test_only_our_own_page_may_post(site: Site, headers: dict[str, str], status: int) -> None:
+    sent = {"Content-Type": "application/json"} | headers
+    answer = site.http.post("/pause", content=b'{"paused": true}', headers=sent)
+    assert answer.status_code == status
+    assert site.wishes.paused is (status == 200)
+
+
+def test_our_own_origin_may_post(site: Site) -> None:
+    answer = site.http.post("/pause", json={"paused": True}, headers={"Origin": site.server.url})
+    assert answer.status_code == 200
+
+
+def test_a_long_body_is_refused(site: Site) -> None:
+    assert site.http.post("/specimen", json={"specimen": "x" * 5000}).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "localhost@evil.example"])
+def test_a_rebound_name_is_refused(site: Site, path: str, host: str) -> None:
+    assert site.http.get(path, headers={"Host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
+def test_local_names_are_served(site: Site, host: str) -> None:
+    assert site.http.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js", "/nothing"])
+def test_a_password_guards_every_route(serve: Callable[..., Site], path: str) -> None:
+    site = serve("pass:wörd")
+    answer = site.http.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic ")
+    assert site.http.get(path, auth=("anyone", "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Bearer x", "Basic " + "YQ=="])
+def test_broken_credentials_are_refused(serve: Callable[..., Site], header: str) -> None:
+    assert serve("secret").http.get("/", headers={"Authorization": header}).status_code == 401
+
+
+def test_the_password_opens_the_page(serve: Callable[..., Site]) -> None:
+    site = serve("pass:wörd")
+    auth = httpx.BasicAuth(b"anyone", "pass:wörd".encode())
+    assert site.http.get("/", auth=auth).status_code == 200
+    assert site.http.post("/pause", json={"paused": True}, auth=auth).status_code == 200
+    assert site.wishes.paused
+
+
+def app_with(password: str | None) -> Any:
+    return build_app(Latest(), Wishes(), threading.Event(), password)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "microscope.local"])
+def test_other_machines_need_a_password(host: str) -> None:
+    with pytest.raises(UserError, match="password"):
+        PageServer(app_with(None), host, 0)
+
+
+def test_an_empty_password_is_refused() -> None:
+    with pytest.raises(UserError, match="empty"):
+        app_with("")
+
+
+def test_an_open_host_with_a_password_is_served_by_any_name() -> None:
+    server = PageServer(app_with("secret"), "0.0.0.0", 0)
+    server.start()
+    try:
+        port = server.url.rpartition(":")[2]
+        answer = httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": "pi"}, auth=("a", "secret"))
+    finally:
+        server.stop()
+    assert answer.status_code == 200
+
+
+def test_a_busy_port_is_told_at_once(site: Site) -> None:
+    port = int(site.server.url.rpartition(":")[2])
+    with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken .*--port"):
+        PageServer(app_with(None), "127.0.0.1", port).start()
+
+
+def test_an_address_of_another_machine_cannot_be_opened() -> None:
+    with pytest.raises(UserError, match="cannot be opened"):
+        PageServer(app_with("secret"), "192.0.2.1", 0).start()
+
+
+def test_stop_without_start_and_twice() -> None:
+    server = PageServer(app_with(None), "localhost", 0)
+    server.stop()
+    server.stop()
+
+
+def test_logs_stay_quiet_and_name_no_specimen(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    site.http.post("/specimen", json={"specimen": "PATIENT-7"})
+    site.http.post("/specimen", json={"specimen": "PATIENT/7"})
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+    assert "PATIENT" not in "".join(r.getMessage() for r in caplog.records)
