@@ -32,6 +32,8 @@ _MOST_RADIUS = 0.15
 _DISC_SHARE = 0.87
 """Diameter of the widest disc in a red cell's silhouette over the cell's labelled size, median over
 the training fields of three laboratories (0.86, 0.87, 0.87)."""
+_CROP_UNITS = 2.8
+"""Side of a picture that shows one cell and no red cell, in red cell diameters."""
 _MIN_CONTRAST = 0.4
 """Least nuclear stain (natural optical density); below it a frame holds no stained nucleus."""
 
@@ -82,11 +84,16 @@ def measure_red_cells(dye: Stain) -> Ruler:
     body = (dye.green > 0.5 * float(np.median(dye.green[tinted]))).astype(np.uint8)
     level = float(np.median(dye.nuclear[body > 0]))
     _fill_pallor(body)
-    nuclei = (dye.nuclear > max(_MIN_CONTRAST, 2 * level)).astype(np.uint8)
-    body[cv2.dilate(nuclei, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))) > 0] = 0
+    stained = (dye.nuclear > _floor(level)).astype(np.uint8)
+    body[cv2.dilate(stained, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))) > 0] = 0
     depth = cv2.distanceTransform(body, cv2.DIST_L2, 5)
     peaks = depth >= cv2.dilate(depth, np.ones((11, 11), np.uint8)) - 1e-6
     peaks &= (depth > _LEAST_RADIUS) & (depth < _MOST_RADIUS * max(body.shape))
+    for nucleus in _nuclei(dye, level):
+        # Cytoplasm is tinted too; it reaches less than half a nucleus beyond the nucleus.
+        reach = round(0.4 * nucleus.side)
+        rows = slice(max(nucleus.top - reach, 0), nucleus.bottom + reach)
+        peaks[rows, max(nucleus.left - reach, 0) : nucleus.right + reach] = False
     if not peaks.any():
         return Ruler(level, None)
     radii = np.sort(depth[peaks])
@@ -153,8 +160,8 @@ class Locator:
         if not nuclei:
             return []
         red_cell = self.red_cell_px
-        # With no red cell ever seen (a tight crop of one cell), the nucleus itself is the ruler.
-        unit = red_cell * dye.scale if red_cell else max(n.side for n in nuclei) / 1.3
+        # With no red cell ever seen, the picture is a tight crop of one cell, about two red cells wide.
+        unit = red_cell * dye.scale if red_cell else min(dye.nuclear.shape) / _CROP_UNITS
         groups = self._join_lobes(nuclei, unit)
         cells = [_cell(g, unit, dye) for g in groups if g.area >= self._min_nucleus * unit**2]
         return sorted(cells, key=lambda cell: cell.box.x)
@@ -205,9 +212,14 @@ class _Nucleus:
         )
 
 
+def _floor(red_level: float) -> float:
+    """Return the least nuclear stain of a nucleus among red cells of level `red_level`."""
+    return max(_MIN_CONTRAST, 2 * red_level)
+
+
 def _nuclei(dye: Stain, red_level: float) -> list[_Nucleus]:
     """Return the patches stained clearly more than red cells and not much less than the darkest nucleus."""
-    floor = max(_MIN_CONTRAST, 2 * red_level)
+    floor = _floor(red_level)
     candidates = dye.nuclear[dye.nuclear > floor]
     if candidates.size == 0:
         return []
@@ -225,9 +237,9 @@ def _cell(nucleus: _Nucleus, unit: float, dye: Stain) -> Located:
     """Return the box of the whole cell round `nucleus`, in frame pixels, clipped to the frame.
 
     Cytoplasm reaches about a sixth of a red cell beyond the nucleus on either side; no leukocyte is
-    smaller than 1.35 red cells, and none is much longer than wide.
+    smaller than 1.25 red cells, and none is much longer than wide.
     """
-    margin, least = 0.35 * unit, 1.35 * unit
+    margin, least = 0.3 * unit, 1.25 * unit
     longest = nucleus.side + margin
     width = max(nucleus.right - nucleus.left + margin, 0.8 * longest, least)
     height = max(nucleus.bottom - nucleus.top + margin, 0.8 * longest, least)

@@ -8,6 +8,7 @@ registration is checked by the correlation of the two pictures over their overla
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ _KEY_DISTANCE = 0.3
 """A new key view is kept this share of the field away from all others."""
 _TRIES = 12
 """Key views compared with a frame at most, when the place is lost."""
+
+_MOST_REST = 2.0
+"""The second look at a shift may correct the first by this many thumb pixels."""
 
 Thumb = NDArray[np.float32]
 
@@ -66,7 +70,6 @@ class Stage:
         self._least_overlap = least_overlap
         self._last: KeyView | None = None
         self._search_from = 0
-        self._window: Thumb | None = None
 
     @property
     def fields(self) -> int:
@@ -121,14 +124,17 @@ class Stage:
 
     def _shift(self, reference: Thumb, thumb: Thumb) -> tuple[float, float] | None:
         """Return how far `thumb` lies right of and below `reference`, thumb pixels, if believable."""
-        if self._window is None or self._window.shape != thumb.shape:
-            self._window = np.asarray(cv2.createHanningWindow(thumb.shape[::-1], cv2.CV_32F), np.float32)
-        (dx, dy), _ = cv2.phaseCorrelate(thumb, reference, self._window)
+        (dx, dy), _ = cv2.phaseCorrelate(thumb, reference, _window(thumb))
         height, width = thumb.shape
         overlap = (1 - abs(dx) / width) * (1 - abs(dy) / height)
         if abs(dx) >= width or abs(dy) >= height or overlap < self._least_overlap:
             return None
-        return (dx, dy) if _agreement(reference, thumb, dx, dy) >= self._least_correlation else None
+        x, y = round(dx), round(dy)
+        a, b = _overlap(reference, x, y), _overlap(thumb, -x, -y)
+        if float((a * b).sum()) < self._least_correlation:
+            return None
+        rest_x, rest_y = _rest(a, b)
+        return (x + rest_x, y + rest_y) if max(abs(rest_x), abs(rest_y)) < _MOST_REST else (dx, dy)
 
 
 def thumbnail(image: Image) -> Thumb:
@@ -141,12 +147,35 @@ def thumbnail(image: Image) -> Thumb:
     return np.asarray(contrast / (contrast.std() + 1e-3), np.float32)
 
 
-def _agreement(reference: Thumb, thumb: Thumb, dx: float, dy: float) -> float:
-    """Return the correlation (-1..1) of two thumbs over their overlap at a shift, to the next pixel."""
-    x, y = round(dx), round(dy)
+@lru_cache(maxsize=256)
+def _hanning(height: int, width: int) -> Thumb:
+    return np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F), np.float32)
+
+
+def _window(thumb: Thumb) -> Thumb:
+    return _hanning(*thumb.shape)
+
+
+def _overlap(thumb: Thumb, x: int, y: int) -> Thumb:
+    """Return the part of `thumb` that another, lying `x` right and `y` below, covers; norm 1."""
     height, width = thumb.shape
-    a = reference[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    b = thumb[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / norm if norm > 0 else 0.0
+    part = thumb[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+    part = part - part.mean()
+    return np.asarray(part / (np.linalg.norm(part) + 1e-9), np.float32)
+
+
+def _rest(a: Thumb, b: Thumb) -> tuple[float, float]:
+    """Return how far `b` lies right of and below `a`, less than a pixel or two: Lucas and Kanade 1981.
+
+    The peak of a phase correlation is good to half a pixel; over many key views that would add up.
+    """
+    along_y, along_x = np.gradient((a + b) / 2)
+    normal = np.array(
+        [
+            [(along_x * along_x).sum(), (along_x * along_y).sum()],
+            [(along_x * along_y).sum(), (along_y**2).sum()],
+        ]
+    )
+    right = np.array([(along_x * (b - a)).sum(), (along_y * (b - a)).sum()])
+    x, y = np.linalg.lstsq(normal, right, rcond=None)[0]
+    return float(x), float(y)

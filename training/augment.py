@@ -28,7 +28,7 @@ def augment(image: Image, box: Box, size: int, rng: Random) -> Image:
 
 def _turn(image: Image, box: Box, size: int, rng: Random) -> Image:
     # Mostly the instrument's own framing; now and then as wide as an uncut image, or tight.
-    low, high = (0.72, 1.8) if rng.random() < 0.3 else (0.82, 1.22)
+    low, high = (0.62, 1.8) if rng.random() < 0.4 else (0.8, 1.25)
     side = CONTEXT * box.side * np.exp(rng.uniform(np.log(low), np.log(high)))
     x, y = np.array(box.centre) + rng.uniform(-0.07, 0.07, 2) * side
     angle = rng.uniform(0, 2 * np.pi)
@@ -41,21 +41,21 @@ def _turn(image: Image, box: Box, size: int, rng: Random) -> Image:
 
 def _stain(view: Image, rng: Random) -> Image:
     # A power of the transmitted light scales its optical density: a paler or darker stain.
-    power = rng.uniform(0.65, 1.5) * rng.uniform(0.85, 1.18, 3)
-    gain = rng.uniform(0.75, 1.15) * rng.uniform(0.87, 1.13, 3)
+    power = rng.uniform(0.5, 1.6) * rng.uniform(0.75, 1.3, 3)
+    gain = rng.uniform(0.75, 1.15) * rng.uniform(0.75, 1.2, 3)
     levels = np.linspace(0, 1, 256)[:, None]
     table = np.clip(255 * gain * levels**power, 0, 255).astype(np.uint8)
     return _image(cv2.LUT(view, table[None]))
 
 
 def _camera_colours(view: Image, rng: Random) -> Image:
-    saturation = rng.uniform(0.5, 1.4)
-    mix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.uniform(-0.08, 0.08, (3, 3))
+    saturation = rng.uniform(0.3, 1.5)
+    mix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.uniform(-0.18, 0.18, (3, 3))
     return _image(cv2.transform(view, mix / mix.sum(axis=1, keepdims=True)))
 
 
 def _defocus(view: Image, rng: Random) -> Image:
-    return _image(cv2.GaussianBlur(view, (0, 0), rng.uniform(0.4, 2.8)))
+    return _image(cv2.GaussianBlur(view, (0, 0), rng.uniform(0.4, 3.5)))
 
 
 def _low_resolution(view: Image, rng: Random) -> Image:

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from edge.config import HELP, Config, check_specimen, read_config
+from edge.errors import UserError
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "edge.toml"
+    file.write_text(text)
+    return file
+
+
+def test_an_option_overrules_the_file_and_the_file_the_default(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'demo = true\ntarget = 200\nport = 8100\ndatabase = "x.sqlite"\num_per_px = 1')
+    config = read_config(file, {"target": 100})
+    assert (config.target, config.port, config.database) == (100, 8100, Path("x.sqlite"))
+    assert config.um_per_px == 1.0
+    assert config.host == Config(demo=True).host
+
+
+def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> None:
+    config = read_config(toml(tmp_path, 'camera = "pi"'), {"video": Path("v.avi")})
+    assert config.source == "video"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("demo = true\ntarge = 5", "did you mean target"),
+        ("demo = true\nzzz = 5", "unknown setting"),
+        ("demo = true\ntarget = '5'", "int expected"),
+        ("demo = true\ntarget = true", "int expected"),
+        ("demo = true\ntarget = 0", "target = 0"),
+        ("demo = true\nport = 70000", "port"),
+        ("demo = true\nreview_below = 1.5", "review_below"),
+        ("demo = true\num_per_px = -1", "um_per_px"),
+        ("demo = true\nspecimen = '../x'", "specimen identifier"),
+        ("demo = true\nvideo = 'v.avi'", "--video, --demo given"),
+        ("target = 5", "none given"),
+        ("demo = ", "not a TOML file"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_config(toml(tmp_path, text), {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere.toml"):
+        read_config(tmp_path / "nowhere.toml", {})
+
+
+@pytest.mark.parametrize("name", ["S-1", "2026 0042.b", "x" * 64])
+def test_good_specimen_identifiers(name: str) -> None:
+    check_specimen(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 65, "Müller", "a\n", " a"])
+def test_bad_specimen_identifiers(name: str) -> None:
+    with pytest.raises(UserError):
+        check_specimen(name)
+
+
+def test_the_shipped_settings_file_is_valid_and_complete() -> None:
+    file = Path(__file__).parents[2] / "deploy" / "edge.toml"
+    read_config(file, {})
+    text = file.read_text()
+    assert [name for name in HELP if name not in text] == []

@@ -1,0 +1,77 @@
+import cv2
+import numpy as np
+import pytest
+
+from edge.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def slide() -> np.ndarray:
+    """A random texture with structures of many sizes, (1200, 1600, 3)."""
+    rng = np.random.default_rng(3)
+    sheet = np.full((1200, 1600), 220, np.uint8)
+    for _ in range(1500):
+        x, y = (int(v) for v in rng.uniform((0, 0), (1600, 1200)))
+        cv2.circle(sheet, (x, y), int(rng.uniform(6, 24)), int(rng.uniform(60, 210)), -1)
+    return np.repeat(cv2.GaussianBlur(sheet, (0, 0), 1)[..., None], 3, axis=2)
+
+
+def film(slide: np.ndarray, x: float, y: float, width: int = 320, height: int = 240) -> np.ndarray:
+    return cv2.getRectSubPix(slide, (width, height), (x + width / 2 - 0.5, y + height / 2 - 0.5))
+
+
+def test_a_walk_is_followed_to_a_pixel(slide: np.ndarray) -> None:
+    stage = Stage()
+    for step in range(120):
+        x, y = 10 + 8.3 * step, 300 + 60 * np.sin(step / 15)
+        place = stage.place(film(slide, x, y))
+        assert place is not None
+        assert (place.x, place.y) == pytest.approx((x - 10, y - 300), abs=2.5)
+
+
+def test_a_return_after_a_long_way_meets_the_same_place(slide: np.ndarray) -> None:
+    stage = Stage()
+    way = [(20 + 9 * i, 100) for i in range(130)]
+    way += [(way[-1][0], 100 + 9 * i) for i in range(60)]
+    way += [(way[-1][0] - 9 * i, way[-1][1]) for i in range(130)]
+    way += [(way[-1][0], way[-1][1] - 9 * i) for i in range(60)]
+    places = [stage.place(film(slide, x, y)) for x, y in way]
+    assert None not in places
+    end, (x, y) = places[-1], way[-1]
+    assert (end.x, end.y) == pytest.approx((x - 20, y - 100), abs=4)
+
+
+def test_light_and_focus_do_not_matter(slide: np.ndarray) -> None:
+    stage = Stage()
+    stage.place(film(slide, 100, 100))
+    dim = cv2.GaussianBlur(film(slide, 130, 90), (0, 0), 2.5) * np.linspace(0.5, 0.9, 320)[None, :, None]
+    place = stage.place(dim.astype(np.uint8))
+    assert place is not None
+    assert (place.x, place.y) == pytest.approx((30, -10), abs=2)
+
+
+def test_a_strange_place_is_lost_and_a_known_one_found_again(slide: np.ndarray) -> None:
+    stage = Stage()
+    for x in range(0, 400, 20):
+        assert stage.place(film(slide, x, 0))
+    assert stage.place(film(slide, 1200, 900)) is None
+    assert stage.place(np.full((240, 320, 3), 200, np.uint8)) is None
+    places = [stage.place(film(slide, 60, 30)) for _ in range(5)]
+    assert places[-1] is not None
+    assert (places[-1].x, places[-1].y) == pytest.approx((60, 30), abs=3)
+
+
+def test_a_later_run_goes_on_from_the_key_views(slide: np.ndarray) -> None:
+    first = Stage()
+    keys = [p.new_key for x in range(0, 800, 20) if (p := first.place(film(slide, x, 200))) and p.new_key]
+    assert len(keys) == first.fields > 3
+    later = Stage(keys)
+    places = [later.place(film(slide, 500, 210)) for _ in range(3)]
+    assert (places[-1].x, places[-1].y) == pytest.approx((500, 10), abs=3)
+    assert Stage(keys).place(film(slide, 900, 900)) is None
+
+
+def test_a_frame_of_another_size_is_not_placed(slide: np.ndarray) -> None:
+    stage = Stage()
+    stage.place(film(slide, 0, 0))
+    assert stage.place(film(slide, 0, 0, 200, 240)) is None
