@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from edge.cells import Box, CellClass, Detection, Frame, Role
+from edge.track import Decision, Known, MovingStage, StillFields
+
+CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
+DECISION = Decision(CLASSES, review_below=0.8)
+RNG = np.random.default_rng(1)
+SLIDE = np.kron(RNG.integers(40, 230, (90, 160), np.uint8), np.ones((12, 12), np.uint8))
+WIDTH, HEIGHT = 320, 240
+
+
+def frame(index: int, x: int, y: int) -> Frame:
+    view = np.repeat(SLIDE[y : y + HEIGHT, x : x + WIDTH, None], 3, axis=2)
+    return Frame(index, index / 15, view)
+
+
+def detection(x: float, y: float, neutrophil: float = 0.95, sharpness: float = 100.0) -> Detection:
+    """A cell 40 px wide whose centre is at (x, y) of the frame."""
+    probabilities = np.array([neutrophil, 1 - neutrophil], np.float32)
+    return Detection(Box(x - 20, y - 20, 40, 40), probabilities, np.zeros((8, 8, 3), np.uint8), sharpness)
+
+
+def walk(
+    counter: MovingStage, places: list[tuple[int, int]], cells: list[tuple[int, int]], first: int = 0
+) -> list:
+    """Show the cells (slide coordinates) to the counter along a walk; return what it counts."""
+    counted = []
+    for index, (x, y) in enumerate(places, first):
+        seen = [
+            detection(cx - x, cy - y)
+            for cx, cy in cells
+            if 20 < cx - x < WIDTH - 20 and 20 < cy - y < HEIGHT - 20
+        ]
+        counted += counter.update(frame(index, x, y), seen).cells
+    return counted
+
+
+ROW = [(x, 100) for x in range(0, 900, 12)]
+CELLS = [(150 + 130 * i, 190 + 20 * (i % 3)) for i in range(7)]
+
+
+def test_each_cell_of_a_row_is_counted_once_also_on_the_way_back() -> None:
+    counter = MovingStage(DECISION)
+    counted = walk(counter, ROW + ROW[::-1], CELLS)
+    counted += counter.finish()
+    assert [c.number for c in counted] == list(range(1, len(CELLS) + 1))
+    found = sorted(c.slide for c in counted)
+    assert np.allclose(found, [(x, y - 100) for x, y in CELLS], atol=4)
+
+
+def test_a_cell_seen_too_seldom_is_not_believed() -> None:
+    counter = MovingStage(DECISION, least_sightings=3)
+    counter.update(frame(0, 0, 0), [detection(100, 100)])
+    counter.update(frame(1, 0, 0), [detection(101, 100)])
+    assert counter.finish() == ()
+
+
+def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
+    counter = MovingStage(DECISION, decide_after=4)
+    sightings = [detection(100, 100, 0.2, 10.0)] * 3 + [detection(100, 100, 0.95, 500.0)]
+    (cell,) = (c for i, d in enumerate(sightings) for c in counter.update(frame(i, 0, 0), [d]).cells)
+    assert cell.name == "neutrophil"
+    assert cell.source == 3
+    expected = (30 * 0.2 + 500 * 0.95) / 530
+    assert cell.confidence == pytest.approx(expected, abs=1e-3)
+    assert not cell.review
+
+
+def test_a_contradictory_cell_goes_to_review() -> None:
+    counter = MovingStage(DECISION, decide_after=2)
+    counter.update(frame(0, 0, 0), [detection(100, 100, 0.95)])
+    (cell,) = counter.update(frame(1, 0, 0), [detection(100, 100, 0.1)]).cells
+    assert cell.review
+
+
+def test_nothing_is_counted_while_lost() -> None:
+    counter = MovingStage(DECISION, decide_after=1)
+    counter.update(frame(0, 0, 0), [])
+    tracked = counter.update(frame(1, 1500, 800), [detection(100, 100)])
+    assert tracked.lost
+    assert tracked.cells == ()
+    assert tracked.numbers == (None,)
+
+
+def test_a_resumed_count_knows_its_cells() -> None:
+    first = MovingStage(DECISION)
+    keys, counted = [], []
+    for index, (x, y) in enumerate(ROW[:40]):
+        tracked = first.update(
+            frame(index, x, y), [detection(cx - x, cy - y) for cx, cy in CELLS[:3] if 20 < cx - x < 300]
+        )
+        counted += tracked.cells
+        keys += [tracked.place.new_key] if tracked.place and tracked.place.new_key else []
+    known = [Known(c.number, *c.slide, c.box.side) for c in counted]
+    assert known
+    later = MovingStage(DECISION, known, keys)
+    again = walk(later, ROW, CELLS) + list(later.finish())
+    assert [c.number for c in again] == list(range(len(known) + 1, len(CELLS) + 1))
+
+
+def test_still_fields_count_everything_at_once() -> None:
+    counter = StillFields(DECISION, next_number=5, fields=2)
+    still = Frame(0, 0.0, np.zeros((9, 9, 3), np.uint8), "a.png")
+    tracked = counter.update(still, [detection(30, 30), detection(90, 30, 0.3)])
+    assert [c.number for c in tracked.cells] == [5, 6]
+    assert [c.name for c in tracked.cells] == ["neutrophil", "lymphocyte"]
+    assert tracked.cells[1].source == "a.png"
+    assert tracked.cells[1].review
+    assert counter.fields == 3
+    assert counter.finish() == ()
