@@ -85,9 +85,8 @@ def encode_event(view: View) -> bytes:
     event: dict[str, Any] = {"state": dict(view.state), "labels": [], "size": None, "jpeg": None}
     scale = 1.0
     if view.image is not None:
-        height, width = view.image.shape[:2]
-        scale = min(1.0, MAX_SIDE_PX / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        scale = min(1.0, MAX_SIDE_PX / max(view.image.shape[:2]))
+        size = tuple(max(1, round(length * scale)) for length in view.image.shape[1::-1])
         picture = view.image if scale == 1.0 else cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -108,9 +107,6 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with 401, 403, 413, 415 or 421."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         caching = "no-cache" if scope["path"].startswith("/static/") else "no-store"
 
         async def send_guarded(message: Message) -> None:
@@ -238,14 +234,12 @@ def build_app(latest: Latest, wishes: Wishes, stop: threading.Event, password: s
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells when it serves, so that nobody has to poll."""
+    """Tells when it serves, and lets nobody hold its end up."""
 
     def __init__(self, app: Starlette) -> None:
-        settings = uvicorn.Config(
-            app, http="h11", ws="none", lifespan="off", log_config=None, log_level="warning",
-            access_log=False, server_header=False, timeout_graceful_shutdown=2,
-        )  # fmt: skip
-        super().__init__(settings)
+        quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False}
+        lean: dict[str, Any] = {"ws": "none", "lifespan": "off", "server_header": False}
+        super().__init__(uvicorn.Config(app, **quiet, **lean, timeout_graceful_shutdown=2))
         self.serving = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -253,21 +247,28 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self.serving.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, also for clients that no longer read: their sockets would stay open."""
+        await super().shutdown(sockets)
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+
 
 class PageServer:
     """Serves the page from a thread of its own."""
 
     def __init__(self, app: Starlette, host: str, port: int) -> None:
-        """Prepare to serve `app` (of `build_app`) on `host`; port 0 takes a free one.
+        """Prepare to serve `app` (of `build_app`); port 0 takes a free one.
 
-        Raises UserError where other machines could reach the page and no password guards it.
+        Raises UserError where other machines could reach the page without a password.
         """
         app.state.local = host in LOCAL_HOSTS
         if not (app.state.local or app.state.protected):
             raise UserError(f"host {host} lets other machines see the page; set a password, or use 127.0.0.1")
         self._app, self._host, self._port = app, host, port
         self._server = _Uvicorn(app)
-        self._thread: threading.Thread | None = None
+        self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(None, self._server.run, "web", (self._sockets,), daemon=True)
 
     @property
     def url(self) -> str:
@@ -277,9 +278,8 @@ class PageServer:
 
     def start(self) -> None:
         """Bind the port and serve; raises UserError where the port cannot be had."""
-        listener = self._bind()
-        self._port = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)
+        self._sockets.append(self._bind())
+        self._port = self._sockets[0].getsockname()[1]
         self._thread.start()
         self._server.serving.wait(STOP_TIMEOUT_S)
 
@@ -287,7 +287,7 @@ class PageServer:
         """End open event streams, then the thread; safe to call twice, or without a start."""
         self._app.state.feed.closing.set()
         self._server.should_exit = True
-        if self._thread is not None:
+        if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
     def _bind(self) -> socket.socket:

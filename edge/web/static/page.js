@@ -20,8 +20,7 @@ let picture = null; // the decoded image that belongs to `drawn`
 let drawn = null; // the event whose picture and boxes are on the canvas
 let refused = ""; // why the last wish failed
 let connected = null; // null while the first attempt runs
-let newestMs = 0;
-let spoken = "";
+let [newestMs, spoken] = [0, ""];
 
 function colour(name) {
   const place = shown.state.classes.findIndex((entry) => entry.name === name);
@@ -103,9 +102,9 @@ function showNotices() {
   setText($("message"), notice || "");
   $("message").hidden = !notice;
   const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
-  setText($("lost"), connected !== false ? "" : `connection lost — ${goesOn}; reconnecting`);
-  $("lost").hidden = $("lost").textContent === "";
-  document.body.classList.toggle("stale", !$("lost").hidden);
+  setText($("lost"), connected === false ? `connection lost — ${goesOn}; reconnecting` : "");
+  $("lost").hidden = connected !== false;
+  document.body.classList.toggle("stale", connected === false);
   $("pause").disabled = !connected || !phase || over;
   $("new").disabled = !connected || !phase;
 }
@@ -126,8 +125,7 @@ function draw() {
   $("empty").hidden = picture !== null;
   const density = window.devicePixelRatio || 1;
   const { clientWidth, clientHeight } = canvas;
-  canvas.width = Math.round(clientWidth * density);
-  canvas.height = Math.round(clientHeight * density);
+  [canvas.width, canvas.height] = [clientWidth * density, clientHeight * density];
   canvas.ariaLabel = "No picture yet";
   if (!picture) return;
   const [width, height] = drawn.size;
@@ -281,11 +279,11 @@ function onKey(press) {
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
   clearTimeout(pending);
-  const onButton = press.target instanceof HTMLButtonElement;
   if (burst && (press.key === " " || press.key === "Enter")) press.preventDefault();
   if (burst || press.repeat || press.ctrlKey || press.metaKey || press.altKey) return;
-  const action = SHORTCUTS[press.key.toLowerCase()];
-  if (!action || (press.key === " " && onButton)) return;
+  const onButton = press.key === " " && press.target instanceof HTMLButtonElement;
+  const action = onButton ? () => press.target.click() : SHORTCUTS[press.key.toLowerCase()];
+  if (!action) return;
   press.preventDefault();
   pending = setTimeout(action, SCAN_MS);
 }
@@ -295,6 +293,8 @@ $("new").addEventListener("click", askSpecimen);
 $("cancel").addEventListener("click", () => $("dialog").close());
 $("form").addEventListener("submit", sendSpecimen);
 document.addEventListener("keydown", onKey);
+// Some browsers press a focused button when the space bar comes up again.
+document.addEventListener("keyup", (up) => up.key === " " && !$("dialog").open && up.preventDefault());
 new ResizeObserver(draw).observe($("stage"));
 setInterval(showNotices, 1000);
 follow();

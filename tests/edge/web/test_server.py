@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -47,22 +47,35 @@ class Site:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Site]]:
-    """Serve a page with or without a password, for the time of one test."""
-    sites: list[Site] = []
+def site() -> Iterator[Site]:
+    """A page of its own, for one test."""
+    fresh = Site(None)
+    yield fresh
+    fresh.end()
 
-    def start(password: str | None = None) -> Site:
-        sites.append(Site(password))
-        return sites[-1]
 
-    yield start
-    for site in sites:
-        site.end()
+@pytest.fixture(scope="module")
+def one_site() -> Iterator[Site]:
+    """One page for the tests that leave nothing behind but wishes."""
+    site = Site(None)
+    yield site
+    site.end()
 
 
 @pytest.fixture
-def site(serve: Callable[..., Site]) -> Site:
-    return serve()
+def wished(one_site: Site) -> Site:
+    """The same page with no wish open."""
+    one_site.wishes.pause(False)
+    one_site.wishes.take_specimen()
+    return one_site
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Site]:
+    """A page behind a password."""
+    site = Site("pass:wörd")
+    yield site
+    site.end()
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -86,8 +99,8 @@ def first_event(site: Site) -> dict[str, Any]:
         ("/static/favicon.svg", "image/svg+xml"),
     ],
 )
-def test_files_come_with_the_security_headers(site: Site, path: str, kind: str) -> None:
-    answer = site.http.get(path)
+def test_files_come_with_the_security_headers(wished: Site, path: str, kind: str) -> None:
+    answer = wished.http.get(path)
     assert answer.status_code == 200
     assert kind in answer.headers["content-type"]
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -96,8 +109,8 @@ def test_files_come_with_the_security_headers(site: Site, path: str, kind: str) 
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static/..%2fserver.py", "/static/../server.py", "/nothing"])
-def test_nothing_else_is_served(site: Site, path: str) -> None:
-    assert site.http.get(path).status_code == 404
+def test_nothing_else_is_served(wished: Site, path: str) -> None:
+    assert wished.http.get(path).status_code == 404
 
 
 def test_state_waits_for_the_first_view(site: Site) -> None:
@@ -108,9 +121,9 @@ def test_state_waits_for_the_first_view(site: Site) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_an_event_holds_state_boxes_and_picture(site: Site) -> None:
-    site.latest.put(view_of(640, 480))
-    event = first_event(site)
+def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
+    one_site.latest.put(view_of(640, 480))
+    event = first_event(one_site)
     assert event["state"] == STATE
     assert event["size"] == [640, 480]
     assert event["labels"] == [
@@ -124,10 +137,10 @@ def test_an_event_holds_state_boxes_and_picture(site: Site) -> None:
 
 @pytest.mark.parametrize(("width", "height", "size"), [(1920, 1080, [960, 540]), (1000, 2000, [480, 960])])
 def test_a_large_picture_is_scaled_with_its_boxes(
-    site: Site, width: int, height: int, size: list[int]
+    one_site: Site, width: int, height: int, size: list[int]
 ) -> None:
-    site.latest.put(view_of(width, height))
-    event = first_event(site)
+    one_site.latest.put(view_of(width, height))
+    event = first_event(one_site)
     scale = MAX_SIDE_PX / max(width, height)
     assert event["size"] == size
     assert event["labels"][0]["box"] == pytest.approx(
@@ -135,9 +148,9 @@ def test_a_large_picture_is_scaled_with_its_boxes(
     )
 
 
-def test_before_the_first_picture_an_event_has_none(site: Site) -> None:
-    site.latest.put(View(None, (), STATE))
-    event = first_event(site)
+def test_before_the_first_picture_an_event_has_none(one_site: Site) -> None:
+    one_site.latest.put(View(None, (), STATE))
+    event = first_event(one_site)
     assert (event["jpeg"], event["size"], event["labels"]) == (None, None, [])
 
 
@@ -154,9 +167,9 @@ def test_a_stream_follows_and_shows_the_newest(site: Site) -> None:
     assert len(totals) <= 2  # the rest was missed, not queued
 
 
-def test_two_streams_see_the_same(site: Site) -> None:
-    site.latest.put(view_of(64, 48))
-    with site.http.stream("GET", "/events") as one, site.http.stream("GET", "/events") as two:
+def test_two_streams_see_the_same(one_site: Site) -> None:
+    one_site.latest.put(view_of(64, 48))
+    with one_site.http.stream("GET", "/events") as one, one_site.http.stream("GET", "/events") as two:
         assert next(events(one.iter_lines())) == next(events(two.iter_lines()))
 
 
@@ -179,7 +192,12 @@ def test_streams_end_when_the_count_stops(site: Site) -> None:
         assert list(events(lines)) == []
 
 
+def web_threads() -> int:
+    return [thread.name for thread in threading.enumerate()].count("web")
+
+
 def test_stopping_the_server_ends_streams_and_frees_the_port(site: Site) -> None:
+    before = web_threads()
     site.latest.put(view_of(64, 48))
     with site.http.stream("GET", "/events") as answer:
         lines = answer.iter_lines()
@@ -188,53 +206,57 @@ def test_stopping_the_server_ends_streams_and_frees_the_port(site: Site) -> None
         assert list(events(lines)) == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(site.server.url)
-    assert "web" not in {thread.name for thread in threading.enumerate()}
+    assert web_threads() == before - 1
 
 
 def test_a_client_that_never_reads_does_not_hold_the_stop_up(site: Site) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
     host, _, port = site.server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port))) as deaf:
+    with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((host, int(port)))
         deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        for _ in range(10):
-            site.latest.put(View(noise, (), STATE))
-            site.http.get("/state")
+        with site.http.stream("GET", "/events") as answer:
+            hearing = events(answer.iter_lines())
+            for _ in range(12):  # together more than the socket's buffers hold
+                site.latest.put(View(noise, (), STATE))
+                next(hearing)
+        before = web_threads()
         site.server.stop()
-        assert "web" not in {thread.name for thread in threading.enumerate()}
+        assert web_threads() == before - 1
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_pause(site: Site, paused: bool) -> None:
-    site.wishes.pause(not paused)
-    assert site.http.post("/pause", json={"paused": paused}).json() == {"paused": paused}
-    assert site.wishes.paused is paused
+def test_pause(wished: Site, paused: bool) -> None:
+    wished.wishes.pause(not paused)
+    assert wished.http.post("/pause", json={"paused": paused}).json() == {"paused": paused}
+    assert wished.wishes.paused is paused
 
 
 @pytest.mark.parametrize(
     "body", ["", "[]", "7", "{}", '{"paused": 1}', '{"paused": "true"}', "[" * 4000, "\xff"]
 )
-def test_a_bad_pause_changes_nothing(site: Site, body: str) -> None:
-    answer = site.http.post(
+def test_a_bad_pause_changes_nothing(wished: Site, body: str) -> None:
+    answer = wished.http.post(
         "/pause", content=body.encode("latin-1"), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 400
     assert "paused" in answer.text
-    assert site.wishes.paused is False
+    assert wished.wishes.paused is False
 
 
 @pytest.mark.parametrize(("sent", "asked"), [("S-2", "S-2"), (" a.B_c 9 ", "a.B_c 9"), ("x" * 64, "x" * 64)])
-def test_a_specimen_is_asked_for(site: Site, sent: str, asked: str) -> None:
-    assert site.http.post("/specimen", json={"specimen": sent}).json() == {"specimen": asked}
-    assert site.wishes.take_specimen() == asked
+def test_a_specimen_is_asked_for(wished: Site, sent: str, asked: str) -> None:
+    assert wished.http.post("/specimen", json={"specimen": sent}).json() == {"specimen": asked}
+    assert wished.wishes.take_specimen() == asked
 
 
 @pytest.mark.parametrize("sent", ["", "   ", "x" * 65, "a/b", "<b>", "S-2\n", "é", None, 7, ["S-2"]])
-def test_a_bad_specimen_is_refused_with_the_reason(site: Site, sent: object) -> None:
-    answer = site.http.post("/specimen", json={"specimen": sent})
+def test_a_bad_specimen_is_refused_with_the_reason(wished: Site, sent: object) -> None:
+    answer = wished.http.post("/specimen", json={"specimen": sent})
     assert answer.status_code == 400
     assert "letters, digits" in answer.text
-    assert site.wishes.take_specimen() is None
+    assert wished.wishes.take_specimen() is None
 
 
 @pytest.mark.parametrize(
@@ -250,53 +272,51 @@ def test_a_bad_specimen_is_refused_with_the_reason(site: Site, sent: object) -> 
         ({"Content-Type": "application/json; charset=utf-8"}, 200),
     ],
 )
-def test_only_our_own_page_may_post(site: Site, headers: dict[str, str], status: int) -> None:
+def test_only_our_own_page_may_post(wished: Site, headers: dict[str, str], status: int) -> None:
     sent = {"Content-Type": "application/json"} | headers
-    answer = site.http.post("/pause", content=b'{"paused": true}', headers=sent)
+    answer = wished.http.post("/pause", content=b'{"paused": true}', headers=sent)
     assert answer.status_code == status
-    assert site.wishes.paused is (status == 200)
+    assert wished.wishes.paused is (status == 200)
 
 
-def test_our_own_origin_may_post(site: Site) -> None:
-    answer = site.http.post("/pause", json={"paused": True}, headers={"Origin": site.server.url})
+def test_our_own_origin_may_post(wished: Site) -> None:
+    answer = wished.http.post("/pause", json={"paused": True}, headers={"Origin": wished.server.url})
     assert answer.status_code == 200
 
 
-def test_a_long_body_is_refused(site: Site) -> None:
-    assert site.http.post("/specimen", json={"specimen": "x" * 5000}).status_code == 413
+def test_a_long_body_is_refused(wished: Site) -> None:
+    assert wished.http.post("/specimen", json={"specimen": "x" * 5000}).status_code == 413
 
 
 @pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js"])
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "localhost@evil.example"])
-def test_a_rebound_name_is_refused(site: Site, path: str, host: str) -> None:
-    assert site.http.get(path, headers={"Host": host}).status_code == 421
+def test_a_rebound_name_is_refused(wished: Site, path: str, host: str) -> None:
+    assert wished.http.get(path, headers={"Host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
-def test_local_names_are_served(site: Site, host: str) -> None:
-    assert site.http.get("/", headers={"Host": host}).status_code == 200
+def test_local_names_are_served(wished: Site, host: str) -> None:
+    assert wished.http.get("/", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js", "/nothing"])
-def test_a_password_guards_every_route(serve: Callable[..., Site], path: str) -> None:
-    site = serve("pass:wörd")
-    answer = site.http.get(path)
+def test_a_password_guards_every_route(locked: Site, path: str) -> None:
+    answer = locked.http.get(path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Basic ")
-    assert site.http.get(path, auth=("anyone", "wrong")).status_code == 401
+    assert locked.http.get(path, auth=("anyone", "wrong")).status_code == 401
 
 
 @pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Bearer x", "Basic " + "YQ=="])
-def test_broken_credentials_are_refused(serve: Callable[..., Site], header: str) -> None:
-    assert serve("secret").http.get("/", headers={"Authorization": header}).status_code == 401
+def test_broken_credentials_are_refused(locked: Site, header: str) -> None:
+    assert locked.http.get("/", headers={"Authorization": header}).status_code == 401
 
 
-def test_the_password_opens_the_page(serve: Callable[..., Site]) -> None:
-    site = serve("pass:wörd")
+def test_the_password_opens_the_page(locked: Site) -> None:
     auth = httpx.BasicAuth(b"anyone", "pass:wörd".encode())
-    assert site.http.get("/", auth=auth).status_code == 200
-    assert site.http.post("/pause", json={"paused": True}, auth=auth).status_code == 200
-    assert site.wishes.paused
+    assert locked.http.get("/", auth=auth).status_code == 200
+    assert locked.http.post("/pause", json={"paused": True}, auth=auth).status_code == 200
+    assert locked.wishes.paused
 
 
 def app_with(password: str | None) -> Any:
@@ -325,8 +345,8 @@ def test_an_open_host_with_a_password_is_served_by_any_name() -> None:
     assert answer.status_code == 200
 
 
-def test_a_busy_port_is_told_at_once(site: Site) -> None:
-    port = int(site.server.url.rpartition(":")[2])
+def test_a_busy_port_is_told_at_once(wished: Site) -> None:
+    port = int(wished.server.url.rpartition(":")[2])
     with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is taken .*--port"):
         PageServer(app_with(None), "127.0.0.1", port).start()
 
@@ -342,9 +362,9 @@ def test_stop_without_start_and_twice() -> None:
     server.stop()
 
 
-def test_logs_stay_quiet_and_name_no_specimen(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_stay_quiet_and_name_no_specimen(wished: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    site.http.post("/specimen", json={"specimen": "PATIENT-7"})
-    site.http.post("/specimen", json={"specimen": "PATIENT/7"})
+    wished.http.post("/specimen", json={"specimen": "PATIENT-7"})
+    wished.http.post("/specimen", json={"specimen": "PATIENT/7"})
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
     assert "PATIENT" not in "".join(r.getMessage() for r in caplog.records)

@@ -1,0 +1,337 @@
+"""The live page in a real browser."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.cells import Box
+from edge.live import Label, Latest, View, Wishes
+from edge.web.server import PageServer, build_app
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SCREENS = {"screen": (1280, 800), "phone": (390, 844)}
+EVIL = "<img src=x onerror=\"document.title='evil'\">"
+LONG = "W" * 64
+
+
+def share(name: str, count: int, percent: float, low: float, high: float) -> dict[str, Any]:
+    limits = {"percent": percent, "low": low, "high": high, "per_100": None}
+    return {"name": name, "role": "counted", "count": count, **limits}
+
+
+def apart(name: str, role: str, count: int, per_100: float | None) -> dict[str, Any]:
+    return {"name": name, "role": role, "count": count, "percent": None, "low": None, "high": None} | {
+        "per_100": per_100
+    }
+
+
+STATE: dict[str, Any] = {
+    "specimen": "S-1",
+    "phase": "counting",
+    "message": "stage lost: move back to a place already seen",
+    "total": 150,
+    "target": 200,
+    "review": 4,
+    "frames": 1204,
+    "fields": 37,
+    "skipped": 2,
+    "fps": 11.84,
+    "source": "demo",
+    "classes": [
+        share("neutrophil", 90, 60.0, 52.0, 67.5),
+        share("immature_granulocyte", 60, 40.04, 32.46, 47.96),
+        apart("erythroblast", "reported per 100", 3, 2.0),
+        apart("platelet", "rejected", 11, 7.3),
+    ],
+    "model": {"name": "wbc", "sha256": "0123456789abcdef" * 4},
+    "stage": [12.4, 530.6],
+}
+LABELS = (
+    Label(Box(100, 100, 200, 200), "neutrophil", 0.984, 90),
+    Label(Box(400, 300, 100, 100), "immature_granulocyte", 0.71, None),
+)
+
+
+def view(**changes: Any) -> View:
+    """A grey picture with two cells, and the state with some changes."""
+    return View(np.full((480, 640, 3), 128, np.uint8), LABELS, STATE | changes)
+
+
+class Page:
+    """The page in the browser, and what it is connected to."""
+
+    def __init__(self, browser: Any, server: PageServer, latest: Latest, wishes: Wishes) -> None:
+        self.browser, self.server, self.latest, self.wishes = browser, server, latest, wishes
+
+    def show(self, shown: View, screen: str = "screen") -> None:
+        """Open the page afresh, with this view on it."""
+        width, height = SCREENS[screen]
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone"}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.latest.put(shown)
+        self.browser.get(self.server.url)
+        self.until(lambda: self.text("specimen") == shown.state["specimen"])
+        self.until(lambda: self.picture_label().startswith("On the picture"))
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Wait for something to come true, 5 s at most."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.browser, 5, poll_frequency=0.05).until(lambda _: true())
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Return the value of a JavaScript expression."""
+        return self.browser.execute_script(f"return {script}", *arguments)
+
+    def text(self, name: str) -> str:
+        return str(self.run("document.getElementById(arguments[0]).textContent", name))
+
+    def visible(self, name: str) -> bool:
+        return bool(self.browser.find_element("id", name).is_displayed())
+
+    def row(self, name: str) -> list[str]:
+        """The texts of one class: name, count, percent (or per 100), limits."""
+        script = (
+            "['.name', '.cells', '.percent', '.limits'].map("
+            "(part) => document.querySelector(`[data-class=${arguments[0]}] ${part}`).textContent)"
+        )
+        return list(self.run(script, name))
+
+    def picture_label(self) -> str:
+        return str(self.browser.find_element("id", "picture").get_attribute("aria-label"))
+
+    def press(self, *keys: str) -> None:
+        """Type as fast as the browser allows."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser, duration=0).send_keys(*keys).perform()
+
+    def errors(self) -> list[str]:
+        """What the console complained about since the last look."""
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium; without one these tests are skipped, or fail where REQUIRE_BROWSER is set."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    try:
+        from selenium import webdriver
+    except ImportError:
+        webdriver = None
+    if not (binary and driver and webdriver):
+        reason = "no browser: install chromium, chromedriver and selenium"
+        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    chromium = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture(scope="module")
+def served(browser: Any) -> Iterator[Page]:
+    """One page for all tests, in one browser."""
+    latest, wishes = Latest(), Wishes()
+    server = PageServer(build_app(latest, wishes, threading.Event(), None), "127.0.0.1", 0)
+    server.start()
+    yield Page(browser, server, latest, wishes)
+    browser.get("about:blank")
+    server.stop()
+
+
+@pytest.fixture
+def page(served: Page) -> Page:
+    """The page with no wish open and no complaint in the console."""
+    served.wishes.pause(False)
+    served.wishes.take_specimen()
+    served.errors()
+    return served
+
+
+def test_the_numbers_are_those_of_the_state(page: Page) -> None:
+    page.show(view())
+    assert page.row("neutrophil") == ["neutrophil", "90", "60.0", "52.0\u201367.5"]
+    assert page.row("immature_granulocyte") == ["immature granulocyte", "60", "40.0", "32.5\u201348.0"]
+    assert page.row("erythroblast")[:3] == ["erythroblast", "3", "2.0"]
+    assert page.row("platelet")[:2] == ["platelet", "11"]
+    shown = {
+        "specimen": "S-1",
+        "phase": "counting",
+        "total": "150",
+        "target": "of 200",
+        "review": "4",
+        "frames": "1,204",
+        "fields": "37",
+        "skipped": "2",
+        "fps": "11.8/s",
+        "source": "demo",
+        "position": "x 12 y 531",
+        "model": "wbc",
+        "hash": "01234567",
+        "message": STATE["message"],
+        "spoken": "counting: 150 of 200",
+    }
+    assert {name: page.text(name) for name in shown} == shown
+    assert "For Research Use Only. Not for use in diagnostic procedures." in page.run(
+        "document.body.innerText"
+    )
+    assert page.errors() == []
+
+
+def test_bar_and_whisker_are_to_scale(page: Page) -> None:
+    page.show(view())
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    )
+    script = """(() => {
+        const row = document.querySelector('[data-class=neutrophil]');
+        const bar = row.querySelector('.bar').getBoundingClientRect();
+        const [fill, whisker] = ['.fill', '.whisker'].map(
+            (part) => row.querySelector(part).getBoundingClientRect());
+        return [fill.right, whisker.left, whisker.right].map((x) => 100 * (x - bar.left) / bar.width);
+    })()"""
+    assert page.run(script) == pytest.approx([60.0, 52.0, 67.5], abs=0.5)
+
+
+def test_boxes_lie_where_the_cells_are_in_the_colour_of_their_bar(page: Page) -> None:
+    page.show(view())
+    assert page.picture_label() == "On the picture: 90 · neutrophil 98 %, immature granulocyte 71 %"
+    script = """(() => {
+        const canvas = document.getElementById('picture');
+        const scale = Math.min(canvas.width / 640, canvas.height / 480);
+        const [left, top] = [(canvas.width - 640 * scale) / 2, (canvas.height - 480 * scale) / 2];
+        const pen = canvas.getContext('2d');
+        const at = (x, y) => [...pen.getImageData(left + x * scale, top + y * scale, 1, 1).data];
+        const bar = document.querySelector('[data-class=neutrophil] .fill');
+        const fill = getComputedStyle(bar).backgroundColor;
+        return [at(100, 200), at(200, 300), at(200, 200), fill.match(/\\d+/g).map(Number)];
+    })()"""
+    left_side, under_side, inside, bar = page.run(script)
+    assert left_side[:3] == under_side[:3] == bar
+    assert inside[:3] == pytest.approx([128, 128, 128], abs=2)
+
+
+def test_before_the_first_cell_there_is_no_percentage(page: Page) -> None:
+    none_yet = [
+        entry | {"count": 0, "percent": None, "low": None, "high": None} for entry in STATE["classes"]
+    ]
+    page.show(view(total=0, target=None, message="", skipped=0, stage=None, classes=none_yet))
+    assert page.row("neutrophil") == ["neutrophil", "0", "\u2013", ""]
+    assert page.text("target") == "cells"
+    assert not page.visible("message")
+    assert not page.visible("skipped-line")
+
+
+def test_the_page_follows_the_count(page: Page) -> None:
+    page.show(view())
+    more = [share("monocyte", 201, 100.0, 98.1, 100.0)]
+    page.latest.put(view(total=201, phase="finished", message="target of 200 reached", classes=more))
+    page.until(lambda: page.text("total") == "201")
+    assert page.row("monocyte") == ["monocyte", "201", "100.0", "98.1\u2013100.0"]
+    assert page.run("document.querySelectorAll('[data-class]').length") == 1
+    assert page.text("phase") == "finished"
+    assert not page.browser.find_element("id", "pause").is_enabled()
+
+
+def test_the_pause_button_pauses_and_starts(page: Page) -> None:
+    page.show(view())
+    page.browser.find_element("id", "pause").click()
+    page.until(lambda: page.wishes.paused)
+    page.latest.put(view(phase="paused"))
+    page.until(lambda: page.text("pause-word") == "Start")
+    page.browser.find_element("id", "pause").click()
+    page.until(lambda: not page.wishes.paused)
+
+
+def test_the_space_bar_pauses(page: Page) -> None:
+    page.show(view())
+    page.press(" ")
+    page.until(lambda: page.wishes.paused)
+    assert page.errors() == []
+
+
+def test_a_new_specimen_is_asked_for(page: Page) -> None:
+    page.show(view())
+    page.press("n")
+    page.until(lambda: page.visible("dialog"))
+    page.press("S-2 b\n")
+    page.until(lambda: not page.visible("dialog"))
+    assert page.wishes.take_specimen() == "S-2 b"
+
+
+def test_a_refused_specimen_says_why(page: Page) -> None:
+    page.show(view())
+    page.browser.find_element("id", "new").click()
+    page.press("a/b\n")
+    page.until(lambda: "letters, digits" in page.text("refusal"))
+    assert page.visible("dialog")
+    assert page.wishes.take_specimen() is None
+
+
+@pytest.mark.parametrize("code", ["N123\n", "AN 7\n", " N1\n"])
+def test_a_barcode_scanned_outside_the_dialog_does_nothing(page: Page, code: str) -> None:
+    page.show(view())
+    page.browser.execute_script("document.getElementById('pause').focus()")
+    page.press(code)
+    page.browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert not page.visible("dialog")
+    assert page.wishes.take_specimen() is None
+    assert not page.wishes.paused
+
+
+@pytest.mark.parametrize("field", ["specimen", "message", "source"])
+def test_markup_is_shown_as_text(page: Page, field: str) -> None:
+    page.show(view(**{field: EVIL}))
+    assert page.text(field) == EVIL
+    assert page.run("document.querySelectorAll('main img, .specimen img').length") == 0
+    assert page.browser.title == "WBC differential"
+    assert page.errors() == []
+
+
+def test_a_lost_connection_shows_and_recovers(page: Page) -> None:
+    page.show(view())
+    assert not page.visible("lost")
+    port = int(page.server.url.rpartition(":")[2])
+    page.server.stop()
+    page.until(lambda: page.visible("lost"))
+    assert page.text("lost") == "connection lost — the count itself goes on; reconnecting"
+    assert not page.browser.find_element("id", "pause").is_enabled()
+    page.server = PageServer(build_app(page.latest, page.wishes, threading.Event(), None), "127.0.0.1", port)
+    page.server.start()
+    page.until(lambda: not page.visible("lost"))
+    page.until(page.browser.find_element("id", "pause").is_enabled)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("specimen", ["S-1", LONG])
+def test_nothing_is_wider_than_the_screen(page: Page, screen: str, specimen: str, tmp_path: Path) -> None:
+    page.show(view(specimen=specimen), screen)
+    assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+    footer = page.run("document.querySelector('footer').getBoundingClientRect().bottom")
+    assert footer == pytest.approx(SCREENS[screen][1], abs=1)
+
+
+def test_everything_fits_one_screen_at_the_microscope(page: Page) -> None:
+    names = "abcdef"
+    six = [share(name, 10, 16.7, 10.0, 25.0) for name in names]
+    page.show(view(classes=six + STATE["classes"][2:]))
+    assert page.run("document.documentElement.scrollHeight") == 800
+    assert page.run("((e) => e.scrollHeight - e.clientHeight)(document.querySelector('.count'))") == 0
