@@ -48,7 +48,7 @@ def test_bad_settings_are_named(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere.toml"):
+    with pytest.raises(UserError, match=r"nowhere\.toml"):
         read_config(tmp_path / "nowhere.toml", {})
 
 

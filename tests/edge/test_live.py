@@ -1,0 +1,37 @@
+import threading
+
+from edge.live import Latest, View, Wishes
+
+
+def view(number: int) -> View:
+    return View(None, (), {"number": number})
+
+
+def test_a_reader_gets_the_newest_and_misses_the_rest() -> None:
+    latest = Latest()
+    latest.put(view(1))
+    latest.put(view(2))
+    version, newest = latest.get(0, 1.0)
+    assert newest is not None
+    assert newest.state["number"] == 2
+    assert latest.get(version, 0.01) == (version, None)
+
+
+def test_a_waiting_reader_is_woken() -> None:
+    latest = Latest()
+    timer = threading.Timer(0.05, latest.put, [view(7)])
+    timer.start()
+    _, newest = latest.get(0, 5.0)
+    timer.join()
+    assert newest is not None
+    assert newest.state["number"] == 7
+
+
+def test_a_specimen_is_taken_once() -> None:
+    wishes = Wishes()
+    assert wishes.take_specimen() is None
+    wishes.ask_specimen("S-2")
+    assert wishes.specimen_asked
+    assert wishes.take_specimen() == "S-2"
+    assert not wishes.specimen_asked
+    assert wishes.take_specimen() is None

@@ -1,0 +1,43 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.errors import UserError
+from edge.report import write_json
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text("old")
+    write_json(file, {"a": [1, 2]})
+    assert json.loads(file.read_text()) == {"a": [1, 2]}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text("old")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"a": float("nan")})
+    assert file.read_text() == "old"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        write_json(tmp_path / "nowhere" / "result.json", {})
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "result.json"
+    file.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device; the count itself is saved"):
+        write_json(file, {"a": 1})
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
+from edge.classify import Card
+from edge.pipeline import Step
+from edge.session import Session
+from edge.store import Store
+
+CARD = Card(
+    name="made",
+    sha256="c" * 64,
+    size=8,
+    classes=(
+        CellClass("neutrophil", Role.COUNTED),
+        CellClass("erythroblast", Role.PER_100),
+        CellClass("platelet", Role.REJECTED),
+    ),
+    review_below=0.5,
+    facts={},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "counts.sqlite")
+
+
+def begin(store: Store, target: int | None = None) -> Session:
+    return Session(store, CARD, "S-1", "images", moving=False, review_below=0.5, target=target)
+
+
+def step(session: Session, name: str, *classes: int) -> Step:
+    """One image with a cell of each of the classes (by index)."""
+    frame = Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), name)
+    crop = np.zeros((8, 8, 3), np.uint8)
+    found = tuple(Detection(Box(1, 2, 8, 8), np.eye(3, dtype=np.float32)[c], crop, 1.0) for c in classes)
+    return Step(frame, found, session.counter.update(frame, found))
+
+
+def test_the_result_is_the_contract(store: Store) -> None:
+    session = begin(store)
+    session.take(step(session, "a.png", 0, 0, 1))
+    session.take(Skip(1, "b.png", "truncated"))
+    session.take(step(session, "c.png", 2, 0, 0))
+    session.finish()
+    result = session.result(complete=True)
+    assert result["specimen"] == "S-1"
+    assert result["model"]["sha256"] == CARD.sha256
+    assert (result["frames"], result["fields"], result["total"]) == (2, 2, 4)
+    assert result["counts"] == {"neutrophil": 4, "erythroblast": 1, "platelet": 1}
+    assert result["per_100"] == {"erythroblast": 25.0}
+    assert result["differential"] == {
+        "neutrophil": {"count": 4, "percent": 100.0, "low": pytest.approx(39.76, abs=0.01), "high": 100.0}
+    }
+    assert result["skipped"] == [{"source": "b.png", "reason": "truncated"}]
+    assert result["cells"][2] == {
+        "number": 3,
+        "class": "erythroblast",
+        "confidence": 1.0,
+        "probabilities": {"neutrophil": 0.0, "erythroblast": 1.0, "platelet": 0.0},
+        "source": "a.png",
+        "box": [1, 2, 8, 8],
+        "slide": [5, 6],
+        "review": False,
+    }
+
+
+def test_a_cell_that_was_returned_is_on_disk(store: Store, tmp_path: Path) -> None:
+    session = begin(store)
+    shown = session.take(step(session, "a.png", 0))
+    with Store(tmp_path / "counts.sqlite") as other:
+        assert len(other.open_specimen("S-1", CARD.sha256, "images").cells) == len(shown) == 1
+
+
+def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
+    first = begin(store)
+    first.take(step(first, "a.png", 0))
+    first.take(Skip(1, "b.png", "truncated"))
+    again = begin(store)
+    assert not again.wants(Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), "a.png"))
+    assert not again.wants(Skip(1, "b.png", "truncated"))
+    again.take(step(again, "c.png", 0))
+    assert [c["number"] for c in again.result(complete=True)["cells"]] == [1, 2]
+    assert again.result(complete=True)["frames"] == 2
+    assert again.skipped == 1
+
+
+def test_the_target_counts_counted_classes_alone_and_stops_exactly(store: Store) -> None:
+    session = begin(store, target=3)
+    session.take(step(session, "a.png", 0, 1, 0))
+    assert not session.complete
+    session.take(step(session, "b.png", 2, 0, 0, 0))
+    assert session.complete
+    assert session.total == 3
+    assert session.finish() == ()
+    assert len(session.result(complete=True)["cells"]) == 5
+
+
+def test_the_state_of_the_page(store: Store) -> None:
+    session = begin(store, target=100)
+    empty = session.state("starting")
+    assert empty["classes"][0] == {
+        "name": "neutrophil",
+        "role": "counted",
+        "count": 0,
+        "percent": None,
+        "low": None,
+        "high": None,
+        "per_100": None,
+    }
+    session.take(step(session, "a.png", 0, 0, 1))
+    state = session.state("counting", fps=12.34)
+    assert (state["phase"], state["total"], state["target"], state["fps"]) == ("counting", 2, 100, 12.3)
+    assert state["classes"][1]["per_100"] == 50
+    assert state["classes"][0]["percent"] == 100
