@@ -79,15 +79,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    text = json.dumps(content, indent=1, allow_nan=False)
+    # A pipe or a device (/dev/stdout) is written to; only a file can be replaced.
+    replaced = path.is_file() or not path.exists()
+    part = path.with_name(path.name + ".part") if replaced else path
     try:
         with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
+            file.write(text)
             file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+            if replaced:
+                os.fsync(file.fileno())
+                part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if replaced:
+            part.unlink(missing_ok=True)
         raise UserError(
             f"{path}: {error.strerror}; the count itself is saved: run again with the same --specimen and "
             "another --json"

@@ -1,3 +1,4 @@
+import concurrent.futures
 import errno
 import json
 import os
@@ -41,3 +42,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         write_json(file, {"a": 1})
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        write_json(pipe, {"a": 1})
+    assert json.loads(read.result()) == {"a": 1}
+    assert pipe.is_fifo()
