@@ -1,0 +1,130 @@
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cells import Role
+from edge.classify import DEFAULT_MODEL, Classifier, read_card
+from edge.errors import UserError
+from edge.localise import single_cell_box
+from edge.preprocess import crop
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the shipped model and its card, to be damaged."""
+    shutil.copy(DEFAULT_MODEL.with_suffix(".json"), tmp_path)
+    return Path(shutil.copy(DEFAULT_MODEL, tmp_path))
+
+
+def edit(model: Path, **changes: object) -> None:
+    card = model.with_suffix(".json")
+    card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "basophil",
+        "eosinophil",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "immature_granulocyte",
+        "erythroblast",
+        "platelet",
+    ],
+)
+def test_real_cells_of_each_class_are_known(classifier: Classifier, shared_data: Path, name: str) -> None:
+    with (shared_data / "cells.csv").open(newline="") as file:
+        rows = [r["file"] for r in csv.DictReader(file) if r["class"] == name and r["split"] == "validation"]
+    crops = []
+    for row in rows[:40]:
+        image = cv2.imread(str(shared_data / "cells" / row), cv2.IMREAD_COLOR_RGB)
+        crops.append(crop(image, single_cell_box(image), classifier.card.size))
+    answers = classifier.classify(crops)
+    names = [classifier.card.classes[i].name for i in answers.argmax(axis=1)]
+    assert names.count(name) >= 0.85 * len(crops)
+
+
+def test_probabilities_sum_to_one_whatever_is_seen(classifier: Classifier) -> None:
+    size = classifier.card.size
+    crops = [np.full((size, size, 3), grey, np.uint8) for grey in (0, 255)]
+    crops += list(np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
+    answers = classifier.classify(crops)
+    assert answers.shape == (6, len(classifier.card.classes))
+    assert answers.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    assert answers.min() >= 0
+
+
+def test_no_crop_gives_no_answer(classifier: Classifier) -> None:
+    assert classifier.classify([]).shape == (0, len(classifier.card.classes))
+
+
+def test_the_shipped_card_gives_every_class_a_role(classifier: Classifier) -> None:
+    roles = {c.name: c.role for c in classifier.card.classes}
+    assert roles["erythroblast"] is Role.PER_100
+    assert roles["platelet"] is Role.REJECTED
+    assert sum(role is Role.COUNTED for role in roles.values()) == 6
+    assert classifier.card.facts["split"]["train"] == 6307
+
+
+@pytest.mark.parametrize("damage", ["shortened", "one bit", "emptied"])
+def test_a_damaged_model_file_is_refused_before_it_is_loaded(copy: Path, damage: str) -> None:
+    content = bytearray(copy.read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    else:
+        content = content[: len(content) // 2 if damage == "shortened" else 0]
+    copy.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        Classifier(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 192}, "input is uint8"),
+        ({"classes": [{"name": "neutrophil", "role": "counted"}]}, "output is uint8"),
+        ({"classes": [{"name": "neutrophil", "role": "eaten"}]}, "not a model card"),
+        ({"classes": [{"name": "a", "role": "counted"}] * 8}, "class names must differ"),
+        ({"classes": [{"name": "a", "role": "rejected"}]}, "one must be counted"),
+        ({"size": None}, "not a model card"),
+    ],
+)
+def test_a_card_that_disagrees_is_refused(copy: Path, changes: dict[str, object], message: str) -> None:
+    edit(copy, **changes)
+    with pytest.raises(UserError, match=message):
+        Classifier(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\x00"])
+def test_a_file_that_is_no_card_is_refused(copy: Path, text: str) -> None:
+    copy.with_suffix(".json").write_text(text)
+    with pytest.raises(UserError, match="not a model card"):
+        read_card(copy)
+
+
+@pytest.mark.parametrize("missing", [".json", ".tflite"])
+def test_a_missing_file_is_named(copy: Path, missing: str) -> None:
+    copy.with_suffix(missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}: No such file"):
+        Classifier(copy)
+
+
+def test_a_file_that_the_runtime_refuses_is_an_error(copy: Path) -> None:
+    content = b"not a flatbuffer at all" * 10
+    copy.write_bytes(content)
+    edit(copy, sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(UserError, match="the runtime refuses"):
+        Classifier(copy)
