@@ -32,6 +32,8 @@ _MOST_RADIUS = 0.15
 _DISC_SHARE = 0.87
 """Diameter of the widest disc in a red cell's silhouette over the cell's labelled size, median over
 the training fields of three laboratories (0.86, 0.87, 0.87)."""
+_LOBE = 0.25
+"""A lobe of this area (squared red cell diameters) may lie `max_gap` away from the others."""
 _CROP_UNITS = 2.8
 """Side of a picture that shows one cell and no red cell, in red cell diameters."""
 _MIN_CONTRAST = 0.4
@@ -120,7 +122,8 @@ class Locator:
             has 0.05 to 0.2, the nucleus of a neutrophil 0.5 to 0.8).
         max_nucleus: longest side of one cell's nucleus in red cell diameters; lobes farther apart
             belong to different cells.
-        max_gap: widest gap between two lobes of one nucleus, in red cell diameters.
+        max_gap: widest gap between two lobes of one nucleus, in red cell diameters; less for
+            small ones.
     """
 
     def __init__(
@@ -174,13 +177,21 @@ class Locator:
                 (a.gap(b), i, j)
                 for i, a in enumerate(groups)
                 for j, b in enumerate(groups[:i])
-                if a.gap(b) <= self._max_gap * unit and a.join(b).side <= self._max_nucleus * unit
+                if a.gap(b) <= self._reach(min(a.area, b.area), unit)
+                and a.join(b).side <= self._max_nucleus * unit
             ]
             if not pairs:
                 return groups
             _, i, j = min(pairs)
             groups[j] = groups[j].join(groups[i])
             del groups[i]
+
+    def _reach(self, area: int, unit: float) -> float:
+        """Return how far (working pixels) a patch may lie from a nucleus and be part of it.
+
+        A small patch must lie close: it may be a platelet beside the cell.
+        """
+        return self._max_gap * unit * min(1.0, area / (_LOBE * unit**2))
 
 
 @dataclass(frozen=True, slots=True)
