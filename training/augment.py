@@ -49,8 +49,8 @@ def _stain(view: Image, rng: Random) -> Image:
 
 
 def _camera_colours(view: Image, rng: Random) -> Image:
-    saturation = rng.uniform(0.3, 1.5)
-    mix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.uniform(-0.18, 0.18, (3, 3))
+    saturation = rng.uniform(0.1, 1.5)
+    mix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.uniform(-0.22, 0.22, (3, 3))
     return _image(cv2.transform(view, mix / mix.sum(axis=1, keepdims=True)))
 
 

@@ -19,12 +19,12 @@ def write_cells(folder: Path, per_class: int, seed: int) -> list[Sample]:
     samples = []
     for name in LEUKOCYTES if per_class else ():
         smear = Smear(
-            seed=int(rng.integers(2**31)),
-            width=3000,
-            height=2400,
+            int(rng.integers(2**31)),
+            3000,
+            2400,
+            per_class,
             red_cell_px=float(rng.uniform(42, 60)),
-            mix=dict.fromkeys([name], 1.0),
-            leukocytes=per_class,
+            mix={name: 1.0},
         )
         for number, cell in enumerate(smear.cells):
             side = round(_VIEW * cell.diameter_px)

@@ -31,7 +31,7 @@ class Recipe:
     """Folder that holds cells.csv and cells/."""
     weights: str = "imagenet"
     """A Keras weights file without top, or "imagenet" for Keras' own download."""
-    epochs: int = 12
+    epochs: int = 16
     batch: int = 32
     learning_rate: float = 6e-4
     """Peak of the cosine that the rate follows down to 0, after half an epoch of warm-up."""
