@@ -4,8 +4,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from edge.smear import LEUKOCYTES, Smear
 
+from edge.smear import LEUKOCYTES, Smear
 from training.data import Sample
 
 _VIEW = 2.7
