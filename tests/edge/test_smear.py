@@ -1,0 +1,60 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from edge.errors import UserError
+from edge.smear import LEUKOCYTES, WHITE, Smear, draw_leukocyte
+
+
+def tint(name: str, rng_seed: int = 0) -> np.ndarray:
+    """Mean colour of a drawn cell, RGB."""
+    colour, alpha = draw_leukocyte(name, 100, np.random.default_rng(rng_seed))
+    return (colour * alpha[..., None]).sum(axis=(0, 1)) / alpha.sum()
+
+
+@pytest.mark.parametrize("name", LEUKOCYTES)
+def test_every_type_is_drawn_at_its_size(name: str) -> None:
+    colour, alpha = draw_leukocyte(name, 100, np.random.default_rng(2))
+    assert colour.shape == (130, 130, 3)
+    assert alpha.shape == (130, 130)
+    assert 0 <= alpha.min() <= alpha.max() <= 1
+    across = 2 * np.sqrt((alpha > 0.5).sum() / np.pi)
+    assert across == pytest.approx(96, abs=8)
+
+
+def test_types_differ_as_the_stain_makes_them() -> None:
+    tints = {name: tint(name) for name in LEUKOCYTES}
+    assert tints["eosinophil"][0] > tints["eosinophil"][2] + 20
+    assert tints["lymphocyte"][2] > tints["lymphocyte"][0]
+    assert tints["basophil"].sum() < tints["neutrophil"].sum() - 60
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(UserError, match="blast"):
+        draw_leukocyte("blast", 100, np.random.default_rng(0))
+
+
+def test_leukocytes_do_not_touch_and_every_type_is_there() -> None:
+    smear = Smear(3, 2400, 1800, 40)
+    assert len(smear.cells) == 40
+    assert {c.name for c in smear.cells} == set(LEUKOCYTES)
+    for a, b in combinations(smear.cells, 2):
+        assert np.hypot(a.x - b.x, a.y - b.y) > (a.diameter_px + b.diameter_px) / 2
+    assert all(c.diameter_px < c.x < 2400 - c.diameter_px for c in smear.cells)
+
+
+def test_the_same_pixels_whatever_the_order_of_visiting() -> None:
+    places = [(0, 0), (300, 200), (650, 100), (80, 420)]
+    first, second = Smear(5, 1200, 900, 12), Smear(5, 1200, 900, 12)
+    ahead = [first.view(x, y, 320, 240) for x, y in places]
+    back = [second.view(x, y, 320, 240) for x, y in places[::-1]][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(ahead, back, strict=True))
+
+
+def test_the_nucleus_is_where_the_truth_says() -> None:
+    smear = Smear(7, 1600, 1200, 12)
+    for cell in smear.cells:
+        half = cell.diameter_px / 2
+        view = smear.view(cell.x - half, cell.y - half, round(2 * half), round(2 * half))
+        assert view[..., 1].min() < WHITE[1] / 2

@@ -1,0 +1,68 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from edge.report import NOTICE
+from edge.terminal import LiveTable, PlainLines, table
+
+
+@pytest.fixture
+def state() -> dict[str, Any]:
+    return {
+        "specimen": "SECRET-1",
+        "total": 8,
+        "target": 100,
+        "review": 2,
+        "frames": 40,
+        "fields": 3,
+        "skipped": 1,
+        "message": "stage lost",
+        "classes": [
+            {"name": "immature_granulocyte", "role": "counted", "count": 6}
+            | {"percent": 75.0, "low": 34.9, "high": 96.8, "per_100": None},
+            {"name": "erythroblast", "role": "reported per 100", "count": 2}
+            | {"percent": None, "low": None, "high": None, "per_100": 25.0},
+        ],
+    }
+
+
+def printed(state: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table(state))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_table_shows_counts_limits_and_what_is_wrong(state: dict[str, Any]) -> None:
+    text = printed(state)
+    for part in (
+        "8 of 100",
+        "immature granulocyte",
+        "75.0",
+        "34.9-96.8",
+        "25.0 per 100",
+        "1 skipped",
+        "stage lost",
+    ):
+        assert part in text
+
+
+def test_a_pipe_gets_lines_and_the_table_but_no_identifier(state: dict[str, Any]) -> None:
+    out = io.StringIO()
+    with PlainLines(Console(file=out, width=100)) as display:
+        for frames in range(40, 60):
+            display.show(state | {"frames": frames})
+    text = out.getvalue()
+    assert text.count("cells counted") == 1
+    assert "75.0" in text
+    assert NOTICE in text
+    assert "SECRET" not in text
+
+
+def test_a_terminal_gets_a_progress_bar(state: dict[str, Any]) -> None:
+    out = io.StringIO()
+    with LiveTable(Console(file=out, width=100, force_terminal=True), 50) as display:
+        display.show(state | {"frames": 10, "skipped": 0})
+        display.show(state | {"frames": 34, "skipped": 0})
+    assert "25/50" in out.getvalue()
