@@ -1,6 +1,7 @@
 """The program as a person runs it: a process of its own, real files, a real model."""
 
 import csv
+import http.client
 import json
 import os
 import shutil
@@ -222,8 +223,6 @@ def test_one_image_is_being_counted_within_two_seconds(crops: Path, tmp_path: Pa
 
 
 def test_the_live_page_counts_the_demo(tmp_path: Path) -> None:
-    import http.client
-
     arguments = ("--demo", "--port", 0, "--database", tmp_path / "counts.sqlite", "--specimen", "S")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -241,7 +240,8 @@ def test_the_live_page_counts_the_demo(tmp_path: Path) -> None:
         while state.get("total", 0) == 0 and time.monotonic() < deadline:
             connection = http.client.HTTPConnection(address, timeout=10)
             connection.request("GET", "/state")
-            state = json.loads(connection.getresponse().read() or b"{}")
+            answer = connection.getresponse()
+            state = json.loads(answer.read()) if answer.status == 200 else {}
             connection.close()
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
