@@ -14,6 +14,8 @@ Mask = NDArray[np.uint8]
 
 _TRIED = 6
 """Patches of which the one that fits its neighbours best is laid."""
+_RARE_SHARE = 0.16
+"""Share (0..1) of the places that a rare patch may take, while there are any."""
 _FEATHER = 5
 """Pixels of both pictures that are kept on either side of a seam, where they fade into each other."""
 
@@ -21,30 +23,40 @@ _FEATHER = 5
 def turned(image: Image, turn: int) -> Image:
     """Return one of the eight flips and quarter turns (`turn` 0..7)."""
     picture = np.rot90(image, turn % 4)
-    return np.ascontiguousarray(picture[:, ::-1] if turn >= 4 else picture)
+    return picture[:, ::-1] if turn >= 4 else picture
 
 
-def quilt(patches: Sequence[Image], size: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Return a picture of `size` (width, height) made of square patches of one size, flipped and turned.
+def quilt(
+    patches: Sequence[Image], rare: Sequence[Image], size: tuple[int, int], rng: np.random.Generator
+) -> Image:
+    """Return a picture made of square patches of one size, flipped and turned.
 
-    Every patch is laid in each of its eight turns before one is laid again.
+    Args:
+        patches: each is laid in all of its eight turns before one is laid again.
+        rare: each is laid once at most.
+        size: width and height of the picture, pixels.
+        rng: chooses.
     """
     side = len(patches[0])
     lap = side // 3
     step = side - lap
-    # One more column than needed: each row starts a little aside, or the platelets would form a grid.
+    # One more column than needed: each row starts a little aside, so that the patches form no grid.
     columns, rows = math.ceil(size[0] / step) + 1, math.ceil(size[1] / step)
     canvas = np.zeros((rows * step + lap, (columns + 1) * step + lap, 3), np.float32)
-    pool: list[tuple[int, int]] = []
+    common: list[Image] = []
+    rare = [turned(rare[i], int(rng.integers(8))) for i in rng.permutation(len(rare))]
     for row in range(rows):
         aside = int(rng.integers(step))
         for column in range(columns):
-            if len(pool) < _TRIED:
-                pool += [divmod(int(i), 8) for i in rng.permutation(8 * len(patches))]
+            if len(common) < _TRIED:
+                # Views of the patches, hence no memory to speak of.
+                turns = [turned(patch, turn) for patch in patches for turn in range(8)]
+                common += [turns[i] for i in rng.permutation(len(turns))]
+            pool = rare if rare and rng.random() < _RARE_SHARE else common
             place = canvas[row * step :, aside + column * step :][:side, :side]
             known = np.zeros((side, side), bool)
             known[: lap * (row > 0)] = known[:, : lap * (column > 0)] = True
-            tried = [turned(patches[i], turn).astype(np.float32) for i, turn in pool[:_TRIED]]
+            tried = [patch.astype(np.float32) for patch in pool[:_TRIED]]
             best = int(np.argmin([((patch - place)[known] ** 2).sum() for patch in tried]))
             pool.pop(best)
             cost = ((tried[best] - place) ** 2).sum(axis=2)

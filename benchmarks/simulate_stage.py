@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from benchmarks.real_slide import Slide, TrueCell, build_slide
@@ -218,7 +219,7 @@ def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[st
     if not writer.isOpened():
         raise UserError(f"{file}: cannot be written; --output names a folder to write to")
     writer.set(cv2.VIDEOWRITER_PROP_QUALITY, JPEG_QUALITY)
-    for image, _ in track(film(slide, script, seed), "filming", total=len(frames)):
+    for image, _ in track(film(slide, script, seed), "filming", len(frames), console=Console(stderr=True)):
         writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     writer.release()
     return truth
