@@ -42,20 +42,20 @@ _EXIT_SKIPPED = 3
 class Tally:
     """What came of one film, or of several. Cells never seen well are left out of every figure."""
 
-    truth: int
+    truth: int = 0
     """Leukocytes seen well."""
-    counted: int
+    counted: int = 0
     """Cells in the instrument's total."""
-    missed: int
+    missed: int = 0
     """Cells seen well and not counted."""
-    twice: int
+    twice: int = 0
     """Counts of a cell that had been counted already."""
-    false: int
+    false: int = 0
     """Counts where no leukocyte lies."""
-    right: int
+    right: int = 0
     """Cells counted with the class that the experts gave them."""
-    frames: int
-    seconds: float
+    frames: int = 0
+    seconds: float = 0.0
     """Wall time of the instrument, from its start to its end."""
     alternative: int = 0
     """Cells counted by the overlap tracker."""
@@ -238,6 +238,19 @@ def measure(data: Path, split: str, seed: int) -> Tally:
         return dataclasses.replace(tally, alternative=count_by_overlap(video, tally.frames))
 
 
+def write_figures(file: Path, tallies: Mapping[str, Tally]) -> None:
+    """Write every tally (the fields of `Tally`, by seed and "pooled") as JSON.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figures = {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
+    try:
+        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; --json names a file to write to") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moving_stage", description=__doc__)
@@ -246,23 +259,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args(arguments)
-    tallies: dict[str, Tally] = {}
     try:
-        for seed in options.seeds:
-            tallies[str(seed)] = measure(options.data, options.split, seed)
+        tallies = {str(seed): measure(options.data, options.split, seed) for seed in options.seeds}
+        pooled = sum(tallies.values(), Tally())
+        tallies["pooled"] = pooled
+        print(HEADING, *(tally.row(name) for name, tally in tallies.items()), sep="\n")
+        # Our error counts as one cell at least: a ratio to nothing says nothing.
+        ratio = abs(pooled.alternative_error) / max(abs(pooled.error), 1 / pooled.truth)
+        print(f"the overlap tracker's count error is {ratio:.1f} times ours")
+        if options.json:
+            write_figures(options.json, tallies)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    first, *rest = tallies.values()
-    pooled = sum(rest, first)
-    tallies["pooled"] = pooled
-    print(HEADING, *(tally.row(name) for name, tally in tallies.items()), sep="\n")
-    # Our error counts as one cell at least: a ratio to nothing says nothing.
-    ratio = abs(pooled.alternative_error) / max(abs(pooled.error), 1 / pooled.truth)
-    print(f"the overlap tracker's count error is {ratio:.1f} times ours")
-    if options.json:
-        figures = {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return int(abs(pooled.error) > MOST_ERROR)
 
 
