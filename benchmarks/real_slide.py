@@ -1,7 +1,8 @@
 """A slide of real cells: PBC leukocytes pasted among PBC red cells, with exact truth.
 
-Leukocytes whose outline is in doubt, or which are crowded by red cells, are left out (about one in
-four): such a slide measures counting; its classes are somewhat easier than those of the whole split.
+Leukocytes whose outline is in doubt, or which are crowded by red cells, are left out: one in three
+monocytes and basophils, one in seven of the others. Such a slide measures counting; its classes are
+somewhat easier than those of the whole split.
 """
 
 import math
