@@ -161,6 +161,8 @@ class UrlSource:
         while not newest or select.select([response], [], [], 0)[0]:
             piece = response.read1(65536)
             if not piece:
+                if newest:
+                    return newest
                 raise ConnectionError("the stream ended")
             self._buffer += piece
             while (end := self._buffer.find(_END)) >= 0:
