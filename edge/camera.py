@@ -1,13 +1,11 @@
-"""Frames from a camera: the Raspberry Pi's through picamera2, a USB one through V4L2.
+"""Frames from a camera: the Raspberry Pi's through picamera2, a USB one through Video4Linux."""
 
-The only module that knows picamera2's names of pixel orders: its "BGR888" is R, G, B in memory.
-"""
-
-import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,193 +15,263 @@ import numpy as np
 from edge.cells import Frame, Skip
 from edge.errors import UserError
 
+FRAME_TIMEOUT_S = 5.0
+"""A camera that gives nothing for this long is taken for unplugged."""
+SETTLE_FRAMES = 90
+"""The most frames (3 s at 30 per second) that automatic exposure and white balance get to settle."""
+STEADY_FRAMES = 10
+"""They have settled when over so many frames no value varies more than `STEADY_WITHIN`."""
+STEADY_WITHIN = 0.02
+"""As a share of the greatest value."""
+FAILED_READS = 3
+"""So many failed reads of a USB camera in a row are no passing disturbance."""
+# picamera2 names formats by significance within a little-endian word, so its "BGR888" lies in memory,
+# and in the array, as red, green, blue. Nothing outside this line knows it.
+_RGB_ARRAYS = "BGR888"
+
 
 class FrameSource(Protocol):
-    """Where frames come from."""
+    """Whatever frames come from; `frames` is called once."""
 
     moving: bool
-    """True: one stage under one camera. False: each frame is a field of view of its own."""
+    """True: one stage moves under one camera; False: each frame is a field of view of its own."""
     live: bool
-    """True: a frame that is not taken in time is gone; there is no end."""
+    """True: frames not taken in time are gone, and there is no end."""
     length: int | None
-    """Number of frames, where known."""
+    """Number of frames, where it is known."""
 
     def frames(self) -> Iterator[Frame | Skip]:
-        """Yield the frames, and a skip for each that could not be had.
+        """Yield the frames, and a `Skip` for each that could not be had; indices have no gaps.
 
         Raises:
             UserError: the source broke off.
         """
-        ...
 
     def close(self) -> None:
-        """Release what is held; safe to call twice."""
-        ...
+        """Give back what is held; safe to call twice, and while `frames` is suspended, which it ends."""
 
 
 def open_camera(device: str, size: tuple[int, int]) -> FrameSource:
-    """Open "pi" (picamera2), or a USB camera by number ("0") or path ("/dev/video0").
+    """Open a camera.
 
     Args:
-        device: which camera.
-        size: (width, height) of the wanted picture, pixels.
+        device: "pi" for picamera2; a number N (/dev/videoN) or a path under /dev for a USB camera.
+        size: (width, height) asked for, pixels; the camera may give the nearest that it has.
 
     Raises:
-        UserError: the camera, its driver or its library is missing, or it is busy.
+        UserError: there is no such camera, or it cannot be used.
     """
     if device == "pi":
         return PiCamera(size)
-    return UsbCamera(Path(f"/dev/video{device}") if device.isdigit() else Path(device), size)
+    if device.isascii() and device.isdigit():
+        return UsbCamera(Path(f"/dev/video{device}"), size)
+    if device.startswith("/dev/"):
+        return UsbCamera(Path(device), size)
+    raise UserError(f'camera = {device!r}: "pi", or "0" or "/dev/video0" for a USB camera, expected')
 
 
 class PiCamera:
-    """The Raspberry Pi's camera; exposure and white balance are fixed once they have settled.
+    """A Raspberry Pi camera: a `FrameSource`.
 
-    Only the main stream is used: the page's small picture is made from the frame that was counted, so
-    that picture and boxes belong together.
+    Exposure and white balance settle at the start and are then fixed, so that colours do not drift
+    while cells are counted. picamera2 keeps the newest frame alone: slow analysis drops frames.
+
+    Args:
+        size: (width, height) asked for, pixels.
+
+    Raises:
+        UserError: picamera2 or the camera is missing, busy or gives no pictures.
     """
 
     moving = True
     live = True
     length: int | None = None
 
-    def __init__(self, size: tuple[int, int], *, timeout_s: float = 5.0, settle_frames: int = 60) -> None:
-        self._timeout_s = timeout_s
-        self._camera = _open_picamera2()
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._camera: Any = _open_picamera2()
         try:
-            main = {"size": size, "format": "BGR888"}
-            self._camera.configure(self._camera.create_video_configuration(main=main, buffer_count=3))
-            self._camera.start()
-            self._settle(settle_frames)
-        except RuntimeError as error:
-            self.close()
-            raise UserError(
-                f"the Pi camera does not give a {size[0]} x {size[1]} picture ({error})"
-            ) from None
-        except BaseException:
+            with _told_to_people():
+                self._start(size)
+                self._opened_ns = self._settle()
+        except UserError:
             self.close()
             raise
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the newest frame each time; those that came meanwhile are dropped by the driver."""
-        started, index = time.monotonic(), 0
-        while True:
-            image, _ = self._capture()
-            yield Frame(index, time.monotonic() - started, image)
-            index += 1
+    def frames(self) -> Iterator[Frame | Skip]:
+        """Yield the newest frame, each time one is asked for, until `close`.
+
+        Raises:
+            UserError: no more pictures come.
+        """
+        for index in count():
+            if self._camera is None:
+                return
+            with _told_to_people():
+                (image,), metadata = self._camera.capture_arrays(["main"], wait=FRAME_TIMEOUT_S)
+            yield Frame(index, (metadata["SensorTimestamp"] - self._opened_ns) / 1e9, image)
 
     def close(self) -> None:
-        """Stop and release the camera; safe to call twice."""
-        self._camera.close()
+        """Stop the camera and give it back."""
+        camera, self._camera = self._camera, None
+        if camera is None:
+            return
+        # A capture that timed out still waits inside picamera2, and stopping would wait behind it.
+        camera.cancel_all_and_flush()
+        with suppress(RuntimeError):  # a camera that was pulled out cannot be given back
+            camera.close()
 
-    def _capture(self) -> tuple[Any, Mapping[str, Any]]:
-        try:
-            (image,), metadata = self._camera.capture_arrays(["main"], wait=self._timeout_s)
-        except TimeoutError:
+    def _start(self, size: tuple[int, int]) -> None:
+        main = {"format": _RGB_ARRAYS, "size": size}
+        self._camera.configure(self._camera.create_video_configuration(main=main))
+        given = self._camera.camera_configuration()["main"]["format"]
+        if given != _RGB_ARRAYS:
             raise UserError(
-                f"the Pi camera gave no picture for {self._timeout_s:g} s; power off, check its cable at "
-                "both ends, then start again with the same --specimen"
-            ) from None
-        except RuntimeError as error:
-            raise UserError(f"the Pi camera failed ({error}); check its cable, then start again") from None
-        return np.ascontiguousarray(image), metadata
-
-    def _settle(self, most_frames: int) -> None:
-        """Wait until exposure and white balance hold still, then fix them."""
-        recent: deque[np.ndarray[Any, np.dtype[np.float64]]] = deque(maxlen=8)
-        metadata: Mapping[str, Any] = {}
-        for _ in range(most_frames):
-            _, metadata = self._capture()
-            recent.append(
-                np.array([metadata["ExposureTime"], metadata["AnalogueGain"], *metadata["ColourGains"]])
+                f'camera "pi": it gives {given} pictures, {_RGB_ARRAYS} expected; a USB camera is opened '
+                "with --camera 0"
             )
+        self._camera.start()
+
+    def _settle(self) -> int:
+        """Wait until exposure and colour are steady, then fix them; return the sensor's clock, ns."""
+        recent: deque[tuple[float, ...]] = deque(maxlen=STEADY_FRAMES)
+        for _ in range(SETTLE_FRAMES):
+            metadata = self._camera.capture_metadata(wait=FRAME_TIMEOUT_S)
+            gains = metadata.get("ColourGains", ())
+            recent.append((metadata.get("ExposureTime", 0), metadata.get("AnalogueGain", 0), *gains))
             values = np.array(recent)
-            if len(recent) == recent.maxlen and (np.ptp(values, axis=0) <= 0.02 * values.mean(axis=0)).all():
+            if len(recent) == STEADY_FRAMES and np.all(
+                np.ptp(values, axis=0) <= STEADY_WITHIN * values.max(axis=0)
+            ):
                 break
-        fixed = {name: metadata[name] for name in ("ExposureTime", "AnalogueGain", "ColourGains")}
-        self._camera.set_controls({"AeEnable": False, "AwbEnable": False, **fixed})
+        fixed = {"AeEnable": False, "AwbEnable": False}
+        fixed |= {k: metadata[k] for k in ("ExposureTime", "AnalogueGain", "ColourGains") if k in metadata}
+        # A monochrome sensor has no white balance, and picamera2 refuses unknown controls.
+        known = self._camera.camera_controls
+        self._camera.set_controls({name: value for name, value in fixed.items() if name in known})
+        return int(metadata["SensorTimestamp"])
 
 
 def _open_picamera2() -> Any:
     try:
         from picamera2 import Picamera2
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
-            f"picamera2 does not load ({error}); on Raspberry Pi OS run: sudo apt install python3-picamera2, "
-            "and use an environment made with --system-site-packages (deploy/install.sh does both). For a "
-            "USB camera: --camera 0"
+            f'camera "pi": {error.name} is not installed for this Python; run `sudo apt install '
+            "python3-picamera2` and make the virtual environment with `python3 -m venv "
+            "--system-site-packages`, for the package index has no libcamera"
         ) from None
-    if not Picamera2.global_camera_info():
+    # ValueError: picamera2's compiled parts were built for another numpy.
+    except (ImportError, ValueError) as error:
         raise UserError(
-            "no Pi camera found; power off, push its cable in at both ends, and see that "
-            "`rpicam-hello --list-cameras` lists it"
-        )
-    try:
+            f'camera "pi": picamera2 does not start ({error}); it needs the numpy and libcamera of the '
+            "system: run `sudo apt full-upgrade` and use Python's version of the system"
+        ) from None
+    with _told_to_people():
+        cameras = Picamera2.global_camera_info()
+        # It lists USB cameras last: where the first is one, no Pi camera is there.
+        if not cameras or "/usb" in cameras[0]["Id"]:
+            raise UserError(
+                'camera "pi": no Pi camera found; switch off, check both ends of its ribbon cable, and see '
+                "`rpicam-hello --list-cameras`; a USB camera is opened with --camera 0"
+            )
         return Picamera2()
-    except RuntimeError as error:
+
+
+@contextmanager
+def _told_to_people() -> Iterator[None]:
+    """Turn picamera2's errors into a `UserError` that says what to do."""
+    try:
+        yield
+    except TimeoutError:
         raise UserError(
-            f"the Pi camera is busy or does not start ({error}); another program may hold it: stop the "
-            "service (sudo systemctl stop wbc), rpicam-hello or rpicam-vid"
+            f'camera "pi": no picture for {FRAME_TIMEOUT_S:.0f} s; it was unplugged or its ribbon cable is '
+            "loose: switch off, push both ends in, and start again"
         ) from None
+    except (RuntimeError, OSError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise UserError(
+            f'camera "pi": {cause}; if another program holds it (rpicam-hello, a second count), end that '
+            "one (`fuser /dev/media*` shows its number) and start again"
+        ) from error
 
 
 class UsbCamera:
-    """A V4L2 camera through OpenCV."""
+    """A USB camera through Video4Linux: a `FrameSource`.
+
+    Exposure and white balance stay as the camera sets them: by their nature USB cameras jump to stored
+    values when told to hold.
+
+    Args:
+        device: such as /dev/video0.
+        size: (width, height) asked for, pixels.
+
+    Raises:
+        UserError: the device is missing, forbidden, busy or no camera.
+    """
 
     moving = True
     live = True
     length: int | None = None
 
-    def __init__(self, device: Path, size: tuple[int, int], *, most_failures: int = 10) -> None:
-        self._device, self._most_failures = device, most_failures
+    def __init__(self, device: Path, size: tuple[int, int]) -> None:
         _check_device(device)
-        self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        self._device = device
+        self._opened_s = time.monotonic()
+        self._capture: cv2.VideoCapture | None = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise UserError(
-                f"{device}: busy, or not a camera; close the program that uses it (fuser -v {device} tells)"
+                f"{device}: it does not open as a camera; another program may hold it (`fuser {device}` "
+                "shows its number), or it is another part of the device: see `v4l2-ctl --list-devices`"
             )
+        # Uncompressed pictures of this size pass USB 2 at few a second: too slow for a moving stage.
+        self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
         self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-        # One buffer: a slow count sees the newest picture, not a queue of old ones.
+        # Slow analysis must see the newest frame, not those that queued up meanwhile.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the newest frame each time.
+    def frames(self) -> Iterator[Frame | Skip]:
+        """Yield the newest frame, each time one is asked for, until `close`.
 
         Raises:
-            UserError: several reads in a row gave nothing: unplugged.
+            UserError: the camera was unplugged, or gives no pictures.
         """
-        started, index, failures = time.monotonic(), 0, 0
-        while failures < self._most_failures:
-            good, image = self._capture.read()
-            if not good:
-                failures += 1
-                continue
-            failures = 0
-            rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-            yield Frame(index, time.monotonic() - started, rgb)
-            index += 1
-        raise UserError(
-            f"{self._device}: no picture any more; plug the camera in again, then start with the same "
-            "--specimen"
-        )
+        for index in count():
+            image = self._read()
+            if image is None:
+                return
+            yield Frame(index, time.monotonic() - self._opened_s, np.asarray(image, np.uint8))
 
     def close(self) -> None:
-        """Release the camera; safe to call twice."""
-        self._capture.release()
+        """Give the device back."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = None
+
+    def _read(self) -> cv2.typing.MatLike | None:
+        """Return the next picture, RGB; None once closed."""
+        asked_s = time.monotonic()
+        for _ in range(FAILED_READS):
+            if self._capture is None:
+                return None
+            good, image = self._capture.read()
+            if good:
+                return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            if time.monotonic() - asked_s > FRAME_TIMEOUT_S:
+                break
+        raise UserError(
+            f"{self._device}: no more pictures; the camera was unplugged or another program took it: "
+            "plug it in and start again"
+        )
 
 
 def _check_device(device: Path) -> None:
-    """Find out what OpenCV does not say: missing, or not allowed."""
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK))
-    except FileNotFoundError:
-        present = ", ".join(sorted(str(d) for d in Path("/dev").glob("video*"))) or "none"
-        raise UserError(f"{device}: no such camera; present: {present}") from None
-    except PermissionError:
+    if not device.exists():
+        present = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
+        raise UserError(f"{device}: no such camera; video devices here: {present}. Is it plugged in?")
+    if not os.access(device, os.R_OK | os.W_OK):
         raise UserError(
-            f"{device}: not allowed; run: sudo usermod -aG video $USER, then log in again"
-        ) from None
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise UserError(f"{device}: {error.strerror}; see that the camera is plugged in") from None
+            f"{device}: this account may not use it; run `sudo usermod -aG video $USER`, log out and in again"
+        )

@@ -1,44 +1,70 @@
-"""A camera with the signatures of picamera2 0.3.38 and none of its hardware.
+"""What picamera2 does without a camera: the same signatures, the same order of colours in the arrays.
 
-`test_camera.py` compares these signatures with the real package's source. Pictures are a red field with
-a green corner, in the memory order that the real library uses for the configured format.
+`test_camera.py` compares the signatures with the real package's source.
 """
 
-import concurrent.futures
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-# picamera2 names a format by its bytes from the last to the first.
-MEMORY_ORDER = {"BGR888": (0, 1, 2), "RGB888": (2, 1, 0)}
+SCENE = (210, 120, 60)
+"""Red, green and blue of what the camera sees, when well exposed."""
+CHANNELS = {"RGB888": "BGR", "BGR888": "RGB", "XBGR8888": "RGBX", "XRGB8888": "BGRX"}
+"""Order of the colours in the array, by the name of the format."""
+
+
+class libcamera:
+    """Default arguments of the real signatures name it."""
+
+    Transform = object
 
 
 class Picamera2:
-    """Set the class attributes before use to make it fail."""
+    """One camera whose exposure takes a while to settle, and whose white balance drifts for ever."""
 
-    attached = True
+    cameras: ClassVar[list[dict[str, Any]]] = [{"Model": "imx477", "Id": "/base/soc/i2c/imx477@1a", "Num": 0}]
     busy = False
-    frames_until_unplugged = 10**9
-    settles_after = 5
+    frames_before_unplugged = math.inf
+    restless = False
+    """True: exposure never settles."""
+    controls: ClassVar[dict[str, tuple[Any, Any, Any]]] = {
+        "AeEnable": (False, True, True),
+        "AwbEnable": (False, True, True),
+        "ExposureTime": (60, 674181621, 20000),
+        "AnalogueGain": (1.0, 22.2, 1.0),
+        "ColourGains": (0.0, 32.0, None),
+    }
+    opened: ClassVar[list["Picamera2"]] = []
 
     @staticmethod
-    def global_camera_info() -> list[dict[str, Any]]:
-        return [{"Model": "imx477", "Id": "made", "Num": 0}] if Picamera2.attached else []
+    def global_camera_info():
+        return Picamera2.cameras
 
     def __init__(self, camera_num=0, verbose_console=None, tuning=None, allocator=None):
-        if Picamera2.busy:
-            raise RuntimeError("Camera __init__ sequence did not complete.")
-        self.taken = 0
-        self.fixed: dict[str, Any] = {}
-        self.closed = 0
-        self.started = False
+        if self.busy:
+            try:
+                raise RuntimeError("Failed to acquire camera: Device or resource busy")
+            except RuntimeError as error:
+                raise RuntimeError("Camera __init__ sequence did not complete.") from error
+        self.opened.append(self)
+        self.frame = 0
+        self.set: dict[str, Any] = {}
+        self.set_at = 0
+        self.configuration: dict[str, Any] = {}
+        self.started = self.cancelled = self.closed = False
+
+    @property
+    def camera_controls(self):
+        return self.controls
 
     def create_video_configuration(
         self,
         main={},
         lores=None,
         raw={},
-        transform=None,
+        transform=libcamera.Transform(),  # noqa: B008
         colour_space=None,
         buffer_count=6,
         controls={},
@@ -48,36 +74,62 @@ class Picamera2:
         sensor={},
         use_case="video",
     ):
-        return {"main": main, "buffer_count": buffer_count}
+        return {"main": {"format": "XBGR8888", "size": (1280, 720)} | main, "queue": queue}
 
     def configure(self, camera_config=None):
-        width, height = camera_config["main"]["size"]
-        if width % 2 or height % 2:
-            raise RuntimeError("width and height should be even")
-        self.config = camera_config
+        self.configuration = camera_config
+
+    def camera_configuration(self):
+        return self.configuration
 
     def start(self, config=None, show_preview=False):
         self.started = True
 
     def set_controls(self, controls):
-        self.fixed |= controls
+        unknown = set(controls) - set(self.controls)
+        if unknown:
+            raise RuntimeError(f"Control {unknown.pop()} is not advertised by libcamera")
+        self.set |= controls
+        self.set_at = self.frame
+
+    def capture_metadata(self, wait=None, signal_function=None):
+        return self._next(wait)[1]
 
     def capture_arrays(self, names=["main"], wait=None, signal_function=None):
-        assert self.started
-        self.taken += 1
-        if self.taken > Picamera2.frames_until_unplugged:
-            raise concurrent.futures.TimeoutError
-        width, height = self.config["main"]["size"]
-        image = np.zeros((height, width, 3), np.uint8)
-        image[..., 0] = 200
-        image[:8, :8] = (0, 180, 0)
-        left = max(0, Picamera2.settles_after - self.taken)
-        metadata = {"ExposureTime": 5000 + 900 * left, "AnalogueGain": 1.5, "ColourGains": (2.1 + left, 1.7)}
-        return [image[..., MEMORY_ORDER[self.config["main"]["format"]]]], metadata
+        array, metadata = self._next(wait)
+        return [array for _ in names], metadata
 
-    def stop(self):
-        self.started = False
+    def cancel_all_and_flush(self):
+        self.cancelled = True
 
     def close(self):
-        self.closed += 1
-        self.stop()
+        if self.frame >= self.frames_before_unplugged and not self.cancelled:
+            raise AssertionError("the real one waits here for ever, behind the capture that timed out")
+        self.closed = True
+
+    def _next(self, wait: float | None) -> tuple[np.ndarray, Mapping[str, Any]]:
+        assert self.started
+        assert not self.closed
+        if self.frame >= self.frames_before_unplugged:
+            assert wait, "the real one waits here for ever"
+            raise TimeoutError
+        self.frame += 1
+        metadata = {
+            "SensorTimestamp": 7_000_000_000 + self.frame * 33_333_000,
+            "ExposureTime": self.set.get("ExposureTime", self._exposure()),
+            "AnalogueGain": 1.0,
+        }
+        if "ColourGains" in self.controls:
+            metadata["ColourGains"] = self.set.get("ColourGains", (3 + self.frame / 500, 1.6))
+        main = self.configuration["main"]
+        width, height = main["size"]
+        colours = dict(zip("RGBX", (*SCENE, 255), strict=True))
+        pixel = [colours[channel] for channel in CHANNELS[main["format"]]]
+        light = metadata["ExposureTime"] / 20000
+        array = np.full((height, width, len(pixel)), np.clip(np.array(pixel) * light, 0, 255), np.uint8)
+        return array, metadata
+
+    def _exposure(self) -> int:
+        if self.restless:
+            return 20000 if self.frame % 2 else 10000
+        return round(20000 * (1 - 0.8**self.frame))
