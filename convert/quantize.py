@@ -1,7 +1,8 @@
 """A trained model to the full-integer file of the edge, with its card: `python -m convert.quantize`.
 
-Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What
-makes that lossless is done before training, in `training.model`.
+Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
+it right is in `training.model` (an activation and scales that integers can carry) and in
+`convert.fake_quantize` (ranges, and a short fine-tuning with rounded activations).
 """
 
 import argparse
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convert.fake_quantize import check_supported, fine_tune, measure_ranges, with_fake_quantization
 from edge.errors import UserError
+from edge.localise import single_cell_box
+from edge.preprocess import crop
 from edge.report import NOTICE, write_json
 from training import data, model
+from training.augment import augment
 from training.evaluate import evaluate, open_model, probabilities
+from training.train import Batches, Recipe
 
 SOURCES = {
     "pbc": "Acevedo et al. 2020, PBC dataset, Hospital Clinic of Barcelona, CC BY 4.0, "
@@ -34,21 +41,39 @@ SOURCES = {
 }
 
 
-def quantize(network: keras.Model, crops: Sequence[NDArray[np.uint8]]) -> bytes:
+def quantize(
+    network: keras.Model, crops: NDArray[np.uint8], batches: Batches, *, steps: int, learning_rate: float
+) -> bytes:
     """Return the INT8 .tflite file of a model with RGB 0..255 input.
 
     Args:
         network: input (224, 224, 3), output (classes,) probabilities.
-        crops: calibration images, each (224, 224, 3), that cover what will be seen.
+        crops: calibration images, shape (n, 224, 224, 3), that cover what will be seen.
+        batches: training images for the fine-tuning.
+        steps: batches of fine-tuning; 0 leaves the weights as they are.
+        learning_rate: of the fine-tuning.
 
     Raises:
-        UserError: fewer than 50 crops, or an operation has no integer form.
+        UserError: fewer than 50 crops, another input size, or an operation without integer form.
     """
     if len(crops) < 50:
         raise UserError(f"{len(crops)} calibration images are too few; give 50 or more")
-    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    if network.input_shape[1:] != crops.shape[1:]:
+        raise UserError(f"the model takes {network.input_shape[1:]}, the crops are {crops.shape[1:]}")
+    check_supported(network)
+    print(f"measuring ranges on {len(crops)} crops", flush=True)
+    student = with_fake_quantization(network, measure_ranges(network, crops))
+    if steps:
+        print(f"fine-tuning with rounded activations, {steps} batches", flush=True)
+        fine_tune(student, network, batches, steps=steps, learning_rate=learning_rate)
+    return _to_tflite(student, crops)
+
+
+def _to_tflite(student: keras.Model, crops: NDArray[np.uint8]) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_keras_model(student)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _batches(crops)
+    # The ranges are in the model; the converter still asks for data, for the inside of swish.
+    converter.representative_dataset = lambda: ([crop[None].astype(np.float32)] for crop in crops[::4])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.uint8
@@ -56,11 +81,6 @@ def quantize(network: keras.Model, crops: Sequence[NDArray[np.uint8]]) -> bytes:
         return bytes(converter.convert())
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"the model cannot be made an integer file: {error}") from None
-
-
-def _batches(crops: Sequence[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.float32]]]:
-    for crop in crops:
-        yield [crop[None].astype(np.float32)]
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
@@ -91,22 +111,17 @@ def loads(file: Path) -> None:
 
 
 def card(
-    content: bytes, run: Path, chosen: Sequence[data.Sample], table: Sequence[data.Sample]
+    content: bytes,
+    options: argparse.Namespace,
+    recipe: Recipe,
+    chosen: Sequence[data.Sample],
+    table: Sequence[data.Sample],
 ) -> dict[str, Any]:
-    """Return the model card without figures: what the file is, and how the run came to it.
-
-    Raises:
-        UserError: the folder of the run lacks its recipe or its history.
-    """
-    try:
-        recipe = json.loads((run / "recipe.json").read_text())
-        epochs = len((run / "history.csv").read_text().splitlines()) - 1
-    except OSError as error:
-        raise UserError(
-            f"{error.filename}: {error.strerror}; --model names a file in its run's folder"
-        ) from None
-    for private in ("data", "weights"):
-        recipe[private] = Path(recipe[private]).name
+    """Return the model card without figures: what the file is, and how it came to be."""
+    training = asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name}
+    conversion = {
+        name: getattr(options, name) for name in ("calibrate", "fine_tune_steps", "fine_tune_rate", "seed")
+    }
     splits = Counter(s.split for s in table if s.source == "pbc")
     return {
         "name": "wbc-mobilenet-v3-small",
@@ -122,8 +137,8 @@ def card(
         "review_below": 0.0,
         "sources": SOURCES,
         "split": dict(splits),
-        "recipe": recipe,
-        "epochs_run": epochs,
+        "recipe": training,
+        "conversion": conversion,
         "calibration": ["/".join(s.path.parts[-3:]) for s in chosen],
         "figures": {},
         "limits": "Learned from one laboratory (healthy donors, one stain, one camera). PBC names no "
@@ -131,18 +146,42 @@ def card(
     }
 
 
-def _convert(trained: Path, root: Path, output: Path, per_class: int, seed: int) -> None:
+def _convert(options: argparse.Namespace) -> None:
     try:
-        network = keras.models.load_model(trained)
+        network = keras.models.load_model(options.model)
     except (OSError, ValueError) as error:
-        raise UserError(f"{trained}: not a Keras model ({error}); train one with training.train") from None
-    table = data.read_table(root)
-    chosen = calibration(data.select(table, "train"), per_class, seed)
-    print(f"calibrating with {len(chosen)} crops", flush=True)
-    content = quantize(network, [data.read_crop(s, model.SIZE) for s in chosen])
-    facts = card(content, trained.parent, chosen, table)
+        raise UserError(
+            f"{options.model}: not a Keras model ({error}); train one with training.train"
+        ) from None
+    table = data.read_table(options.data)
+    learn = data.select(table, "train")
+    recipe = Recipe(**_read_json(options.model.parent / "recipe.json"))
+    chosen = calibration(learn, options.calibrate, options.seed)
+    print(f"finding the cells of {len(learn)} images", flush=True)
+    batches = Batches(learn, data.locate_cells(learn), recipe)
+    crops = _calibration_crops(chosen, options.seed)
+    content = quantize(
+        network, crops, batches, steps=options.fine_tune_steps, learning_rate=options.fine_tune_rate
+    )
+    facts = card(content, options, recipe, chosen, table)
+    _install(content, facts, table, options.output)
+    print(json.dumps(facts["figures"], indent=1))
+
+
+def _calibration_crops(chosen: Sequence[data.Sample], seed: int) -> NDArray[np.uint8]:
+    """Return each chosen cell as it is, and once in another stain, light and focus."""
+    rng = np.random.default_rng(seed)
+    crops = []
+    for sample in chosen:
+        image = data.read_image(sample.path)
+        box = single_cell_box(image)
+        crops += [crop(image, box, model.SIZE), augment(image, box, model.SIZE, rng)]
+    return np.stack(crops)
+
+
+def _install(content: bytes, facts: dict[str, Any], table: Sequence[data.Sample], output: Path) -> None:
+    """Put file and card in place, with the figures added; nothing half-written, nothing that does not run."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Nothing half-written, and nothing that the runtime refuses, takes the place of a good model.
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder) / output.name
         part.write_bytes(content)
@@ -152,7 +191,13 @@ def _convert(trained: Path, root: Path, output: Path, per_class: int, seed: int)
         write_json(part.with_suffix(".json"), facts)
         part.with_suffix(".json").replace(output.with_suffix(".json"))
         part.replace(output)
-    print(json.dumps(facts["figures"], indent=1))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: {error}; --model names a file in the folder of its training run") from None
 
 
 def figures(file: Path, table: Sequence[data.Sample], review_share: float = 0.05) -> dict[str, Any]:
@@ -185,13 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=Path("runs/default/model.keras"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
-    parser.add_argument(
-        "--calibrate", type=int, default=40, help="training images of each class (default 40)"
-    )
+    parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
+    parser.add_argument("--fine-tune-steps", type=int, default=200, help="batches with rounded activations")
+    parser.add_argument("--fine-tune-rate", type=float, default=3e-5, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args(arguments)
     try:
-        _convert(options.model, options.data, options.output, options.calibrate, options.seed)
+        _convert(parser.parse_args(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
