@@ -1,65 +1,35 @@
-"""Frames from files: a film of a moving stage, or a folder of fields of view."""
+"""Frames from files: a video of a moving stage, or images, each a field of view of its own."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
+from edge.imagefile import BadImage, decode_image, rgb
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
-_LEAST_SIDE, _MOST_PIXELS = 16, 100_000_000
-_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
-"""How a whole file of a kind ends, by how it begins. The decoder fills what is missing with grey."""
-
-
-class ImageFolder:
-    """Each image of a folder (its subfolders too), or one image, as a field of view of its own.
-
-    Frames are in natural order of their names (2 before 10), and are named by their path in the
-    folder. Pixels are as stored: a turn noted in EXIF is not applied, so boxes fit what other programs read.
-
-    Raises:
-        UserError: the path does not exist, or holds no image.
-    """
-
-    moving = False
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise UserError(
-                f"{path}: no such file or folder; --images names a folder of images, or one image"
-            )
-        self._root = path if path.is_dir() else path.parent
-        files = path.rglob("*") if path.is_dir() else [path]
-        self._files = sorted((f for f in files if f.suffix.lower() in SUFFIXES and f.is_file()), key=_natural)
-        if not self._files:
-            raise UserError(f"{path}: no image there; known are {', '.join(sorted(SUFFIXES))}")
-        self.length: int | None = len(self._files)
-
-    def frames(self) -> Iterator[Frame | Skip]:
-        """Yield a frame for each image, and a skip for each that is not a whole colour image."""
-        for index, file in enumerate(self._files):
-            name = file.relative_to(self._root).as_posix()
-            try:
-                yield Frame(index, 0.0, read_image(file), name)
-            except UserError as error:
-                yield Skip(index, name, str(error))
-
-    def close(self) -> None:
-        """Nothing is held open."""
+"""Files of a folder with other endings are passed over."""
+MAX_BYTES = 400_000_000
+"""Of one image file; as many as the largest image has uncompressed."""
+_LONGEST_VIDEO = 10_000_000
+"""Frames: 4 days at 30 per second; a container that states more states nonsense."""
 
 
 class VideoFile:
-    """A film of a moving stage.
+    """The frames of a video file: a `FrameSource`.
+
+    Its end must be where the container says. AVI and MP4 state the number of frames, but a recorder
+    that dropped some, or an editor that cut some off, leaves it too high; others state the duration,
+    from which OpenCV estimates the number. So the end is right when either as many frames were read or
+    the last one's time reaches the stated duration. A raw stream (.mjpeg, .h264) or a transport stream
+    states neither: a cut cannot be seen there.
 
     Raises:
-        UserError: the file is missing, or is not a film.
+        UserError: the file is missing or empty, or no video can be read from it.
     """
 
     moving = True
@@ -67,97 +37,158 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise UserError(f"{path}: no such file; --video names a film")
+            raise UserError(f"{path}: no such file; --video names a video file")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty; record or copy it again")
         self._path = path
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise UserError(f"{path}: not a film that can be read; MP4 or AVI files are")
-        stated = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.length: int | None = stated if stated > 0 else None
+        # An absolute path cannot be taken for the address of a stream.
+        self._capture: cv2.VideoCapture | None = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
+        self._ahead = self._read() if self._capture.isOpened() else None
+        if self._ahead is None:
+            self.close()
+            raise UserError(
+                f"{path}: no video can be read from it; it is damaged, cut short, still being written, or of "
+                "an unknown kind: copy it again, or convert it to .mp4"
+            )
+        frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.length: int | None = int(frames) if 0 < frames < _LONGEST_VIDEO else None
+        self._rate = self._capture.get(cv2.CAP_PROP_FPS)
 
     def frames(self) -> Iterator[Frame | Skip]:
-        """Yield the frames.
+        """Yield the frames, once.
 
         Raises:
-            UserError: the film has no frame, or ends before the length that it states. Some
-                containers state an estimate: 1 % (or 2 frames) less passes.
+            UserError: the video breaks off. Its last frame is withheld then: it may be half there.
         """
-        fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         index = 0
-        while self._capture.isOpened():
-            good, image = self._capture.read()
-            if not good:
-                break
-            yield Frame(index, index / fps, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+        while self._ahead is not None:
+            time_s, image = self._ahead
+            following = self._read()
+            if following is None and self._breaks_off(index + 1, time_s):
+                expected = f" of {self.length}" if self.length else ""
+                raise UserError(
+                    f"{self._path}: breaks off at frame {index + 1}{expected}; what comes before is counted. "
+                    "Copy it again, or repair it"
+                )
+            yield Frame(index, time_s, image)
+            self._ahead = following if self._capture is not None else None
             index += 1
-        stated = self.length or 1
-        if index < stated - max(2, 0.01 * stated) or index == 0:
-            raise UserError(
-                f"{self._path}: the film breaks off at frame {index} of {stated}; copy the file again. "
-                "What was counted until there is kept"
-            )
 
     def close(self) -> None:
-        """Release the file."""
-        self._capture.release()
+        """Close the file."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = self._ahead = None
+
+    def _read(self) -> tuple[float, Image] | None:
+        """Return time (s) and picture of the next frame; None at the end."""
+        assert self._capture is not None
+        good, image = self._capture.read()
+        if not good:
+            return None
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, rgb(image)
+
+    def _breaks_off(self, read: int, last_s: float) -> bool:
+        if _cut_short(self._path):
+            return True
+        if self.length is None or self._rate <= 0 or read >= self.length:
+            return False
+        return last_s + 1.5 / self._rate < self.length / self._rate
 
 
-def read_image(file: Path) -> Image:
-    """Return a whole colour image file as RGB (height, width, 3).
+def _cut_short(path: Path) -> bool:
+    """Return whether a file is shorter than its own outermost structure says (AVI, MP4, MOV)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little") > size
+        if head[4:8] != b"ftyp":
+            return False
+        at = 0
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 0:  # this box goes to the end of the file
+                return False
+            at += int.from_bytes(head[8:16], "big") if length == 1 else max(8, length)
+        return at > size
 
-    16-bit images are scaled by the brightest bit in use; transparency is laid over white.
+
+class ImageFolder:
+    """The images of a folder and of those in it, or one image file: a `FrameSource`.
+
+    They come in natural order (`field 2` before `field 10`). Hidden files and folders, and files of
+    other kinds than `SUFFIXES`, are passed over; an image that cannot be counted is a `Skip`.
+
+    Args:
+        path: a folder or an image file.
 
     Raises:
-        UserError: why it cannot be one, in a few words.
+        UserError: it is missing, cannot be listed, or holds no image.
     """
-    raw = _decode(_whole_file(file))
-    height, width = raw.shape[:2]
-    if min(height, width) < _LEAST_SIDE:
-        raise UserError(f"only {width} x {height} pixels")
-    image = _eight_bits(raw) if raw.ndim == 3 and raw.shape[2] >= 3 else np.zeros((1, 1, 3), np.uint8)
-    if image.shape[2] == 4:
-        share = image[..., 3:].astype(np.float32) / 255
-        image = np.asarray(share * image[..., :3] + (1 - share) * 255, np.uint8)
-    if np.ptp(image.astype(np.int16), axis=2).max() == 0:
-        raise UserError("a grey image: without colour there is no stain")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+    moving = False
+    live = False
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            self._folder, self._files = path, _list_images(path)
+        elif path.exists():
+            self._folder, self._files = path.parent, [path] if path.suffix.lower() in SUFFIXES else []
+        else:
+            raise UserError(f"{path}: no such folder or file; --images names a folder of images or one image")
+        if not self._files:
+            raise UserError(f"{path}: no image in it; images end in {', '.join(sorted(SUFFIXES))}")
+        self.length: int | None = len(self._files)
+
+    def frames(self) -> Iterator[Frame | Skip]:
+        """Yield each image, or a `Skip` for one that is damaged, grey, too small or too large."""
+        for index, file in enumerate(self._files):
+            if self.length is None:
+                return
+            # A name in no encoding could not be stored.
+            name = os.fsencode(file.relative_to(self._folder).as_posix()).decode(errors="replace")
+            try:
+                image = _load(file)
+            except BadImage as bad:
+                yield Skip(index, name, str(bad))
+            else:
+                yield Frame(index, 0.0, image, name)
+
+    def close(self) -> None:
+        """End `frames`; nothing is held open."""
+        self.length = None
 
 
-def _whole_file(file: Path) -> bytes:
+def _list_images(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: {error.strerror}; this account must be able to read the folder")
+
+    found = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found, key=lambda file: _natural(file.relative_to(folder).as_posix()))
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    parts: list[str | int] = list(re.split(r"(\d+)", name.lower()))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def _load(file: Path) -> Image:
     try:
-        data = file.read_bytes()
+        if not file.is_file():
+            raise BadImage("not a file")
+        if file.stat().st_size > MAX_BYTES:
+            raise BadImage(f"more than {MAX_BYTES // 10**6} MB")
+        return decode_image(file.read_bytes())
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})") from None
-    if not data:
-        raise UserError("empty file")
-    if any(data.startswith(begin) and end not in data[-4096:] for begin, end in _ENDS.items()):
-        raise UserError("truncated")
-    return data
-
-
-def _decode(data: bytes) -> NDArray[np.generic]:
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        raw = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # larger than OpenCV's own limit, or inconsistent inside
-        raw = None
-    if raw is None:
-        raise UserError("not a readable image")
-    if raw.shape[0] * raw.shape[1] > _MOST_PIXELS:
-        raise UserError(f"{raw.shape[1]} x {raw.shape[0]} pixels are more than 100 million")
-    return np.asarray(raw)
-
-
-def _eight_bits(raw: NDArray[np.generic]) -> Image:
-    if raw.dtype == np.uint8:
-        return np.asarray(raw)
-    values = raw.astype(np.float32)
-    top = float(values.max())
-    # A camera of 10, 12 or 14 bits leaves the upper ones of its 16 empty.
-    full = 2 ** np.ceil(np.log2(top + 1)) - 1 if raw.dtype == np.uint16 and top > 255 else max(top, 1.0)
-    return np.asarray(np.clip(values / full * 255, 0, 255), np.uint8)
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", file.as_posix().lower())
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+        raise BadImage(f"cannot be read: {error.strerror}") from None

@@ -1,3 +1,4 @@
+import csv
 import os
 from pathlib import Path
 
@@ -9,145 +10,261 @@ from edge.cells import Frame, Skip
 from edge.errors import UserError
 from edge.replay import ImageFolder, VideoFile
 
-RNG = np.random.default_rng(0)
-PICTURE = cv2.GaussianBlur(RNG.integers(0, 256, (60, 80, 3), np.uint8), (0, 0), 2)  # BGR
+FRAMES = 30
+TEXTURE = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (96, 400, 3), dtype=np.uint8), (0, 0), 3)
+"""BGR, as OpenCV writes it."""
 
 
-def write(file: Path, image: np.ndarray, *options: int) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(file.suffix, image, list(options))
-    file.write_bytes(data.tobytes())
-    return file
-
-
-def only(path: Path) -> Frame | Skip:
-    (frame,) = ImageFolder(path).frames()
-    return frame
-
-
-def test_images_come_in_natural_order_with_their_names(tmp_path: Path) -> None:
-    for name in ("b10.png", "b2.png", "A/ä 1.bmp", "notes.txt"):
-        write(tmp_path / name, PICTURE) if not name.endswith("txt") else (tmp_path / name).write_text("x")
-    source = ImageFolder(tmp_path)
-    frames = list(source.frames())
-    assert [f.source for f in frames] == ["A/ä 1.bmp", "b2.png", "b10.png"]
-    assert [f.index for f in frames] == [0, 1, 2]
-    assert source.length == 3
-    assert np.array_equal(frames[1].image, PICTURE[..., ::-1])
-
-
-def test_one_image_is_a_folder_of_one(tmp_path: Path) -> None:
-    frame = only(write(tmp_path / "a.png", PICTURE))
-    assert frame.source == "a.png"
-
-
-@pytest.mark.parametrize(("bits", "peak"), [(16, 65535), (12, 4095), (10, 1023)])
-def test_sixteen_bit_images_are_scaled_by_the_bits_in_use(tmp_path: Path, bits: int, peak: int) -> None:
-    image = (PICTURE.astype(np.uint32) * peak // 255).astype(np.uint16)
-    image[0, 0] = peak
-    frame = only(write(tmp_path / "a.png", image))
-    assert np.abs(frame.image.astype(int) - PICTURE[..., ::-1])[1:].max() <= 1
-
-
-def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
-    image = np.dstack([PICTURE, np.full((60, 80), 255, np.uint8)])
-    image[:, :40, 3] = 0
-    frame = only(write(tmp_path / "a.png", image))
-    assert (frame.image[:, :40] == 255).all()
-    assert np.array_equal(frame.image[:, 40:], PICTURE[:, 40:, ::-1])
-
-
-def test_a_cmyk_jpeg_keeps_its_colours() -> None:
-    frame = only(Path(__file__).parent / "data" / "cmyk.jpg")
-    left, right = frame.image[20, 10].astype(int), frame.image[20, 50].astype(int)
-    assert left == pytest.approx([200, 60, 40], abs=30)
-    assert right == pytest.approx([60, 40, 160], abs=30)
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
-def test_a_truncated_image_is_skipped(tmp_path: Path, suffix: str, share: float) -> None:
-    file = write(tmp_path / f"a{suffix}", PICTURE)
-    content = file.read_bytes()
-    file.write_bytes(content[: int(share * len(content))])
-    assert only(file) == Skip(0, file.name, "truncated")
-
-
-@pytest.mark.parametrize(
-    ("image", "reason"),
-    [
-        (np.zeros((1, 1, 3), np.uint8), "only 1 x 1 pixels"),
-        (np.zeros((200, 9, 3), np.uint8), "only 9 x 200 pixels"),
-        (PICTURE[..., 0], "grey"),
-        (np.repeat(PICTURE[..., :1], 3, axis=2), "grey"),
-    ],
-)
-def test_what_cannot_be_counted_is_skipped_with_the_reason(
-    tmp_path: Path, image: np.ndarray, reason: str
-) -> None:
-    skip = only(write(tmp_path / "a.png", image))
-    assert isinstance(skip, Skip)
-    assert reason in skip.reason
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "empty file"), (b"Dear colleague", "not a readable image")]
-)
-def test_what_is_no_image_is_skipped(tmp_path: Path, content: bytes, reason: str) -> None:
-    file = tmp_path / "a.png"
-    file.write_bytes(content)
-    assert only(file) == Skip(0, "a.png", reason)
-
-
-def test_a_forbidden_file_is_skipped(tmp_path: Path) -> None:
-    os.symlink("a.png", tmp_path / "a.png")  # points to itself: cannot be read, even by root
-    write(tmp_path / "b.png", PICTURE)
-    assert [f.source for f in ImageFolder(tmp_path).frames()] == ["b.png"]
-
-
-def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no image there"):
-        ImageFolder(tmp_path)
-
-
-@pytest.fixture
-def film(tmp_path: Path) -> Path:
-    path = tmp_path / "film.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (80, 60))
-    for level in range(40):
-        writer.write(np.full((60, 80, 3), (6 * level, 0, 200), np.uint8))
+def record(path: Path, codec: str, frames: int = FRAMES) -> Path:
+    """A film of a moving texture at 15 frames per second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 15, (128, 96))
+    for index in range(frames):
+        writer.write(np.ascontiguousarray(TEXTURE[:, index * 8 : index * 8 + 128]))
     writer.release()
     return path
 
 
-def test_a_film_gives_its_frames_in_rgb(film: Path) -> None:
-    source = VideoFile(film)
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return record(tmp_path / "film.avi", "MJPG")
+
+
+def cut(path: Path, size: int) -> Path:
+    """The first `size` bytes of a file, as another file."""
+    shorter = path.with_stem("cut")
+    shorter.write_bytes(path.read_bytes()[:size])
+    return shorter
+
+
+def read(source: VideoFile) -> tuple[list[Frame], str]:
+    """The frames before the error, and its text."""
+    taken: list[Frame] = []
+
+    def take() -> None:
+        for frame in source.frames():
+            taken.append(frame)
+
+    with pytest.raises(UserError) as error:
+        take()
+    return taken, str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.avi", "MJPG"), ("b.avi", "XVID"), ("c.mp4", "mp4v"), ("d.mkv", "MJPG"), ("e.mjpeg", "MJPG")],
+)
+def test_a_whole_video_is_read_to_its_end(tmp_path: Path, name: str, codec: str) -> None:
+    source = VideoFile(record(tmp_path / name, codec))
     frames = list(source.frames())
-    assert (source.length, len(frames)) == (40, 40)
-    assert frames[20].image[30, 40] == pytest.approx([200, 0, 120], abs=8)
-    assert frames[20].time_s == pytest.approx(2.0)
+    source.close()
+    assert (source.moving, source.live) == (True, False)
+    # A raw stream states no length.
+    assert source.length == (None if name.endswith(".mjpeg") else FRAMES)
+    assert [f.index for f in frames] == list(range(FRAMES))
+    assert isinstance(frames[15], Frame)
+    assert frames[15].name is None
+    assert frames[15].time_s == pytest.approx(15 / (25 if name.endswith(".mjpeg") else 15), abs=0.01)
+    assert (frames[15].image.shape, frames[15].image.dtype) == ((96, 128, 3), np.uint8)
+    assert np.abs(frames[15].image.astype(int) - TEXTURE[:, 120:248, ::-1]).mean() < 6
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "MJPG"), ("b.avi", "XVID"), ("d.mkv", "MJPG")])
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_a_video_that_breaks_off_gives_its_good_frames_and_an_error(
+    tmp_path: Path, name: str, codec: str, share: float
+) -> None:
+    whole = record(tmp_path / name, codec)
+    expected = list(VideoFile(whole).frames())
+    frames, error = read(VideoFile(cut(whole, int(whole.stat().st_size * share))))
+    assert f"breaks off at frame {len(frames) + 1} of {FRAMES};" in error
+    assert 0 < len(frames) < FRAMES
+    for found, true in zip(frames, expected, strict=False):
+        np.testing.assert_array_equal(found.image, true.image)
+
+
+def test_a_video_cut_within_its_last_frame_is_broken_off(film: Path) -> None:
+    # The index at the end is 16 bytes a frame; 100 bytes before it a picture is torn.
+    frames, error = read(VideoFile(cut(film, film.read_bytes().index(b"idx1") - 100)))
+    assert "breaks off" in error
+    assert FRAMES - 2 <= len(frames) < FRAMES
+
+
+def test_an_mp4_cut_short_before_its_table_of_contents_is_no_video(tmp_path: Path) -> None:
+    whole = record(tmp_path / "film.mp4", "mp4v")
+    with pytest.raises(UserError, match="no video can be read"):
+        VideoFile(cut(whole, whole.stat().st_size // 2))
+
+
+def test_an_mp4_cut_short_behind_its_table_of_contents_breaks_off(tmp_path: Path) -> None:
+    data = record(tmp_path / "film.mp4", "mp4v").read_bytes()
+    # Move the table (moov) before the pictures, as a phone's or a web film's: its offsets grow by its size.
+    at = data.index(b"moov") - 4
+    table, start = data[at:], data.index(b"ftyp") - 4 + int.from_bytes(data[:4], "big")
+    offsets = table.index(b"stco") + 8
+    shifted = bytearray(table)
+    for entry in range(int.from_bytes(table[offsets : offsets + 4], "big")):
+        place = offsets + 4 + 4 * entry
+        shifted[place : place + 4] = (int.from_bytes(table[place : place + 4], "big") + len(table)).to_bytes(
+            4
+        )
+    front = tmp_path / "front.mp4"
+    front.write_bytes(data[:start] + shifted + data[start:at])
+    assert len(list(VideoFile(front).frames())) == FRAMES
+    frames, error = read(VideoFile(cut(front, front.stat().st_size - 100)))
+    assert "breaks off" in error
+    assert len(frames) in (FRAMES - 2, FRAMES - 1)
+
+
+def test_dropped_frames_do_not_break_a_video(film: Path) -> None:
+    # Recorders mark a dropped frame by an empty chunk; here the index's 12th.
+    data = bytearray(film.read_bytes())
+    index = data.index(b"idx1") + 8
+    entry = index + 16 * 12
+    assert data[entry : entry + 4] == b"00dc"
+    data[entry + 12 : entry + 16] = bytes(4)
+    dropped = film.with_stem("dropped")
+    dropped.write_bytes(data)
+    source = VideoFile(dropped)
+    assert len(list(source.frames())) in (FRAMES - 1, FRAMES)
+    assert source.length == FRAMES
+
+
+def test_closing_ends_suspended_frames_and_is_safe_twice(film: Path) -> None:
+    source = VideoFile(film)
+    frames = source.frames()
+    next(frames)
     source.close()
     source.close()
+    assert list(frames) == []
 
 
-def test_a_film_that_breaks_off_gives_its_good_frames_and_an_error(film: Path) -> None:
-    content = film.read_bytes()
-    film.write_bytes(content[: len(content) // 2])
-    frames = VideoFile(film).frames()
-    good = [next(frames) for _ in range(5)]
-    assert [f.index for f in good] == list(range(5))
-    with pytest.raises(UserError, match="breaks off at frame"):
-        list(frames)
-
-
-@pytest.mark.parametrize("content", [b"", b"Dear colleague" * 100])
-def test_what_is_no_film_is_an_error(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "film.mp4"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="not a film"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "the file is empty"),
+        (b"Dear colleague, the film is in the post. " * 50, "no video can be read"),
+    ],
+)
+def test_a_file_that_is_no_video(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "film.avi"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"film.avi: {message}"):
         VideoFile(path)
 
 
-def test_a_missing_film_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        VideoFile(tmp_path / "film.mp4")
+        VideoFile(tmp_path)
+
+
+def test_a_video_without_a_picture_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no video can be read"):
+        VideoFile(record(tmp_path / "film.avi", "MJPG", frames=0))
+
+
+def save(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    good, data = cv2.imencode(path.suffix.lower(), np.full((20, 24, 3), (90, 60, 30 + shade), np.uint8))
+    assert good
+    path.write_bytes(data.tobytes())
+
+
+def test_images_come_in_natural_order_with_their_names(tmp_path: Path) -> None:
+    names = ["10.png", "9.PNG", "field 2.bmp", "field 10.tif", "sub/1.png", "Größe/Blut 血.webp", "a²3.png"]
+    for number, name in enumerate(names):
+        save(tmp_path / name, number * 10)
+    for other in ("notes.txt", ".hidden.png", ".cache/1.png", "cells.csv"):
+        save(tmp_path / "x.png")
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / other)
+    source = ImageFolder(tmp_path)
+    frames = list(source.frames())
+    order = ["9.PNG", "10.png", "a²3.png", "field 2.bmp", "field 10.tif", "Größe/Blut 血.webp", "sub/1.png"]
+    assert (source.moving, source.live, source.length) == (False, False, len(order))
+    assert [f.name for f in frames if isinstance(f, Frame)] == order
+    assert [f.index for f in frames] == list(range(len(order)))
+    assert [f.source for f in frames] == order
+    for frame in frames:
+        assert isinstance(frame, Frame)
+        assert abs(int(frame.image[5, 5, 0]) - 30 - 10 * names.index(str(frame.name))) <= 2
+        assert frame.image[5, 5, 2] == pytest.approx(90, abs=2)
+
+
+def test_one_image_file(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    (frame,) = ImageFolder(tmp_path / "b.png").frames()
+    assert frame.source == "b.png"
+
+
+def test_images_that_cannot_be_had_are_skips_with_an_index(tmp_path: Path) -> None:
+    save(tmp_path / "1.png")
+    save(tmp_path / "3.png")
+    (tmp_path / "2.jpg").write_bytes(b"")
+    (tmp_path / "4.png").mkdir()
+    (tmp_path / "4.png" / "5.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(tmp_path / "6.tif")
+    found = list(ImageFolder(tmp_path).frames())
+    assert [type(f) for f in found] == [Frame, Skip, Frame, Skip, Skip]
+    assert [f.index for f in found] == [0, 1, 2, 3, 4]
+    skips = [f for f in found if isinstance(f, Skip)]
+    assert [(s.source, s.reason) for s in skips] == [
+        ("2.jpg", "empty: no data"),
+        ("4.png/5.jpg", "not a file"),
+        ("6.tif", "not a file"),
+    ]
+
+
+def test_a_file_too_large_to_read_is_skipped_unread(tmp_path: Path) -> None:
+    with (tmp_path / "huge.tif").open("wb") as file:
+        file.truncate(500_000_000)
+    (skip,) = ImageFolder(tmp_path).frames()
+    assert isinstance(skip, Skip)
+    assert skip.reason == "more than 400 MB"
+
+
+def test_a_name_in_no_encoding_can_still_be_stored(tmp_path: Path) -> None:
+    save(tmp_path / "x.png")
+    os.rename(tmp_path / "x.png", os.fsencode(tmp_path) + b"/\xff.png")
+    (frame,) = ImageFolder(tmp_path).frames()
+    assert frame.source == "\ufffd.png"
+    assert frame.source.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "no such folder or file"),
+        ("empty", "no image in it"),
+        ("empty/letter.txt", "no image in it"),
+    ],
+)
+def test_no_images(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "letter.txt").write_text("Dear colleague")
+    with pytest.raises(UserError, match=message):
+        ImageFolder(tmp_path / name)
+
+
+def test_closing_ends_suspended_images_and_is_safe_twice(tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+    source = ImageFolder(tmp_path)
+    frames = source.frames()
+    next(frames)
+    source.close()
+    source.close()
+    assert list(frames) == []
+
+
+def test_real_images_are_whole(shared_data: Path, tmp_path: Path) -> None:
+    with (shared_data / "cells.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] in ("validation", "other-laboratory")]
+    for number, row in enumerate(rows[::40]):
+        original = shared_data / "cells" / row["file"]
+        (tmp_path / f"{number}{original.suffix}").symlink_to(original)
+    found = list(ImageFolder(tmp_path).frames())
+    assert len(found) > 50
+    assert not [f for f in found if isinstance(f, Skip)]

@@ -1,0 +1,144 @@
+"""The content of an image file -> RGB picture, or a plain reason why not."""
+
+import re
+import struct
+import zlib
+
+import cv2
+import numpy as np
+
+from edge.cells import Image
+
+MIN_SIDE_PX = 16
+"""A smaller image cannot show a cell."""
+MAX_PIXELS = 100_000_000
+"""A larger image does not fit into a small computer's memory."""
+
+
+class BadImage(Exception):
+    """An image that cannot be counted; the text says why."""
+
+
+def decode_image(data: bytes) -> Image:
+    """Decode an image file's content to RGB, 8 bits.
+
+    16 bits are scaled by the bit depth in use: the fewest of 8, 10, 12, 14 and 16 bits that hold the
+    brightest value, since cameras store their 12 bits in 16. What is transparent gets white behind it.
+    The orientation that a camera may have noted (EXIF) is ignored, so boxes are in stored pixels.
+
+    Raises:
+        BadImage: it is empty, cut short, damaged, grey, too small, too large, or not an image.
+    """
+    if not data:
+        raise BadImage("empty: no data")
+    try:
+        width, height = _inspect(data)
+    except struct.error:
+        raise BadImage("cut short") from None
+    if min(width, height) < MIN_SIDE_PX:
+        raise BadImage(f"{width} x {height} pixels: too small to show a cell")
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{width} x {height} pixels: more than {MAX_PIXELS // 10**6} megapixels")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise BadImage(f"cannot be decoded ({error.err})") from None
+    if image is None:
+        raise BadImage("damaged: it cannot be decoded")
+    return _plain(image)
+
+
+def rgb(image: cv2.typing.MatLike) -> Image:
+    """Return OpenCV's 8 bits BGR picture as RGB."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _plain(image: cv2.typing.MatLike) -> Image:
+    """Turn OpenCV's BGR or BGRA, 8 or 16 bits, into RGB of 8 bits."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadImage(f"values are {image.dtype}; 8 or 16 bits expected")
+    if image.ndim == 2 or image.shape[2] < 3 or (image[..., :3] == image[..., :1]).all():
+        raise BadImage("grey: a stain is told by its colour")
+    deep = image.dtype == np.uint16
+    colour, alpha = image[..., :3], np.asarray(image[..., 3:], np.float32) / (65535 if deep else 255)
+    if deep:
+        bits = max(8, int(colour.max()).bit_length())
+        colour = np.right_shift(colour.astype(np.uint16), bits + bits % 2 - 8)
+    if alpha.any():  # 0 everywhere is a channel that nobody filled
+        colour = colour * alpha + 255 * (1 - alpha)
+    return rgb(colour.astype(np.uint8))
+
+
+# Before an image is decoded: its (width, height), without the memory of its pixels, and whether it is
+# whole. OpenCV shows a JPEG that was cut short with grey at its bottom, and says nothing.
+def _inspect(data: bytes) -> tuple[int, int]:
+    """Return the size; raise BadImage or struct.error where the file is not whole."""
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png_size(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return _tiff_size(data, "<" if data[:1] == b"I" else ">")
+    if data[:2] == b"BM":
+        old = data[14:18] == struct.pack("<I", 12)
+        width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
+        return abs(width), abs(height)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    raise BadImage("not a PNG, JPEG, TIFF, BMP or WebP image")
+
+
+# The next marker; in a scan, 0xff00 is data and ffd0 to ffd7 restart it.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    width = height = 0
+    at = 2
+    while marker := _JPEG_MARKER.search(data, at):
+        (code,) = marker[1]
+        if code == 0xD9:
+            return width, height
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, marker.end() + 3)
+        at = marker.end() + int(struct.unpack_from(">H", data, marker.end())[0])
+    raise BadImage("cut short: a JPEG without its end")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    width = height = 0
+    kind, at = b"", 8
+    view = memoryview(data)
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, at)
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
+        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+            raise BadImage("damaged: a checksum in the PNG is wrong")
+        if kind == b"IHDR":
+            width, height = struct.unpack_from(">II", data, at + 8)
+        at += 12 + length
+    return width, height
+
+
+def _tiff_size(data: bytes, order: str) -> tuple[int, int]:
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (entries,) = struct.unpack_from(order + "H", data, at)
+    found = {}
+    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+    if struct.unpack_from(order + "I", data, at + 2 + 12 * entries) != (0,):
+        raise BadImage("a TIFF of several pages: save each page as a file of its own")
+    return found.get(256, 0), found.get(257, 0)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    if 8 + int(struct.unpack_from("<I", data, 4)[0]) > len(data):
+        raise BadImage("cut short")
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
