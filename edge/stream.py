@@ -1,182 +1,298 @@
-"""Frames from the network: an MJPEG stream, or a JPEG snapshot asked for again and again.
-
-So OpenFlexure microscopes work: `/api/v2/streams/mjpeg`, `/api/v2/streams/snapshot`,
-`/api/v3/camera/mjpeg_stream`.
-"""
+"""Frames from the network: an MJPEG stream, or a JPEG snapshot asked for again and again."""
 
 import base64
 import http.client
+import re
 import select
+import socket
+import ssl
+import threading
 import time
-import urllib.parse
 from collections.abc import Iterator
-
-import cv2
-import numpy as np
+from itertools import count
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
+from edge.imagefile import BadImage, decode_image
 
-_MOST_BYTES = 16 * 1024 * 1024
-"""Of one picture; a stream that sends more without a picture in it is broken."""
-_BEGIN, _END = b"\xff\xd8\xff", b"\xff\xd9"
+MAX_BYTES = 16 * 2**20
+"""Of one picture; more than this without an end is no stream of pictures."""
+MAX_BREAKS = 5
+"""So many interruptions with no picture between them end the source."""
+MAX_BAD_PICTURES = 100
+"""So many useless pictures in a row end the source."""
+DRAIN_S = 1.0
+"""The longest search for a newer picture in what has already arrived."""
+_GAP_S = 0.005
+"""Data that is on its way follows within this time; a gap this long means that all has arrived."""
+_READ_BYTES = 2**20
+_POLL_S = 0.05
+"""Between two questions for a snapshot that has not changed."""
+_PATIENCE = 4
+"""A new picture may take so many times the longest silence."""
+_OPENFLEXURE = "/api/v2/streams/mjpeg or /api/v3/camera/mjpeg_stream"
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(rb"(?i)\ncontent-length:\s*(\d{1,9})\s")
+
+
+class _BreakError(Exception):
+    """The stream was interrupted; it may come back."""
 
 
 class UrlSource:
-    """The pictures at an address; the newest each time, older ones are dropped.
+    """Pictures from a web address: a `FrameSource`.
+
+    An answer of type multipart/x-mixed-replace is read as an MJPEG stream: of the pictures that have
+    arrived meanwhile the newest is taken. An answer of type image/jpeg is a snapshot, asked for again
+    each time; the same bytes twice are one picture. Each interruption is a `Skip`.
 
     Args:
-        url: http or https; user:password@ before the host gives basic authentication.
-        timeout_s: without a byte for so long, the connection is broken.
-        attempts: connections tried in a row before the source is given up.
-        patience_s: wait before the second attempt; doubles with each further one.
+        url: http or https; `user:password@` before the host logs in (HTTP basic), and is never shown.
+        timeout_s: the longest silence, seconds.
+        pause_s: between an interruption and the next attempt, seconds.
 
     Raises:
-        UserError: the address is not one, or does not answer with pictures.
+        UserError: the address is wrong, nothing answers, or the answer is no pictures.
     """
 
     moving = True
     live = True
     length: int | None = None
 
-    def __init__(
-        self, url: str, *, timeout_s: float = 5.0, attempts: int = 5, patience_s: float = 0.5
-    ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(
-                "--url: an address like http://microscope.local:5000/api/v2/streams/mjpeg expected"
-            )
-        self._parts, self._timeout_s = parts, timeout_s
-        self._attempts, self._patience_s = attempts, patience_s
-        self._shown = f"{parts.hostname}{parts.path}"
-        """The address without user and password, for messages."""
-        self._connection: http.client.HTTPConnection | None = None
+    def __init__(self, url: str, *, timeout_s: float = 5.0, pause_s: float = 1.0) -> None:
+        self._url = _checked(url)
+        self._shown = _shown(self._url)
+        self._timeout_s, self._pause_s = timeout_s, pause_s
+        self._opened_s = time.monotonic()
+        self._closed = threading.Event()
         self._response: http.client.HTTPResponse | None = None
-        self._open()
+        self._parts: _Parts | None = None
+        self._last = b""
+        try:
+            self._connect()
+        except _BreakError as error:
+            raise UserError(f"{self._shown}: {error}") from None
 
     def frames(self) -> Iterator[Frame | Skip]:
-        """Yield frames, and a skip for each broken picture or connection.
+        """Yield the newest picture, each time one is asked for, and a `Skip` for each interruption.
 
         Raises:
-            UserError: the connection could not be had again.
+            UserError: the stream broke and did not come back, or gives no usable pictures.
         """
-        started, index = time.monotonic(), 0
-        last = b""
-        while True:
+        breaks = bad = 0
+        for index in count():
+            found: Image | str
             try:
-                data = self._newest()
-            except (OSError, http.client.HTTPException) as error:
-                yield Skip(index, index, f"connection broken ({error or type(error).__name__})")
-                index += 1
-                self._reconnect()
-                continue
-            if data == last:
-                continue
-            last = data
-            image = _decode(data)
-            if image is None:
-                yield Skip(index, index, "not a whole JPEG picture")
+                found = decode_image(self._fetch())
+                breaks = bad = 0
+            except BadImage as error:
+                found, bad = f"bad picture: {error}", bad + 1
+            except _BreakError as error:
+                found, breaks = str(error), breaks + 1
+                self._disconnect()
+            if self._closed.is_set():
+                return
+            if isinstance(found, str):
+                if breaks > MAX_BREAKS or bad > MAX_BAD_PICTURES:
+                    raise UserError(f"{self._shown}: {found}; no good picture in {breaks + bad} attempts")
+                yield Skip(index, index, found)
+                self._closed.wait(self._pause_s if breaks else 0)
             else:
-                yield Frame(index, time.monotonic() - started, image)
-            index += 1
+                yield Frame(index, time.monotonic() - self._opened_s, found)
 
     def close(self) -> None:
-        """Close the connection; safe to call twice."""
+        """Close the connection."""
+        self._closed.set()
+        self._disconnect()
+
+    def _fetch(self) -> bytes:
+        """Return the next picture as it came; raise _BreakError."""
+        if self._closed.is_set():
+            raise _BreakError("closed")
+        if self._response is None:
+            self._connect()
+        return self._snapshot() if self._parts is None else self._newest_part(self._parts)
+
+    def _newest_part(self, parts: "_Parts") -> bytes:
+        started_s = time.monotonic()
+        newest: bytes | None = None
+        while True:
+            newest = parts.take_newest() or newest
+            elapsed_s = time.monotonic() - started_s
+            if newest and (elapsed_s > DRAIN_S or not self._has_more()):
+                return newest
+            try:
+                data = self._receive(started_s)
+                if not data:
+                    raise _BreakError("the stream ended")
+                parts.feed(data)
+            except _BreakError:
+                if newest:  # the next call meets the same end
+                    return newest
+                raise
+
+    def _snapshot(self) -> bytes:
+        started_s = time.monotonic()
+        while True:
+            picture = bytearray()
+            while data := self._receive(started_s):
+                picture += data
+                if len(picture) > MAX_BYTES:
+                    raise _BreakError(f"a picture of more than {MAX_BYTES // 2**20} MiB")
+            self._disconnect()
+            if picture != self._last:
+                self._last = bytes(picture)
+                return self._last
+            self._closed.wait(_POLL_S)
+            self._connect()
+
+    def _receive(self, started_s: float) -> bytes:
+        """Return what has arrived, waiting for it; b"" at the end. A picture must not take too long."""
+        if time.monotonic() - started_s > _PATIENCE * self._timeout_s:
+            raise _BreakError(f"no new picture for {_PATIENCE * self._timeout_s:.0f} s")
+        if self._response is None:
+            raise _BreakError("closed")
+        try:
+            return self._response.read1(_READ_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise _BreakError(self._plain(error)) from None
+
+    def _has_more(self) -> bool:
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        return bool(select.select([self._socket], [], [], _GAP_S)[0])
+
+    def _connect(self) -> None:
+        """Ask for the address and look at the head of the answer; raise UserError or _BreakError."""
+        secure = self._url.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        try:
+            self._connection.connect()
+            # The connection forgets it when the server closes after the answer; the answer still reads it.
+            self._socket = self._connection.sock
+            self._connection.request("GET", _target(self._url), headers=_login(self._url))
+            self._response = self._connection.getresponse()
+            self._check(self._response)
+        except (OSError, http.client.HTTPException) as error:
+            self._disconnect()
+            raise _BreakError(self._plain(error)) from None
+        except (UserError, _BreakError):
+            self._disconnect()
+            raise
+
+    def _check(self, response: http.client.HTTPResponse) -> None:
+        status = response.status
+        if status >= 500:
+            raise _BreakError(f"the server answers {status} {response.reason}")
+        if status in (401, 403):
+            told = "refuses this user and password" if _login(self._url) else "asks for a user and password"
+            raise UserError(f"{self._shown}: {told}; write http://user:password@host/...")
+        if status == 404:
+            raise UserError(f"{self._shown}: not found; OpenFlexure has its stream at {_OPENFLEXURE}")
+        if 300 <= status < 400:
+            place = _shown(urlsplit(response.headers.get("Location", "")))
+            raise UserError(f"{self._shown}: moved to {place}; give that address")
+        if status != 200:
+            raise UserError(f"{self._shown}: 200 expected, the server answers {status} {response.reason}")
+        kind, boundary = response.headers.get_content_type(), response.headers.get_boundary()
+        if kind.startswith("multipart/") and boundary:
+            self._parts = _Parts(boundary.encode("latin-1", "replace"))
+        elif kind.startswith("image/"):
+            self._parts = None
+        else:
+            raise UserError(
+                f"{self._shown}: an MJPEG stream or a JPEG expected, {kind} came; give the address of the "
+                f"pictures themselves (OpenFlexure: {_OPENFLEXURE})"
+            )
+
+    def _disconnect(self) -> None:
         if self._response is not None:
             self._response.close()
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
+        self._response = None
 
-    def _open(self) -> None:
-        """Connect and ask once.
+    def _plain(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted here ({error.verify_message}); http:// may do"
+        if isinstance(error, socket.gaierror):
+            return "no host of this name; check the spelling and the network"
+        if isinstance(error, ConnectionRefusedError):
+            return "refused; check that the camera's server runs, and the port"
+        if isinstance(error, TimeoutError):
+            return f"no answer for {self._timeout_s:.0f} s"
+        return f"interrupted ({str(error) or type(error).__name__})"
+
+
+class _Parts:
+    """Cuts an MJPEG stream into pictures: bytes in, the newest whole picture out.
+
+    Args:
+        boundary: of the stream's content type; servers disagree on whether it has its dashes already.
+    """
+
+    def __init__(self, boundary: bytes) -> None:
+        self._mark = b"--" + boundary.strip(b"-")
+        self._data = bytearray()
+        self._newest: bytes | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Add what has arrived.
 
         Raises:
-            UserError: no connection, or an answer without pictures.
+            _BreakError: a part is larger than `MAX_BYTES`.
         """
-        self.close()
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
-        self._buffer = b""
-        try:
-            self._response = response = self._ask()
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise UserError(
-                f"{self._shown}: no answer ({error or type(error).__name__}); see that the microscope is on "
-                "and that its address is right"
-            ) from None
-        kind_of_answer = response.headers.get_content_type()
-        pictures = kind_of_answer in ("multipart/x-mixed-replace", "image/jpeg")
-        if response.status != 200 or not pictures:
-            self.close()
-        if response.status == 401:
-            raise UserError(f"{self._shown}: asks for a password; write --url http://USER:PASSWORD@HOST/...")
-        if response.status != 200 or not pictures:
-            raise UserError(
-                f"{self._shown}: answers {response.status} {response.reason} ({kind_of_answer}); an MJPEG "
-                "stream or a JPEG picture expected"
-            )
-        self._is_stream = kind_of_answer != "image/jpeg"
+        self._data += data
+        while self._take_part():
+            pass
+        if len(self._data) > MAX_BYTES:
+            raise _BreakError(f"no end of the picture after {MAX_BYTES // 2**20} MiB")
 
-    def _ask(self) -> http.client.HTTPResponse:
-        assert self._connection is not None
-        headers = {}
-        if self._parts.username is not None:
-            user, password = (
-                urllib.parse.unquote(p or "") for p in (self._parts.username, self._parts.password)
-            )
-            headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        target = urllib.parse.urlunsplit(("", "", self._parts.path or "/", self._parts.query, ""))
-        self._connection.request("GET", target, headers=headers)
-        return self._connection.getresponse()
-
-    def _reconnect(self) -> None:
-        patience = self._patience_s
-        for attempt in range(1, self._attempts + 1):
-            try:
-                self._open()
-            except UserError:
-                if attempt == self._attempts:
-                    raise
-                # Nothing else to wait for: no descriptor is open.
-                select.select([], [], [], patience)
-                patience *= 2
-            else:
-                return
-
-    def _newest(self) -> bytes:
-        """Return the bytes of the newest picture."""
-        assert self._response is not None
-        if self._is_stream:
-            return self._newest_part(self._response)
-        data = self._response.read(_MOST_BYTES)
-        # Snapshot: the answer in hand was the first; ask for the next one.
-        self._response = self._ask()
-        return data
-
-    def _newest_part(self, response: http.client.HTTPResponse) -> bytes:
-        """Read until a whole picture is there, and on while more has already arrived."""
-        newest = b""
-        while not newest or select.select([response], [], [], 0)[0]:
-            piece = response.read1(65536)
-            if not piece:
-                if newest:
-                    return newest
-                raise ConnectionError("the stream ended")
-            self._buffer += piece
-            while (end := self._buffer.find(_END)) >= 0:
-                begin = self._buffer.rfind(_BEGIN, 0, end)
-                if begin >= 0:
-                    newest = self._buffer[begin : end + len(_END)]
-                self._buffer = self._buffer[end + len(_END) :]
-            if len(self._buffer) > _MOST_BYTES:
-                raise ConnectionError("16 MiB without a picture")
+    def take_newest(self) -> bytes | None:
+        """Return the newest whole picture, once; None where there is no new one."""
+        newest, self._newest = self._newest, None
         return newest
 
+    def _take_part(self) -> bool:
+        start = self._data.find(self._mark)
+        head = _HEAD_END.search(self._data, max(start, 0))
+        if start < 0 or head is None:
+            return False
+        length = _LENGTH.search(self._data, start, head.end())
+        end = head.end() + int(length[1]) if length else self._data.find(self._mark, head.end())
+        if not head.end() <= end <= len(self._data):
+            return False
+        # An empty part keeps the connection alive.
+        self._newest = bytes(self._data[head.end() : end]) or self._newest
+        del self._data[:end]
+        return True
 
-def _decode(data: bytes) -> Image | None:
-    if not data.startswith(_BEGIN) or _END not in data[-4096:]:
-        return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if image is None else np.asarray(image, np.uint8)
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        # Not shown: it may hold a password.
+        raise UserError("the address of the stream is wrong: http://host:port/path expected")
+    return parts
+
+
+def _shown(url: SplitResult) -> str:
+    """Return the address without user, password and query, which may hold a secret too."""
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def _target(url: SplitResult) -> str:
+    return quote((url.path or "/") + (f"?{url.query}" if url.query else ""), safe="%/?:@!$&'()*+,;=~")
+
+
+def _login(url: SplitResult) -> dict[str, str]:
+    if url.username is None:
+        return {}
+    both = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {"Authorization": "Basic " + base64.b64encode(both.encode()).decode()}
