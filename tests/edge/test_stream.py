@@ -216,7 +216,7 @@ def test_a_stream_that_does_not_come_back_is_an_error(source: Callable[..., UrlS
     [
         (b"", "no answer for"),
         (with_length(picture(2))[:-400], "no answer for"),
-        (None, "no new picture for 0"),
+        (None, "no new picture for 1 s"),
     ],
 )
 def test_a_stream_that_falls_silent_is_a_skip(
@@ -236,7 +236,7 @@ def test_a_stream_that_falls_silent_is_a_skip(
                 handler.wfile.write(b"-")
 
     try:
-        frames = source(serve(answer).url, timeout_s=0.1).frames()
+        frames = source(serve(answer).url, timeout_s=0.3).frames()
         assert number(next(frames)) == 1
         skip = next(frames)
         assert isinstance(skip, Skip)
@@ -334,7 +334,7 @@ def test_a_snapshot_that_has_not_changed_is_no_new_frame(
 def test_a_frozen_snapshot_is_a_skip(
     serve: Callable[[Answer], Server], source: Callable[..., UrlSource]
 ) -> None:
-    frames = source(serve(snapshots(picture(1))).url, timeout_s=0.1).frames()
+    frames = source(serve(snapshots(picture(1))).url, timeout_s=0.3).frames()
     assert number(next(frames)) == 1
     skip = next(frames)
     assert isinstance(skip, Skip)
