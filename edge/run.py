@@ -243,7 +243,9 @@ def _exit_code(outcome: Outcome, stop: Stop) -> int:
     if outcome.error:
         return EXIT_ERROR
     if not outcome.complete:
-        print("stopped before the end; the same --specimen goes on", file=sys.stderr)
+        # An identifier is for the person at the terminal, not for a log.
+        name = f"--specimen '{outcome.session.specimen}'" if sys.stderr.isatty() else "the same --specimen"
+        print(f"stopped before the end; {name} goes on", file=sys.stderr)
         return 128 + stop.signal
     if outcome.session.skipped:
         print(f"{outcome.session.skipped} frames were skipped; see 'skipped' in the result", file=sys.stderr)

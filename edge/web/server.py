@@ -25,6 +25,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge.config import check_specimen
 from edge.errors import UserError
 from edge.live import Latest, View, Wishes
 
@@ -41,7 +42,6 @@ WAIT_S = 0.25
 HEARTBEAT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 MAX_BODY_BYTES = 4096
-SPECIMEN = re.compile(r"(?! *$)[A-Za-z0-9 ._-]{1,64}")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -202,10 +202,13 @@ class Routes:
     async def specimen(self, request: Request) -> Response:
         """POST /specimen {"specimen": str}: close this specimen and begin (or resume) another."""
         asked = await _value(request, "specimen")
-        if not isinstance(asked, str) or not SPECIMEN.fullmatch(asked):
-            raise HTTPException(400, "a specimen ID has 1 to 64 characters: letters, digits, space or . _ -")
-        self._wishes.ask_specimen(asked.strip())
-        return JSONResponse({"specimen": asked.strip()})
+        specimen = asked.strip(" ") if isinstance(asked, str) else ""
+        try:
+            check_specimen(specimen)
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+        self._wishes.ask_specimen(specimen)
+        return JSONResponse({"specimen": specimen})
 
 
 def build_app(latest: Latest, wishes: Wishes, stop: threading.Event, password: str | None) -> Starlette:

@@ -113,6 +113,21 @@ def test_a_film_is_counted_and_counting_it_again_adds_nothing(film: Path, tmp_pa
     assert result(tmp_path)["cells"] == first["cells"]
 
 
+def test_the_demo_is_counted_as_it_was_drawn(film: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "--video", film).returncode == 0
+    drawn = DemoSource(pace=False)
+    met = []
+    for cell in result(tmp_path)["cells"]:
+        x, y, width, height = cell["box"]
+        left, top = drawn.path[cell["source"]]
+        place = np.array([left + x + width / 2, top + y + height / 2])
+        nearest = min(drawn.truth, key=lambda c: float(np.hypot(*(place - (c.x, c.y)))))
+        assert np.hypot(*(place - (nearest.x, nearest.y))) < nearest.diameter_px / 2
+        assert cell["class"] == nearest.name
+        met.append(nearest)
+    assert len(set(met)) == len(met) >= 4
+
+
 def test_the_target_stops_the_count(film: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "--video", film, "--target", 2)
     assert done.returncode == 0, done.stderr
