@@ -114,10 +114,12 @@ def _fill_pallor(body: NDArray[np.uint8]) -> None:
 
 
 class Locator:
-    """Boxes of leukocytes, frame by frame, with a ruler that steadies over the frames.
+    """Boxes of leukocytes, frame by frame.
 
     Args:
         um_per_px: size of a frame pixel on the smear; None measures it by the red cells.
+        steady: True where all frames come from one microscope: the ruler is then the median over the
+            last frames. False measures each image by itself.
         min_nucleus: least stained area of a leukocyte, in squared red cell diameters (a platelet
             has 0.05 to 0.2, the nucleus of a neutrophil 0.5 to 0.8).
         max_nucleus: longest side of one cell's nucleus in red cell diameters; lobes farther apart
@@ -129,6 +131,8 @@ class Locator:
     def __init__(
         self,
         um_per_px: float | None = None,
+        *,
+        steady: bool = False,
         min_nucleus: float = 0.25,
         max_nucleus: float = 2.2,
         max_gap: float = 0.5,
@@ -137,6 +141,7 @@ class Locator:
         self._min_nucleus = min_nucleus
         self._max_nucleus = max_nucleus
         self._max_gap = max_gap
+        self._steady = steady
         self._measured: deque[float] = deque(maxlen=31)
 
     @property
@@ -146,10 +151,6 @@ class Locator:
             return self._fixed_px
         return float(np.median(self._measured)) if self._measured else None
 
-    def forget(self) -> None:
-        """Drop the measured ruler: the next frame may come from another microscope."""
-        self._measured.clear()
-
     def locate(self, image: Image) -> list[Located]:
         """Return the leukocytes in an RGB `image`, left to right.
 
@@ -157,6 +158,8 @@ class Locator:
         """
         dye = stain(image)
         ruler = measure_red_cells(dye)
+        if not self._steady:
+            self._measured.clear()
         if ruler.diameter_px is not None:
             self._measured.append(ruler.diameter_px)
         nuclei = _nuclei(dye, ruler.level)

@@ -144,7 +144,7 @@ class Instrument:
 
     def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
         """Take the source to its end; return True there or at the target, False when interrupted."""
-        locator = Locator(self._config.um_per_px)
+        locator = Locator(self._config.um_per_px, steady=source.moving)
         pace = _Pace()
         frames = self._wanted(session, source)
         for step in run(frames, locator, self._classifier, session.counter):
@@ -157,21 +157,29 @@ class Instrument:
             show(state)
             if session.complete:
                 return True
-        return not self._interrupted
+        return session.complete or not self._interrupted
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
         for frame in source.frames():
-            while self.wishes.paused and not self._interrupted:
-                image = frame.image if isinstance(frame, Frame) else None
-                self.latest.put(View(image, (), session.state("paused")))
-                if source.live:
-                    break
-                self._stop.wait(0.2)
-            if self._interrupted:
+            paused = self._hold(session, frame, source.live)
+            if self._interrupted or session.complete:
                 return
-            if not self.wishes.paused and session.wants(frame):
+            if not paused and session.wants(frame):
                 yield frame
+
+    def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> bool:
+        """Show the frame while paused: once for a live source, else until somebody goes on.
+
+        Returns True where the frame is not to be counted.
+        """
+        while self.wishes.paused and not self._interrupted:
+            image = frame.image if isinstance(frame, Frame) else None
+            self.latest.put(View(image, (), session.state("paused")))
+            if live:
+                return True
+            self._stop.wait(0.2)
+        return False
 
     @property
     def _interrupted(self) -> bool:
@@ -227,8 +235,15 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         if not config.headless:
             stack.callback(_serve(config, instrument, stop.event).stop)
         specimen = config.specimen or f"{datetime.now():%Y%m%d-%H%M%S}"
+        outcome: Outcome | None = None
         while True:
-            outcome = instrument.count(specimen)
+            try:
+                outcome = instrument.count(specimen)
+            except UserError as error:
+                # The first count that cannot begin ends the program; a later one is told on the page.
+                if outcome is None:
+                    raise
+                outcome = dataclasses.replace(outcome, error=error)
             if outcome.error:
                 print(f"error: {outcome.error}", file=sys.stderr)
             following = instrument.wishes.take_specimen()

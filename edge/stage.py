@@ -20,6 +20,8 @@ _THUMB_SIDE = 160
 """Longer side of a frame at the scale of the key views, pixels."""
 _TRIM = 8
 """Thumb pixels cut off at each border."""
+_LEAST_SIDE = 24
+"""A frame so long and thin that less is left of its shorter side cannot be placed."""
 _KEY_DISTANCE = 0.3
 """A new key view is kept this share of the field away from all others."""
 _TRIES = 12
@@ -86,6 +88,8 @@ class Stage:
         height, width = image.shape[:2]
         scale = max(height, width) / _THUMB_SIDE
         thumb = thumbnail(image)
+        if min(thumb.shape) < _LEAST_SIDE:
+            return None
         if not self._keys:
             return self._keep(KeyView(0.0, 0.0, thumb))
         found = self._register(thumb, scale)
@@ -148,8 +152,8 @@ def thumbnail(image: Image) -> Thumb:
     contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
     # Near the border the blur leans on the border itself, which does not move with the slide: kept, it
     # pulls every shift towards zero by half a percent.
-    contrast = contrast[_TRIM : size[1] - _TRIM, _TRIM : size[0] - _TRIM]
-    return np.asarray(contrast / (contrast.std() + 1e-3), np.float32)
+    contrast = contrast[_TRIM:-_TRIM, _TRIM:-_TRIM]
+    return np.asarray(contrast / (np.sqrt((contrast**2).sum() / max(contrast.size, 1)) + 1e-3), np.float32)
 
 
 @lru_cache(maxsize=256)
