@@ -153,7 +153,8 @@ class MovingStage:
         decision: how a class is decided.
         known: cells counted earlier.
         keys: key views of the slide stored earlier.
-        decide_after: sightings that decide a cell while it is still in view.
+        decide_after: sightings that decide a cell while it is still in view, if its class is sure.
+        most_sightings: sightings that decide an unsure cell while it is in view: the focus may get better.
         least_sightings: of a cell that left the view; one seen less often is not believed.
     """
 
@@ -164,13 +165,14 @@ class MovingStage:
         keys: Iterable[KeyView] = (),
         *,
         decide_after: int = 8,
+        most_sightings: int = 60,
         least_sightings: int = 3,
     ) -> None:
         self._decision = decision
         self._stage = Stage(keys)
         self._known = list(known)
         self._open: list[Sightings] = []
-        self._decide_after = decide_after
+        self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings
 
     @property
@@ -225,7 +227,10 @@ class MovingStage:
     def _decided(self, sightings: Sightings, frame: Frame, place: Place) -> bool:
         height, width = frame.image.shape[:2]
         in_view = 0 <= sightings.x - place.x < width and 0 <= sightings.y - place.y < height
-        return sightings.number >= (self._decide_after if in_view else self._least_sightings)
+        if not in_view:
+            return sightings.number >= self._least_sightings
+        sure = sightings.probabilities.max() >= self._decision.review_below
+        return sightings.number >= (self._decide_after if sure else self._most_sightings)
 
     def _count(self, sightings: Sightings) -> Cell:
         cell = self._decision.cell(len(self._known) + 1, sightings)

@@ -58,7 +58,7 @@ def test_a_cell_seen_too_seldom_is_not_believed() -> None:
 
 
 def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
-    counter = MovingStage(DECISION, decide_after=4)
+    counter = MovingStage(DECISION, decide_after=4, most_sightings=4)
     sightings = [detection(100, 100, 0.2, 10.0)] * 3 + [detection(100, 100, 0.95, 500.0)]
     (cell,) = (c for i, d in enumerate(sightings) for c in counter.update(frame(i, 0, 0), [d]).cells)
     assert cell.name == "neutrophil"
@@ -68,8 +68,18 @@ def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
     assert not cell.review
 
 
+def test_an_unsure_cell_is_looked_at_for_longer() -> None:
+    counter = MovingStage(DECISION, decide_after=3, most_sightings=20)
+    blurred = [counter.update(frame(i, 0, 0), [detection(100, 100, 0.4, 10.0)]) for i in range(10)]
+    assert not any(tracked.cells for tracked in blurred)
+    sharp = [counter.update(frame(10 + i, 0, 0), [detection(100, 100, 0.99, 900.0)]) for i in range(3)]
+    (cell,) = (c for tracked in sharp for c in tracked.cells)
+    assert cell.name == "neutrophil"
+    assert not cell.review
+
+
 def test_a_contradictory_cell_goes_to_review() -> None:
-    counter = MovingStage(DECISION, decide_after=2)
+    counter = MovingStage(DECISION, most_sightings=2)
     counter.update(frame(0, 0, 0), [detection(100, 100, 0.95)])
     (cell,) = counter.update(frame(1, 0, 0), [detection(100, 100, 0.1)]).cells
     assert cell.review
