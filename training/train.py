@@ -5,11 +5,12 @@ Writes to --output: `model.keras` (the weights of the best validation epoch), `r
 """
 
 import argparse
+import csv
 import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import keras
@@ -82,7 +83,7 @@ def train(recipe: Recipe, output: Path) -> Path:
     """Run `recipe`, or go on with its interrupted run, in folder `output`; return the model's path."""
     keras.utils.set_random_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    _claim(output / "recipe.json", recipe)
     table = data.read_table(Path(recipe.data))
     learn, judge = data.select(table, "train"), data.select(table, "validation")
     learn = learn + rendered.write_cells(output / "rendered", recipe.rendered, recipe.seed)
@@ -106,12 +107,34 @@ def train(recipe: Recipe, output: Path) -> Path:
         verbose=2 if not sys.stdout.isatty() else 1,
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch)),
-            keras.callbacks.ModelCheckpoint(best, monitor="val_accuracy", save_best_only=True),
+            keras.callbacks.ModelCheckpoint(
+                best,
+                monitor="val_accuracy",
+                save_best_only=True,
+                initial_value_threshold=_best_so_far(output / "history.csv"),
+            ),
             keras.callbacks.CSVLogger(output / "history.csv", append=True),
-            keras.callbacks.BackupAndRestore(output / "backup"),
+            keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
         ],
     )
     return best
+
+
+def _claim(file: Path, recipe: Recipe) -> None:
+    """Save the recipe; a run may go on with more epochs, but with nothing else changed."""
+    if file.exists():
+        before = Recipe(**json.loads(file.read_text()))
+        if replace(before, epochs=recipe.epochs) != recipe:
+            raise UserError(f"{file.parent}: another recipe began this run; give --output another folder")
+    file.write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+
+
+def _best_so_far(history: Path) -> float | None:
+    """Return the best validation accuracy of an interrupted run; None at the start."""
+    if not history.exists():
+        return None
+    with history.open(newline="") as file:
+        return max((float(row["val_accuracy"]) for row in csv.DictReader(file)), default=None)
 
 
 def _validation(samples: Sequence[data.Sample]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

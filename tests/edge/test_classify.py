@@ -32,20 +32,23 @@ def edit(model: Path, **changes: object) -> None:
     card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
 
 
+# Floors, not figures: immature granulocytes and neutrophils shade into each other.
 @pytest.mark.parametrize(
-    "name",
+    ("name", "floor"),
     [
-        "basophil",
-        "eosinophil",
-        "lymphocyte",
-        "monocyte",
-        "neutrophil",
-        "immature_granulocyte",
-        "erythroblast",
-        "platelet",
+        ("basophil", 0.95),
+        ("eosinophil", 0.95),
+        ("lymphocyte", 0.9),
+        ("monocyte", 0.9),
+        ("neutrophil", 0.9),
+        ("immature_granulocyte", 0.7),
+        ("erythroblast", 0.85),
+        ("platelet", 0.9),
     ],
 )
-def test_real_cells_of_each_class_are_known(classifier: Classifier, shared_data: Path, name: str) -> None:
+def test_real_cells_of_each_class_are_known(
+    classifier: Classifier, shared_data: Path, name: str, floor: float
+) -> None:
     with (shared_data / "cells.csv").open(newline="") as file:
         rows = [r["file"] for r in csv.DictReader(file) if r["class"] == name and r["split"] == "validation"]
     crops = []
@@ -54,7 +57,7 @@ def test_real_cells_of_each_class_are_known(classifier: Classifier, shared_data:
         crops.append(crop(image, single_cell_box(image), classifier.card.size))
     answers = classifier.classify(crops)
     names = [classifier.card.classes[i].name for i in answers.argmax(axis=1)]
-    assert names.count(name) >= 0.85 * len(crops)
+    assert names.count(name) >= floor * len(crops)
 
 
 def test_probabilities_sum_to_one_whatever_is_seen(classifier: Classifier) -> None:

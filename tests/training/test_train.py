@@ -29,6 +29,12 @@ def test_a_stopped_run_goes_on_from_its_last_epoch(
     assert [line.split(",")[0] for line in history] == ["epoch", "0", "1"]
 
 
+def test_a_folder_of_another_recipe_is_refused(made_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"batch": 8}))
+    with pytest.raises(UserError, match="another recipe"):
+        train.train(train.Recipe(data=str(made_data), batch=16), tmp_path)
+
+
 def test_the_draw_of_an_epoch_is_repeatable_and_favours_rare_classes(made_data: Path) -> None:
     table = train.data.select(train.data.read_table(made_data), "train")
     boxes = train.data.locate_cells(table)

@@ -281,7 +281,7 @@ def test_a_refused_specimen_says_why(page: Page) -> None:
     page.show(view())
     page.browser.find_element("id", "new").click()
     page.press("a/b\n")
-    page.until(lambda: "letters, digits" in page.text("refusal"))
+    page.until(lambda: "1 to 64 letters" in page.text("refusal"))
     assert page.visible("dialog")
     assert page.wishes.take_specimen() is None
 
