@@ -1,13 +1,16 @@
 """Teach a float model to live with eight-bit activations.
 
 Stock post-training quantization takes the least and the greatest value of every tensor for its range.
-In this network single outliers lie two to four times beyond the rest, so most of the 256 steps are
-never used. Here each range is a percentile instead, the model is fine-tuned with its activations rounded
-and clipped to those ranges (straight-through gradients) to answer as the float model does, and the
-ranges travel to the converter as fake-quantization nodes, which it honours.
+In this network single outliers lie far beyond the rest, so most of the 256 steps are never used, and
+what swish flattens to nothing takes as many steps as what it lets through. Here each range is the one
+with the least error behind the activation, the model is fine-tuned with its stored tensors rounded and
+clipped to those ranges (straight-through gradients) to answer as the float model does, and the ranges
+travel to the converter as fake-quantization nodes, which it honours. Weights, with a scale for each
+output channel, need no such care.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -15,11 +18,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from edge.cells import Image
 from edge.errors import UserError
-from training.train import Batches
+from edge.localise import single_cell_box
+from edge.preprocess import crop
+from training import data, model
+from training.augment import augment
 
 Range = tuple[float, float]
 
+_STEPS = 255
+"""Steps between the least and the greatest of 256 values."""
 _SUPPORTED = frozenset(
     (
         "Activation",
@@ -94,66 +103,120 @@ def stored_operations(network: keras.Model) -> list[Any]:
 
 
 def measure_ranges(
-    network: keras.Model, crops: NDArray[np.uint8], percentile: float = 99.99, batch: int = 32, seed: int = 0
+    network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, seed: int = 0
 ) -> dict[str, Range]:
-    """Return for each stored operation, by name, the range that holds all but the outermost values.
+    """Return for each stored operation, by name, the range that spoils least what comes after it.
 
     Args:
         network: the float model.
         crops: (n, height, width, 3) RGB, what the file will see.
-        percentile: upper end of the range; the lower end is 100 less this. 0 is always inside.
         batch: crops at a time.
-        seed: of the sample of values that percentiles are taken from.
+        seed: of the sample of values that the error is taken from.
     """
     operations = stored_operations(network)
     outputs = keras.Model(network.input, [op.output for op in operations])
     rng = np.random.default_rng(seed)
     samples: dict[str, list[NDArray[np.float32]]] = {op.name: [] for op in operations}
     for start in range(0, len(crops), batch):
-        values = outputs.predict(crops[start : start + batch].astype(np.float32), verbose=0)
+        values = outputs.predict_on_batch(crops[start : start + batch].astype(np.float32))
         for op, tensor in zip(operations, values, strict=True):
-            flat = tensor.ravel()
-            samples[op.name].append(flat[rng.integers(0, flat.size, min(flat.size, 100_000))])
-    ranges = {}
-    for name, parts in samples.items():
-        low, high = np.percentile(np.concatenate(parts), (100 - percentile, percentile))
-        ranges[name] = (min(float(low), 0.0), max(float(high), 1e-3))
-    return ranges
+            samples[op.name].append(rng.choice(tensor.ravel(), min(tensor.size, 2000), replace=False))
+    return {op.name: least_error_range(np.concatenate(samples[op.name]), _after(op)) for op in operations}
+
+
+def least_error_range(
+    values: NDArray[np.float32], after: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> Range:
+    """Return the range, with 0 inside, for which rounding `values` changes `after(values)` least.
+
+    Args:
+        values: sample of what a tensor holds, shape (n,).
+        after: what becomes of each value; the error is the mean square of the difference behind it.
+    """
+    exact = after(values)
+    shares = np.geomspace(0.1, 1, 14)
+    lows = shares * min(float(values.min()), 0.0) if values.min() < 0 else [0.0]
+    highs = shares * max(float(values.max()), 1e-3)
+    candidates = [(float(low), float(high)) for low in lows for high in highs]
+    errors = [np.mean((after(_rounded(values, *c)) - exact) ** 2) for c in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
+def _rounded(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    step = np.float32((high - low) / _STEPS)
+    zero = round(-low / step)
+    return np.asarray((np.clip(np.round(values / step) + zero, 0, _STEPS) - zero) * step, np.float32)
+
+
+def _after(op: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the activation that alone reads the operation's output, else the identity."""
+    following = [node.operation for node in op._outbound_nodes]
+    if len(following) == 1 and isinstance(following[0], keras.layers.Activation):
+        activation = following[0].activation
+        return lambda values: keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values)))
+    return lambda values: values
 
 
 def with_fake_quantization(network: keras.Model, ranges: Mapping[str, Range]) -> keras.Model:
-    """Return a copy of the model, weights included, whose stored tensors are rounded to their ranges."""
+    """Return a copy of the model, weights included, whose stored tensors are rounded to their ranges.
+
+    The copy has no Dropout: what it is to learn is to round, not to generalise.
+    """
 
     def call(op: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(op, keras.layers.Dropout):
+            return args[0]
         output = op(*args, **kwargs)
         if op.name not in ranges:
             return output
         return FakeQuantize(*ranges[op.name], name=f"{op.name}_range")(output)
 
     copy = keras.models.clone_model(network, call_function=call)
-    copy.set_weights(network.get_weights())
+    for layer in network.layers:
+        if layer.weights:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
 
 
-class Lessons(keras.utils.PyDataset):
-    """Batches of a training set with the float model's answers in place of the labels."""
+def lessons(samples: Sequence[data.Sample], seed: int, batch: int = 32) -> Iterator[NDArray[np.uint8]]:
+    """Yield batches of crops without end, shape (`batch`, `model.SIZE`, `model.SIZE`, 3) RGB.
 
-    def __init__(self, batches: Batches, teacher: keras.Model, count: int) -> None:
-        super().__init__()
-        self._batches, self._teacher, self._count = batches, teacher, min(count, len(batches))
+    Half of each batch are cells as they are, half in another stain, light and focus. Every class is drawn
+    with a share that goes as the root of its frequency.
+    """
+    labels = data.labels(samples)
+    share = np.bincount(labels)[labels] ** -0.5
+    rng = np.random.default_rng(seed)
 
-    def __len__(self) -> int:
-        return self._count
+    def read(task: tuple[int, int]) -> Image:
+        position, index = task
+        image = data.read_image(samples[index].path)
+        box = single_cell_box(image)
+        if position % 2:
+            return crop(image, box, model.SIZE)
+        return augment(image, box, model.SIZE, np.random.default_rng((seed, position)))
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        crops, _ = self._batches[index]
-        return crops, self._teacher.predict_on_batch(crops)
+    with ThreadPoolExecutor() as pool:
+        start = 0
+        while True:
+            chosen = rng.choice(len(samples), batch, p=share / share.sum())
+            yield np.stack(list(pool.map(read, enumerate(chosen, start))))
+            start += batch
 
 
 def fine_tune(
-    student: keras.Model, teacher: keras.Model, batches: Batches, *, steps: int, learning_rate: float
+    student: keras.Model,
+    teacher: keras.Model,
+    batches: Iterator[NDArray[np.uint8]],
+    *,
+    steps: int,
+    learning_rate: float,
 ) -> None:
-    """Train `student` in place to answer as `teacher` does, on at most `steps` batches."""
+    """Train `student` in place to answer as `teacher` does, on `steps` of `batches`; prints progress."""
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     student.compile(keras.optimizers.Adam(rate), keras.losses.KLDivergence())
-    student.fit(Lessons(batches, teacher, steps), epochs=1, verbose=2)
+    for step, crops in zip(range(1, steps + 1), batches, strict=False):
+        images = crops.astype(np.float32)
+        loss = student.train_on_batch(images, teacher.predict_on_batch(images))
+        if step % 25 == 0 or step == steps:
+            print(f"batch {step} of {steps}, mean difference {float(loss):.4f}", flush=True)

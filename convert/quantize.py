@@ -6,32 +6,38 @@ it right is in `training.model` (an activation and scales that integers can carr
 """
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from convert.fake_quantize import check_supported, fine_tune, measure_ranges, with_fake_quantization
+from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
 from edge.errors import UserError
 from edge.localise import single_cell_box
 from edge.preprocess import crop
 from edge.report import NOTICE, write_json
-from training import data, model
+from training import data, model, rendered
 from training.augment import augment
 from training.evaluate import evaluate, open_model, probabilities
-from training.train import Batches, Recipe
+from training.train import Recipe
 
 SOURCES = {
     "pbc": "Acevedo et al. 2020, PBC dataset, Hospital Clinic of Barcelona, CC BY 4.0, "
@@ -42,14 +48,19 @@ SOURCES = {
 
 
 def quantize(
-    network: keras.Model, crops: NDArray[np.uint8], batches: Batches, *, steps: int, learning_rate: float
+    network: keras.Model,
+    crops: NDArray[np.uint8],
+    batches: Iterator[NDArray[np.uint8]],
+    *,
+    steps: int,
+    learning_rate: float,
 ) -> bytes:
     """Return the INT8 .tflite file of a model with RGB 0..255 input.
 
     Args:
         network: input (224, 224, 3), output (classes,) probabilities.
         crops: calibration images, shape (n, 224, 224, 3), that cover what will be seen.
-        batches: training images for the fine-tuning.
+        batches: crops for the fine-tuning, as `convert.fake_quantize.lessons` yields them.
         steps: batches of fine-tuning; 0 leaves the weights as they are.
         learning_rate: of the fine-tuning.
 
@@ -77,10 +88,31 @@ def _to_tflite(student: keras.Model, crops: NDArray[np.uint8]) -> bytes:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.uint8
+    print("converting", flush=True)
     try:
-        return bytes(converter.convert())
+        with _unheard():
+            return bytes(converter.convert())
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UserError(f"the model cannot be made an integer file: {error}") from None
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Drop what is written to stdout and stderr, by native code too: the converter talks to its makers."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for stream, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
@@ -157,11 +189,14 @@ def _convert(options: argparse.Namespace) -> None:
     learn = data.select(table, "train")
     recipe = Recipe(**_read_json(options.model.parent / "recipe.json"))
     chosen = calibration(learn, options.calibrate, options.seed)
-    print(f"finding the cells of {len(learn)} images", flush=True)
-    batches = Batches(learn, data.locate_cells(learn), recipe)
     crops = _calibration_crops(chosen, options.seed)
+    drawn = rendered.write_cells(options.model.parent / "rendered", recipe.rendered, recipe.seed)
     content = quantize(
-        network, crops, batches, steps=options.fine_tune_steps, learning_rate=options.fine_tune_rate
+        network,
+        crops,
+        lessons(learn + drawn, options.seed),
+        steps=options.fine_tune_steps,
+        learning_rate=options.fine_tune_rate,
     )
     facts = card(content, options, recipe, chosen, table)
     _install(content, facts, table, options.output)
