@@ -88,11 +88,13 @@ def stored_operations(network: keras.Model) -> list[Any]:
     """Return the operations whose outputs the integer file keeps as tensors.
 
     BatchNormalization is folded into the convolution before it, and ReLU into whatever comes before.
+    Softmax always has steps of 1/256: a range of its own would only round its output a second time.
     """
 
     def stored(op: Any) -> bool:
         following = {type(node.operation).__name__ for node in op._outbound_nodes}
-        if type(op).__name__ in _NOT_STORED or "ReLU" in following:
+        fixed = getattr(op, "activation", None) is keras.activations.softmax
+        if type(op).__name__ in _NOT_STORED or "ReLU" in following or fixed:
             return False
         return not (
             isinstance(op, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
@@ -217,6 +219,6 @@ def fine_tune(
     student.compile(keras.optimizers.Adam(rate), keras.losses.KLDivergence())
     for step, crops in zip(range(1, steps + 1), batches, strict=False):
         images = crops.astype(np.float32)
-        loss = student.train_on_batch(images, teacher.predict_on_batch(images))
+        told = student.train_on_batch(images, teacher.predict_on_batch(images), return_dict=True)
         if step % 25 == 0 or step == steps:
-            print(f"batch {step} of {steps}, mean difference {float(loss):.4f}", flush=True)
+            print(f"batch {step} of {steps}, mean divergence so far {told['loss']:.4f}", flush=True)

@@ -48,8 +48,8 @@ def test_values_are_rounded_to_256_steps_and_clipped() -> None:
 
 def test_only_tensors_that_the_file_keeps_have_a_range(network: keras.Model) -> None:
     names = {op.name for op in stored_operations(network)}
-    assert {"relu", "pool", "head"} <= names
-    assert not {"conv", "norm"} & names
+    assert {"relu", "pool"} <= names
+    assert not {"conv", "norm", "head"} & names
 
 
 def test_ranges_of_a_network_hold_zero(network: keras.Model) -> None:
@@ -59,10 +59,10 @@ def test_ranges_of_a_network_hold_zero(network: keras.Model) -> None:
 
 
 def test_a_lone_outlier_does_not_stretch_a_range() -> None:
-    values = np.append(np.random.default_rng(0).normal(0, 1, 40_000), 40).astype(np.float32)
+    values = np.append(np.random.default_rng(0).normal(0, 1, 400_000), 30).astype(np.float32)
     low, high = least_error_range(values, lambda v: v)
     assert -8 < low < -3
-    assert 3 < high < 30
+    assert 3 < high < 20
 
 
 def test_what_the_activation_flattens_gets_no_steps() -> None:
@@ -92,7 +92,6 @@ def test_fine_tuning_brings_the_copy_closer_to_the_float_model(
     network: keras.Model, capsys: pytest.CaptureFixture
 ) -> None:
     ranges = {name: (low / 3, high / 3) for name, (low, high) in measure_ranges(network, CROPS).items()}
-    ranges |= {"head": (0.0, 1.0)}
     student = with_fake_quantization(network, ranges)
     exact = network.predict(CROPS, verbose=0)
     before = np.abs(student.predict(CROPS, verbose=0) - exact).mean()
