@@ -9,6 +9,7 @@ travel to the converter as fake-quantization nodes, which it honours. Weights, w
 output channel, need no such care.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -217,8 +218,10 @@ def fine_tune(
     """Train `student` in place to answer as `teacher` does, on `steps` of `batches`; prints progress."""
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     student.compile(keras.optimizers.Adam(rate), keras.losses.KLDivergence())
+    recent: deque[float] = deque(maxlen=25)
     for step, crops in zip(range(1, steps + 1), batches, strict=False):
         images = crops.astype(np.float32)
         told = student.train_on_batch(images, teacher.predict_on_batch(images), return_dict=True)
+        recent.append(float(told["loss"]))
         if step % 25 == 0 or step == steps:
-            print(f"batch {step} of {steps}, mean divergence so far {told['loss']:.4f}", flush=True)
+            print(f"batch {step} of {steps}, divergence {sum(recent) / len(recent):.4f}", flush=True)
