@@ -37,6 +37,12 @@ class Card:
     facts: Mapping[str, Any]
     """The whole card, for reports."""
 
+    @property
+    def identity(self) -> str:
+        """Hash of the file and of what its outputs mean: counts of two identities must not be mixed."""
+        meaning = [self.sha256, *(f"{c.name}:{c.role}" for c in self.classes)]
+        return hashlib.sha256("\n".join(meaning).encode()).hexdigest()
+
 
 def read_card(model: Path) -> Card:
     """Read the card beside the model file (the same name, ending in .json).
@@ -44,6 +50,8 @@ def read_card(model: Path) -> Card:
     Raises:
         UserError: the card is missing, is not JSON, or lacks or misstates a fact.
     """
+    if model.suffix != ".tflite":
+        raise UserError(f"{model}: --model names a .tflite file")
     path = model.with_suffix(".json")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -60,7 +61,11 @@ class Config:
             self.review_below,
             "a number in 0..1",
         )
-        _check(self.um_per_px is None or self.um_per_px > 0, "um_per_px", self.um_per_px, "a number above 0")
+        _check(
+            self.um_per_px is None or 0.005 <= self.um_per_px <= 2, "um_per_px", self.um_per_px, "0.005 to 2"
+        )
+        if self.json is not None and not os.path.isdir(self.json.parent):
+            raise UserError(f"{self.json}: its folder is not there; --json names the file of the result")
         _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
         _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.specimen is not None:

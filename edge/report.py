@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
                 part.replace(path)
     except OSError as error:
         if replaced:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
         raise UserError(
             f"{path}: {error.strerror}; the count itself is saved: run again with the same --specimen and "
             "another --json"

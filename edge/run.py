@@ -1,8 +1,14 @@
 """The instrument: `python -m edge.run --camera`. Command line, wiring, threads, stop."""
 
+import signal
+
+if __name__ == "__main__":
+    # While the imports run there is nothing to keep: Ctrl-C then ends the program without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import dataclasses
-import signal
+import os
 import sys
 import threading
 import time
@@ -234,7 +240,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         instrument = Instrument(config, store, Classifier(config.model), stop.event)
         if not config.headless:
             stack.callback(_serve(config, instrument, stop.event).stop)
-        specimen = config.specimen or f"{datetime.now():%Y%m%d-%H%M%S}"
+        specimen = config.specimen or f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
         outcome: Outcome | None = None
         while True:
             try:

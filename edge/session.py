@@ -1,5 +1,6 @@
 """One specimen being counted: what is stored, then shown."""
 
+import hashlib
 from typing import Any
 
 from edge.cells import Cell, Frame, Role, Skip
@@ -41,20 +42,21 @@ class Session:
         self.specimen = specimen
         self._store, self._card, self._source, self._target = store, card, source, target
         self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
-        resumed = store.open_specimen(specimen, card.sha256, source)
+        resumed = store.open_specimen(specimen, card.identity, source, moving=moving)
         self._row = resumed.specimen
         self.cells = list(resumed.cells)
         self._skips = list(resumed.skips)
         self._done = set(resumed.fields)
         self._frames = resumed.frames
-        self._lost = 0
+        self._lost = resumed.lost
         decision = Decision(card.classes, review_below)
         self.counter: Counter
         if moving:
-            known = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]
-            self.counter = MovingStage(decision, known, resumed.keys)
+            slide = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]
+            self.counter = MovingStage(decision, slide, resumed.keys)
         else:
-            self.counter = StillFields(decision, len(self.cells) + 1, fields=len(self._done))
+            known = {(c.source, c.box): c.number for c in resumed.cells}
+            self.counter = StillFields(decision, known, fields=len(self._done))
 
     @property
     def total(self) -> int:
@@ -72,8 +74,8 @@ class Session:
         return len(self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
-        """Return False for an image file that this specimen has read (or skipped) already."""
-        return frame.source not in self._done
+        """Return False for an image file that this specimen has read already."""
+        return isinstance(frame, Skip) or self._field(frame) not in self._done
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
         """Store what a frame brought; return the cells that it added to the count.
@@ -82,31 +84,38 @@ class Session:
             UserError: it cannot be stored; nothing of the frame is then part of the count.
         """
         if isinstance(step, Skip):
-            self._store.add(self._row, skip=step, field=self._file(step.source))
-            self._skips.append(step)
+            if step.source not in {s.source for s in self._skips}:
+                self._store.add(self._row, skip=step)
+                self._skips.append(step)
             return ()
         self._frames += 1
         self._lost += step.tracked.lost
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
-        field = self._file(step.frame.source)
+        # An image of which the target left something over is read again by whoever goes on.
+        field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
         if cells or key or field:
-            self._store.add(self._row, cells=cells, key=key, field=field, frames=self._frames)
+            self._store.add(
+                self._row, cells=cells, key=key, field=field, frames=self._frames, lost=self._lost
+            )
+        if field:
+            self._done.add(field)
         self.cells += cells
         return cells
 
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
         cells = () if self.complete else self._up_to_target(self.counter.finish())
-        self._store.add(self._row, cells=cells, frames=self._frames)
+        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost)
         self.cells += cells
         return cells
 
-    def _file(self, source: int | str) -> str | None:
-        if isinstance(source, int):
+    @staticmethod
+    def _field(frame: Frame) -> str | None:
+        """Return what tells an image file from all others: another folder may hold the same name."""
+        if frame.name is None:
             return None
-        self._done.add(source)
-        return source
+        return f"{frame.name} {hashlib.blake2b(frame.image.tobytes(), digest_size=8).hexdigest()}"
 
     def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the first of `cells`, as far as the target allows."""

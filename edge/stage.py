@@ -40,6 +40,8 @@ class KeyView:
     x: float
     y: float
     """Its upper left corner on the slide, frame pixels."""
+    size: tuple[int, int]
+    """(width, height) of the frames that it belongs to, pixels: frames of another size have another scale."""
     thumb: Thumb
     """Shape (height, width), longer side 144: local contrast, mean 0, deviation about 1."""
 
@@ -91,11 +93,11 @@ class Stage:
         if min(thumb.shape) < _LEAST_SIDE:
             return None
         if not self._keys:
-            return self._keep(KeyView(0.0, 0.0, thumb))
-        found = self._register(thumb, scale)
+            return self._keep(KeyView(0.0, 0.0, (width, height), thumb))
+        found = self._register(thumb, (width, height), scale)
         if found is None:
             return None
-        view = KeyView(*found, thumb)
+        view = KeyView(*found, (width, height), thumb)
         self._last = view
         distance = min(max(abs(k.x - view.x) / width, abs(k.y - view.y) / height) for k in self._keys)
         return self._keep(view) if distance > _KEY_DISTANCE else Place(view.x, view.y, None)
@@ -105,9 +107,9 @@ class Stage:
         self._last = view
         return Place(view.x, view.y, view)
 
-    def _register(self, thumb: Thumb, scale: float) -> tuple[float, float] | None:
+    def _register(self, thumb: Thumb, size: tuple[int, int], scale: float) -> tuple[float, float] | None:
         for reference in self._references():
-            if reference.thumb.shape != thumb.shape:
+            if reference.size != size:
                 continue
             shift = self._shift(reference.thumb, thumb)
             if shift is not None:

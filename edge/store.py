@@ -4,6 +4,7 @@ A cell is committed before it is shown. Every specimen carries what is needed to
 the cells with their places, the key views of the slide, the files already read.
 """
 
+import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
@@ -25,9 +27,11 @@ _MIGRATIONS = (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         started TEXT NOT NULL,
-        model_sha256 TEXT NOT NULL,
+        model TEXT NOT NULL,
         source TEXT NOT NULL,
-        frames INTEGER NOT NULL DEFAULT 0
+        moving INTEGER NOT NULL,
+        frames INTEGER NOT NULL DEFAULT 0,
+        lost INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE cell (
         specimen INTEGER NOT NULL REFERENCES specimen (id),
@@ -53,6 +57,8 @@ _MIGRATIONS = (
         specimen INTEGER NOT NULL REFERENCES specimen (id),
         x REAL NOT NULL,
         y REAL NOT NULL,
+        frame_width INTEGER NOT NULL,
+        frame_height INTEGER NOT NULL,
         height INTEGER NOT NULL,
         thumb BLOB NOT NULL
     ) STRICT;
@@ -77,8 +83,11 @@ class Resumed:
     """Row id."""
     cells: tuple[Cell, ...]
     frames: int
+    """Read in all runs."""
+    lost: int
+    """Of these, frames that could not be laid on the slide."""
     fields: frozenset[str]
-    """File names read already."""
+    """Images read already, by name and content."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
 
@@ -92,6 +101,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._held: IO[str] | None = None
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
@@ -110,35 +120,49 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; safe to call twice."""
+        """Close the connection and let go of the specimen; safe to call twice."""
+        self._release()
         self._db.close()
 
-    def open_specimen(self, name: str, model_sha256: str, source: str) -> Resumed:
-        """Begin the specimen `name`, or resume it with all that was counted.
+    def open_specimen(self, name: str, model: str, source: str, *, moving: bool) -> Resumed:
+        """Begin the specimen `name`, or resume it with all that was counted; it is then held by this store.
+
+        Args:
+            name: identifier.
+            model: identity of the model and its classes (`Card.identity`).
+            source: kind of input, for the record.
+            moving: whether the input is a moving stage or fields of their own.
 
         Raises:
-            UserError: it was counted by another model: the two counts must not be mixed.
+            UserError: another model or another kind of input began it (the two counts must not be
+                mixed), or another program is counting it.
         """
         with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO specimen (name, started, model, source, moving) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (name, _now(), model, source, moving),
+            )
             row = self._db.execute(
-                "SELECT id, model_sha256, frames FROM specimen WHERE name = ?", (name,)
+                "SELECT id, model, moving, frames, lost FROM specimen WHERE name = ?", (name,)
             ).fetchone()
-            if row is None:
-                cursor = self._db.execute(
-                    "INSERT INTO specimen (name, started, model_sha256, source) VALUES (?, ?, ?, ?)",
-                    (name, _now(), model_sha256, source),
-                )
-                return Resumed(int(cursor.lastrowid or 0), (), 0, frozenset(), (), ())
-        specimen, counted_by, frames = row
-        if counted_by != model_sha256:
+        specimen, counted_by, was_moving, frames, lost = row
+        if counted_by != model:
             raise UserError(
-                f"this specimen was counted by model {counted_by[:8]}, the model now is {model_sha256[:8]}; "
+                f"this specimen was counted by model {counted_by[:8]}, the model now is {model[:8]}; "
                 "begin another specimen, or give --model the file it was begun with"
             )
+        if was_moving != moving:
+            raise UserError(
+                "this specimen was begun from a moving stage and cannot go on from single images, or the "
+                "reverse; begin another specimen"
+            )
+        self._hold(specimen)
         return Resumed(
             specimen,
             tuple(self._cells(specimen)),
             frames,
+            lost,
             frozenset(n for (n,) in self._select("SELECT name FROM field WHERE specimen = ?", specimen)),
             tuple(self._keys(specimen)),
             tuple(
@@ -149,6 +173,31 @@ class Store:
             ),
         )
 
+    def _hold(self, specimen: int) -> None:
+        """Let no other program count this specimen until this store closes or opens another one.
+
+        Raises:
+            UserError: another program does.
+        """
+        self._release()
+        with self._explained():
+            path = self._path.with_name(f"{self._path.name}-specimen-{specimen}.lock")
+            self._held = path.open("w")
+            try:
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._held.close()
+                self._held = None
+                raise UserError(
+                    "another program is counting this specimen; stop that one, or give another --specimen"
+                ) from None
+
+    def _release(self) -> None:
+        if self._held is not None:
+            Path(self._held.name).unlink(missing_ok=True)
+            self._held.close()
+            self._held = None
+
     def add(
         self,
         specimen: int,
@@ -158,6 +207,7 @@ class Store:
         field: str | None = None,
         skip: Skip | None = None,
         frames: int | None = None,
+        lost: int = 0,
     ) -> None:
         """Write what one frame brought, all of it or nothing; durable on return.
 
@@ -165,9 +215,10 @@ class Store:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
             key: a new key view of the slide.
-            field: name of a file that has been read to its end.
+            field: an image that has been read, by name and content.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
+            lost: of these, frames that could not be laid on the slide; written with `frames`.
         """
         with self._transaction():
             self._db.executemany(
@@ -176,15 +227,16 @@ class Store:
             )
             if key is not None:
                 thumb = np.clip(np.round(key.thumb * _THUMB_UNIT), -127, 127).astype(np.int8)
-                row = (specimen, key.x, key.y, thumb.shape[0], thumb.tobytes())
-                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?)", row)
+                row = (specimen, key.x, key.y, *key.size, thumb.shape[0], thumb.tobytes())
+                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             if field is not None:
                 self._db.execute("INSERT INTO field VALUES (?, ?)", (specimen, field))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)
             if frames is not None:
-                self._db.execute("UPDATE specimen SET frames = ? WHERE id = ?", (frames, specimen))
+                values = (frames, lost, specimen)
+                self._db.execute("UPDATE specimen SET frames = ?, lost = ? WHERE id = ?", values)
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -213,11 +265,13 @@ class Store:
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:
-        for x, y, height, thumb in self._select(
-            "SELECT x, y, height, thumb FROM key_view WHERE specimen = ? ORDER BY rowid", specimen
+        for x, y, width, height, rows, thumb in self._select(
+            "SELECT x, y, frame_width, frame_height, height, thumb FROM key_view "
+            "WHERE specimen = ? ORDER BY rowid",
+            specimen,
         ):
-            values = np.frombuffer(thumb, np.int8).reshape(height, -1).astype(np.float32)
-            yield KeyView(x, y, values / _THUMB_UNIT)
+            values = np.frombuffer(thumb, np.int8).reshape(rows, -1).astype(np.float32)
+            yield KeyView(x, y, (width, height), values / _THUMB_UNIT)
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         return self._db.execute(query, (specimen,)).fetchall()

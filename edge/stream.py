@@ -29,6 +29,8 @@ _GAP_S = 0.005
 _READ_BYTES = 2**20
 _POLL_S = 0.05
 """Between two questions for a snapshot that has not changed."""
+_UNCHANGED_S = 1.0
+"""An unchanged snapshot is given again after this time."""
 _PATIENCE = 4
 """A new picture may take so many times the longest silence."""
 _OPENFLEXURE = "/api/v2/streams/mjpeg or /api/v3/camera/mjpeg_stream"
@@ -141,7 +143,8 @@ class UrlSource:
                 if len(picture) > MAX_BYTES:
                     raise _BreakError(f"a picture of more than {MAX_BYTES // 2**20} MiB")
             self._disconnect()
-            if picture != self._last:
+            # An unchanged picture comes again after a second: whoever reads may want to stop.
+            if picture != self._last or time.monotonic() - started_s > _UNCHANGED_S:
                 self._last = bytes(picture)
                 return self._last
             self._closed.wait(_POLL_S)

@@ -1,18 +1,20 @@
 """From detections to cells: each physical cell of the smear counted exactly once."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 
-from edge.cells import Cell, CellClass, Detection, Frame, Image, Probabilities
+from edge.cells import Box, Cell, CellClass, Detection, Frame, Image, Probabilities
 from edge.stage import KeyView, Place, Stage
 
 _SAME_CELL = 0.5
 """Two sightings less than this many box sides apart on the slide are one cell."""
+_MOST_OPEN = 200
+"""Cells whose sightings gather at a time; the oldest, seen too seldom and left behind, are forgotten."""
 _LEAST_WEIGHT = 1e-6
 """Added to the weight of a sighting, so that a featureless one has one too."""
 
@@ -124,22 +126,33 @@ class Known:
 
 
 class StillFields:
-    """Each frame is a field of view of its own: every detection is a cell."""
+    """Each frame is a field of view of its own: every detection is a cell.
 
-    def __init__(self, decision: Decision, next_number: int = 1, *, fields: int = 0) -> None:
+    Args:
+        decision: how a class is decided.
+        known: numbers of the cells counted earlier, by source and box.
+        fields: read earlier.
+    """
+
+    def __init__(
+        self, decision: Decision, known: Mapping[tuple[int | str, Box], int] | None = None, *, fields: int = 0
+    ) -> None:
         self._decision = decision
-        self._next = next_number
+        self._known = dict(known or {})
         self.fields = fields
 
     def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
-        """Count every detection of the frame."""
+        """Count every detection of the frame that is not known."""
         self.fields += 1
-        cells = tuple(
-            self._decision.cell(number, Sightings(d, frame.source, *d.box.centre))
-            for number, d in enumerate(detections, self._next)
-        )
-        self._next += len(cells)
-        return Tracked(cells, tuple(c.number for c in cells), lost=False, place=None)
+        cells = []
+        for detection in detections:
+            key = (frame.source, detection.box)
+            if key not in self._known:
+                self._known[key] = len(self._known) + 1
+                sightings = Sightings(detection, frame.source, *detection.box.centre)
+                cells.append(self._decision.cell(self._known[key], sightings))
+        numbers = tuple(self._known[frame.source, d.box] for d in detections)
+        return Tracked(tuple(cells), numbers, lost=False, place=None)
 
     def finish(self) -> tuple[Cell, ...]:
         """Nothing is ever pending."""
@@ -188,6 +201,7 @@ class MovingStage:
         cells = []
         for detection in detections:
             self._see(detection, frame, place)
+        self._open = self._open[-_MOST_OPEN:]
         for sightings in [s for s in self._open if self._decided(s, frame, place)]:
             cells.append(self._count(sightings))
         numbers = tuple(

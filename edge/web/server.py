@@ -297,6 +297,8 @@ class PageServer:
         try:
             family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family)
+        except UnicodeError:
+            raise UserError(f"host = {self._host!r}: not a name of a machine") from None
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"

@@ -71,7 +71,8 @@ def test_a_later_run_goes_on_from_the_key_views(slide: np.ndarray) -> None:
     assert Stage(keys).place(film(slide, 900, 900)) is None
 
 
-def test_a_frame_of_another_size_is_not_placed(slide: np.ndarray) -> None:
+@pytest.mark.parametrize("size", [(200, 240), (160, 120), (640, 480), (320, 20)])
+def test_a_frame_of_another_size_is_not_placed(slide: np.ndarray, size: tuple[int, int]) -> None:
     stage = Stage()
     stage.place(film(slide, 0, 0))
-    assert stage.place(film(slide, 0, 0, 200, 240)) is None
+    assert stage.place(film(slide, 0, 0, *size)) is None

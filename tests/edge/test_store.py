@@ -24,13 +24,20 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "counts.sqlite"
     thumb = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
     with Store(path) as store:
-        row = store.open_specimen("S-1", SHA, "images").specimen
-        store.add(row, cells=[cell(1), cell(2)], key=KeyView(1.5, -2.5, thumb), field="ä.png", frames=7)
+        row = store.open_specimen("S-1", SHA, "images", moving=True).specimen
+        store.add(
+            row,
+            cells=[cell(1), cell(2)],
+            key=KeyView(1.5, -2.5, (640, 480), thumb),
+            field="ä.png",
+            frames=7,
+            lost=2,
+        )
         store.add(row, skip=Skip(3, "b.png", "truncated"))
-        store.open_specimen("S-2", SHA, "images")
+        store.open_specimen("S-2", SHA, "images", moving=True)
     with Store(path) as store:
-        found = store.open_specimen("S-1", SHA, "images")
-        assert store.open_specimen("S-2", SHA, "images").cells == ()
+        found = store.open_specimen("S-1", SHA, "images", moving=True)
+        assert store.open_specimen("S-2", SHA, "images", moving=True).cells == ()
     first = found.cells[0]
     assert (first.number, first.name, first.box, first.slide) == (
         1,
@@ -40,29 +47,48 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     )
     assert first.crop == b"jpeg"
     assert np.array_equal(first.probabilities, cell(1).probabilities)
-    assert (found.frames, found.fields) == (7, {"ä.png"})
+    assert (found.frames, found.lost, found.fields) == (7, 2, {"ä.png"})
     assert [(s.source, s.reason) for s in found.skips] == [("b.png", "truncated")]
     (key,) = found.keys
-    assert (key.x, key.y) == (1.5, -2.5)
+    assert (key.x, key.y, key.size) == (1.5, -2.5, (640, 480))
     assert np.allclose(key.thumb, np.clip(thumb, -5, 5), atol=0.03)
 
 
 def test_what_one_frame_brought_is_written_wholly_or_not_at_all(tmp_path: Path) -> None:
     with Store(tmp_path / "counts.sqlite") as store:
-        row = store.open_specimen("S-1", SHA, "video").specimen
+        row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
         store.add(row, cells=[cell(1)])
         with pytest.raises(UserError, match="UNIQUE"):
             store.add(row, cells=[cell(2), cell(1)], frames=9)
-        found = store.open_specimen("S-1", SHA, "video")
+        found = store.open_specimen("S-1", SHA, "video", moving=True)
     assert [c.number for c in found.cells] == [1]
     assert found.frames == 0
 
 
 def test_two_models_never_share_a_specimen(tmp_path: Path) -> None:
     with Store(tmp_path / "counts.sqlite") as store:
-        store.open_specimen("S-1", SHA, "video")
+        store.open_specimen("S-1", SHA, "video", moving=True)
         with pytest.raises(UserError, match="another specimen"):
-            store.open_specimen("S-1", "b" * 64, "video")
+            store.open_specimen("S-1", "b" * 64, "video", moving=True)
+
+
+def test_images_and_a_moving_stage_never_share_a_specimen(tmp_path: Path) -> None:
+    with Store(tmp_path / "counts.sqlite") as store:
+        store.open_specimen("S-1", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="moving stage"):
+            store.open_specimen("S-1", SHA, "images", moving=False)
+
+
+def test_two_programs_never_count_one_specimen(tmp_path: Path) -> None:
+    path = tmp_path / "counts.sqlite"
+    with Store(path) as store, Store(path) as other:
+        store.open_specimen("S-1", SHA, "video", moving=True)
+        other.open_specimen("S-2", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="another program is counting"):
+            other.open_specimen("S-1", SHA, "video", moving=True)
+        store.open_specimen("S-3", SHA, "video", moving=True)
+        other.open_specimen("S-1", SHA, "video", moving=True)
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -85,15 +111,15 @@ def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     with Store(path) as store:
-        row = store.open_specimen("S-1", SHA, "video").specimen
+        row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
         store.add(row, cells=[cell(1)])
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
         store._db.execute(f"PRAGMA max_page_count = {pages}")
-        big = KeyView(0, 0, np.zeros((1000, 1000), np.float32))
+        big = KeyView(0, 0, (640, 480), np.zeros((1000, 1000), np.float32))
         with pytest.raises(UserError, match="full"):
             store.add(row, cells=[cell(2)], key=big)
     with Store(path) as store:
-        assert [c.number for c in store.open_specimen("S-1", SHA, "video").cells] == [1]
+        assert [c.number for c in store.open_specimen("S-1", SHA, "video", moving=True).cells] == [1]
 
 
 def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
@@ -101,7 +127,8 @@ def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from edge.store import Store; "
         "from tests.edge.test_store import SHA, cell\n"
-        "store = Store(Path(sys.argv[1])); row = store.open_specimen('S', SHA, 'video').specimen\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "row = store.open_specimen('S', SHA, 'video', moving=True).specimen\n"
         "for n in range(1, 100000, 2):\n"
         "    store.add(row, cells=[cell(n), cell(n + 1)], frames=n)\n"
         "    print(n + 1, flush=True)\n"
@@ -112,7 +139,7 @@ def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
         shown = [int(writer.stdout.readline()) for _ in range(20)][-1]
         writer.send_signal(signal.SIGKILL)
     with Store(path) as store:
-        numbers = [c.number for c in store.open_specimen("S", SHA, "video").cells]
+        numbers = [c.number for c in store.open_specimen("S", SHA, "video", moving=True).cells]
         (verdict,) = store._db.execute("PRAGMA integrity_check").fetchone()
     assert verdict == "ok"
     assert len(numbers) >= shown

@@ -111,10 +111,12 @@ def test_a_resumed_count_knows_its_cells() -> None:
 
 
 def test_still_fields_count_everything_at_once() -> None:
-    counter = StillFields(DECISION, next_number=5, fields=2)
+    seen = detection(60, 60)
+    counter = StillFields(DECISION, {("a.png", seen.box): 1}, fields=2)
     still = Frame(0, 0.0, np.zeros((9, 9, 3), np.uint8), "a.png")
-    tracked = counter.update(still, [detection(30, 30), detection(90, 30, 0.3)])
-    assert [c.number for c in tracked.cells] == [5, 6]
+    tracked = counter.update(still, [detection(30, 30), seen, detection(90, 30, 0.3)])
+    assert [c.number for c in tracked.cells] == [2, 3]
+    assert tracked.numbers == (2, 1, 3)
     assert [c.name for c in tracked.cells] == ["neutrophil", "lymphocyte"]
     assert tracked.cells[1].source == "a.png"
     assert tracked.cells[1].review
