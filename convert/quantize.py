@@ -187,7 +187,7 @@ def _convert(options: argparse.Namespace) -> None:
         ) from None
     table = data.read_table(options.data)
     learn = data.select(table, "train")
-    recipe = Recipe(**_read_json(options.model.parent / "recipe.json"))
+    recipe = _read_recipe(options.model.parent / "recipe.json")
     chosen = calibration(learn, options.calibrate, options.seed)
     crops = _calibration_crops(chosen, options.seed)
     drawn = rendered.write_cells(options.model.parent / "rendered", recipe.rendered, recipe.seed)
@@ -228,10 +228,10 @@ def _install(content: bytes, facts: dict[str, Any], table: Sequence[data.Sample]
         part.replace(output)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_recipe(file: Path) -> Recipe:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return Recipe(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{file}: {error}; --model names a file in the folder of its training run") from None
 
 

@@ -125,7 +125,7 @@ def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
         quantize.loads(tmp_path / "nowhere.tflite")
 
 
-@pytest.mark.parametrize("kind", ["missing", "not a model", "without its recipe"])
+@pytest.mark.parametrize("kind", ["missing", "not a model", "without its recipe", "strange recipe"])
 def test_what_cannot_be_converted_leaves_no_file(
     kind: str, network: keras.Model, made_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -134,8 +134,10 @@ def test_what_cannot_be_converted_leaves_no_file(
     if kind == "not a model":
         trained.write_text("Dear colleague")
         (trained.parent / "recipe.json").write_text(json.dumps(asdict(Recipe())))
-    elif kind == "without its recipe":
+    elif kind != "missing":
         network.save(trained)
+    if kind == "strange recipe":
+        (trained.parent / "recipe.json").write_text('{"oven": 180}')
     output = tmp_path / "out" / "wbc.tflite"
     assert quantize.main(["--model", str(trained), "--data", str(made_data), "--output", str(output)]) == 1
     assert "error:" in capsys.readouterr().err
