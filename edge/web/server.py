@@ -267,7 +267,10 @@ class PageServer:
         """
         app.state.local = host in LOCAL_HOSTS
         if not (app.state.local or app.state.protected):
-            raise UserError(f"host {host} lets other machines see the page; set a password, or use 127.0.0.1")
+            raise UserError(
+                f"host {host} lets other machines see the page; give --password-file a file with a password, "
+                "or use 127.0.0.1"
+            )
         self._app, self._host, self._port = app, host, port
         self._server = _Uvicorn(app)
         self._sockets: list[socket.socket] = []

@@ -195,6 +195,40 @@ def test_a_killed_count_goes_on_without_a_double(film: Path, tmp_path: Path) -> 
     assert sorted(resumed) == list(range(1, len(whole) + 1))
 
 
+def test_images_do_not_go_on_where_a_film_stopped(film: Path, crops: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "--video", film, "--specimen", "S", "--target", 1).returncode == 0
+    done = run(tmp_path, "--images", crops, "--specimen", "S")
+    assert done.returncode == 1
+    assert "begin another specimen" in done.stderr
+
+
+def test_frames_of_another_size_add_nothing_to_a_specimen(film: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "--video", film, "--specimen", "S").returncode == 0
+    first = result(tmp_path)
+    small = tmp_path / "small.avi"
+    writer = cv2.VideoWriter(str(small), cv2.VideoWriter.fourcc(*"MJPG"), 15, (480, 360))
+    capture = cv2.VideoCapture(str(film))
+    while (read := capture.read())[0]:
+        writer.write(cv2.resize(read[1], (480, 360)))
+    writer.release()
+    assert run(tmp_path, "--video", small, "--specimen", "S").returncode == 0
+    assert result(tmp_path)["cells"] == first["cells"]
+    assert result(tmp_path)["lost_frames"] == 150
+
+
+@pytest.mark.parametrize("wait_s", [0.05, 0.3])
+def test_a_signal_while_it_starts_leaves_no_traceback(tmp_path: Path, wait_s: float) -> None:
+    arguments = ("--demo", "--headless", "--database", tmp_path / "counts.sqlite")
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert b"Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
