@@ -266,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
-    parser.add_argument("--fine-tune-steps", type=int, default=400, help="batches with rounded activations")
-    parser.add_argument("--fine-tune-rate", type=float, default=5e-5, help="their learning rate")
+    parser.add_argument("--fine-tune-steps", type=int, default=200, help="batches with rounded activations")
+    parser.add_argument("--fine-tune-rate", type=float, default=3e-5, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1)
     try:
         _convert(parser.parse_args(arguments))
