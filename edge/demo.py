@@ -1,6 +1,7 @@
 """The demo: a drawn smear under a moving stage, filmed as a person would film it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -27,7 +28,8 @@ class DemoSource:
         seed: of the smear and of the walk.
         size: (width, height) of a frame, pixels.
         fps: frames per second.
-        pace: False gives the frames as fast as they are asked for.
+        pace: True gives each frame when it is due, later where the last one was still being used; none
+            is dropped. False gives them as fast as they are asked for.
         leukocytes: on the smear.
     """
 
@@ -59,11 +61,18 @@ class DemoSource:
         """Yield the frames of the walk, until its end or `close`."""
         rng = np.random.default_rng((self._seed, 1))
         light = _Light(self._size, rng)
+        due_s = time.monotonic()
         for index, (x, y) in enumerate(self.path):
-            if self._closed.wait(1 / self._fps if self._pace else 0):
-                return
             view = self._smear.view(float(x), float(y), *self._size)
-            yield Frame(index, index / self._fps, light.film(view, index / self._fps))
+            frame = Frame(index, index / self._fps, light.film(view, index / self._fps))
+            # Drawing is part of the wait. Less than a frame's delay is made up; a longer one is forgotten,
+            # or a burst would follow it.
+            wait_s = max(0.0, due_s - time.monotonic()) if self._pace else 0.0
+            if self._closed.wait(wait_s):
+                return
+            late_s = time.monotonic() - due_s
+            due_s += 1 / self._fps + (late_s if late_s > 1 / self._fps else 0.0)
+            yield frame
 
     def close(self) -> None:
         """End the film at once."""

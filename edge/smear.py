@@ -5,6 +5,8 @@ It lets the program run with no data at all. It is no evidence of how real cells
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -22,6 +24,8 @@ _CHROMATIN, _LACY = (70, 42, 100), (104, 70, 132)
 _OVERSAMPLE = 2
 _PATCH = 1.3
 """Side of a drawn patch over the cell's diameter."""
+_TILE = 256
+"""Side of the pieces in which the slide is drawn, pixels."""
 
 
 class _Canvas:
@@ -231,41 +235,60 @@ class Smear:
     ) -> None:
         rng = np.random.default_rng(seed)
         self._seed = seed
-        self._sheet = np.full((height, width, 3), WHITE, np.uint8)
+        self._sheet = np.empty((height, width, 3), np.uint8)
         mix = mix or {name: kind.share for name, kind in _KINDS.items()}
         self.cells = _place(rng, (width, height), leukocytes, red_cell_px, mix)
-        self._undrawn = set(range(len(self.cells)))
-        self._spread(rng, red_cell_px)
+        self._scattered = self._scatter(rng, red_cell_px)
+        things = [(x, y, float(len(patch[1]))) for patch, x, y in self._scattered]
+        things += [(c.x, c.y, _PATCH * c.diameter_px) for c in self.cells]
+        self._things = np.array(things).reshape(-1, 3)
+        # Drawn once for the few tiles that it lies on, then let go.
+        self._leukocyte = lru_cache(maxsize=16)(self._draw_cell)
+        self._drawn: set[tuple[int, int]] = set()
 
     def view(self, x: float, y: float, width: int, height: int) -> Image:
         """Return what lies right of and below (x, y), RGB (height, width, 3); the border is repeated."""
-        for number in list(self._undrawn):
-            cell = self.cells[number]
-            reach = _PATCH * cell.diameter_px / 2 + 2
-            if -reach < cell.x - x < width + reach and -reach < cell.y - y < height + reach:
-                # Each cell has a generator of its own: the order of visiting changes nothing.
-                rng = np.random.default_rng((self._seed, number))
-                _paste(self._sheet, *draw_leukocyte(cell.name, cell.diameter_px, rng), cell.x, cell.y)
-                self._undrawn.remove(number)
+        columns = np.clip((x - 1, x + width + 1), 0, self._sheet.shape[1] - 1).astype(int) // _TILE
+        rows = np.clip((y - 1, y + height + 1), 0, self._sheet.shape[0] - 1).astype(int) // _TILE
+        for tile in product(range(rows[0], rows[1] + 1), range(columns[0], columns[1] + 1)):
+            if tile not in self._drawn:
+                self._draw(*tile)
+                self._drawn.add(tile)
         centre = (x + (width - 1) / 2, y + (height - 1) / 2)
         return np.asarray(cv2.getRectSubPix(self._sheet, (width, height), centre), np.uint8)
 
-    def _spread(self, rng: Random, red_cell_px: float) -> None:
-        """Lay red cells and platelets, none under a leukocyte."""
+    def _draw(self, row: int, column: int) -> None:
+        """Draw one tile: all that reaches into it, leukocytes last."""
+        corner = np.array([column, row]) * _TILE
+        tile = self._sheet[corner[1] : corner[1] + _TILE, corner[0] : corner[0] + _TILE]
+        tile[:] = WHITE
+        away = np.abs(self._things[:, :2] - corner - _TILE / 2).max(axis=1)
+        for number in np.nonzero(away < (_TILE + self._things[:, 2]) / 2 + 2)[0]:
+            cell = int(number) - len(self._scattered)
+            patch = self._scattered[number][0] if cell < 0 else self._leukocyte(cell)
+            _paste(tile, *patch, *(self._things[number, :2] - corner))
+
+    def _draw_cell(self, number: int) -> tuple[Image, Mask]:
+        # Each cell has a generator of its own: the order of visiting changes nothing.
+        rng, cell = np.random.default_rng((self._seed, number)), self.cells[number]
+        return draw_leukocyte(cell.name, cell.diameter_px, rng)
+
+    def _scatter(self, rng: Random, red_cell_px: float) -> list[tuple[tuple[Image, Mask], float, float]]:
+        """Return patches and places of red cells and platelets, none under a leukocyte."""
         height, width = self._sheet.shape[:2]
         red = [_draw_red_cell(red_cell_px * rng.uniform(0.9, 1.1), rng) for _ in range(40)]
         platelets = [_draw_platelet(red_cell_px * rng.uniform(0.25, 0.42), rng) for _ in range(12)]
         taken = np.array([(c.x, c.y, c.diameter_px / 2) for c in self.cells]).reshape(-1, 3)
         pitch = 1.12 * red_cell_px
-        for top in np.arange(0, height, pitch):
-            for left in np.arange(0, width, pitch):
-                x, y = left + rng.uniform(0, pitch), top + rng.uniform(0, pitch)
-                clear = np.hypot(taken[:, 0] - x, taken[:, 1] - y) > taken[:, 2] + 0.55 * red_cell_px
-                fate = rng.random()
-                if fate < 0.72 and clear.all():
-                    _paste(self._sheet, *red[rng.integers(len(red))], x, y)
-                elif fate > 0.96 and clear.all():
-                    _paste(self._sheet, *platelets[rng.integers(len(platelets))], x, y)
+        scattered = []
+        for top, left in product(np.arange(0, height, pitch), np.arange(0, width, pitch)):
+            x, y = left + rng.uniform(0, pitch), top + rng.uniform(0, pitch)
+            clear = np.hypot(taken[:, 0] - x, taken[:, 1] - y) > taken[:, 2] + 0.55 * red_cell_px
+            fate = rng.random()
+            patches = red if fate < 0.72 else platelets if fate > 0.96 else []
+            if patches and clear.all():
+                scattered.append((patches[rng.integers(len(patches))], x, y))
+        return scattered
 
 
 def _place(

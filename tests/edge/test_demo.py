@@ -34,11 +34,42 @@ def test_frames_are_the_same_for_the_same_seed() -> None:
     assert first[0].shape == (480, 640, 3)
 
 
+def test_frames_come_when_they_are_due() -> None:
+    source = DemoSource(fps=20)
+    times = []
+    for _, _ in zip(source.frames(), range(21), strict=False):
+        times.append(time.monotonic())
+        threading.Event().wait(0.03)
+    # Neither drawing nor the program's work on a frame lengthens the interval; a busy machine may be late.
+    assert 0.95 < times[-1] - times[0] < 1.4
+
+
+def test_time_that_the_program_lost_is_not_made_up_by_a_burst() -> None:
+    source = DemoSource(fps=10)
+    frames = source.frames()
+    next(frames)
+    threading.Event().wait(0.45)
+    next(frames)
+    started = time.monotonic()
+    next(frames)
+    next(frames)
+    assert time.monotonic() - started > 0.15
+
+
 def test_close_ends_a_paced_film_at_once() -> None:
     source = DemoSource(fps=0.1)
-    timer = threading.Timer(0.1, source.close)
-    timer.start()
+    timer = threading.Timer(0.3, source.close)
     started = time.monotonic()
-    assert list(source.frames()) == []
+    frames = source.frames()
+    assert next(frames).index == 0
+    timer.start()
+    assert list(frames) == []
     assert time.monotonic() - started < 5
     timer.join()
+
+
+def test_a_closed_film_shows_nothing() -> None:
+    source = DemoSource(pace=False)
+    source.close()
+    source.close()
+    assert list(source.frames()) == []

@@ -52,6 +52,27 @@ def test_the_same_pixels_whatever_the_order_of_visiting() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(ahead, back, strict=True))
 
 
+def test_a_view_half_a_pixel_on_lies_between_its_neighbours() -> None:
+    smear = Smear(5, 1200, 900, 12)
+    left, half, right = (smear.view(x, 200, 320, 240).astype(float) for x in (255.0, 255.5, 256.0))
+    assert np.abs(half - (left + right) / 2).max() <= 1
+
+
+@pytest.mark.parametrize("corner", [(-900, 100), (1300, 100), (100, -900), (100, 1000)])
+def test_beyond_the_border_the_border_is_repeated(corner: tuple[int, int]) -> None:
+    x, y = corner
+    smear = Smear(5, 1200, 900, 12)
+    beyond = smear.view(x, y, 320, 240)
+    border = smear.view(min(max(x, 0), 880), min(max(y, 0), 660), 320, 240)
+    line = {
+        (-900, 100): border[:, :1],
+        (1300, 100): border[:, -1:],
+        (100, -900): border[:1],
+        (100, 1000): border[-1:],
+    }[corner]
+    assert np.array_equal(beyond, np.broadcast_to(line, beyond.shape))
+
+
 def test_the_nucleus_is_where_the_truth_says() -> None:
     smear = Smear(7, 1600, 1200, 12)
     for cell in smear.cells:
