@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.smear import LEUKOCYTES, Smear
+from edge.drawing import LEUKOCYTES
+from edge.smear import Smear
 from training.data import Sample
 
 _VIEW = 2.7
