@@ -39,11 +39,18 @@ class Sample:
     """One labelled image of one cell."""
 
     path: Path
+    file: str
+    """Name of the image in its list, or below its folder: what results say of it."""
     name: str
     """Class name, one of `CLASSES`."""
     source: str
     """The laboratory or data set that it comes from."""
     split: str
+    """Its part in the work (train, validation, test); empty where the data set names none."""
+    film: str = ""
+    """The blood film (or patient) that it was taken from, where that is known."""
+    box: Box | None = None
+    """The cell, where the image shows a whole field and the data set says where the cell lies in it."""
 
 
 def read_table(data: Path) -> list[Sample]:
@@ -64,7 +71,7 @@ def read_table(data: Path) -> list[Sample]:
                         f"{', '.join(sorted(known))}"
                     )
                 path = data / "cells" / row["file"]
-                samples.append(Sample(path, row["class"], row["source"], row["split"]))
+                samples.append(Sample(path, row["file"], row["class"], row["source"], row["split"]))
     except OSError as error:
         raise UserError(f"{table}: {error.strerror}; --data names the folder that holds cells.csv") from None
     except KeyError as error:
@@ -98,15 +105,15 @@ def read_image(path: Path) -> Image:
 
 
 def locate_cells(samples: Sequence[Sample]) -> list[Box]:
-    """Return the box of the cell of each sample, found by the instrument's locator."""
+    """Return the box of the cell of each sample, found by the instrument's locator where none is given."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda s: single_cell_box(read_image(s.path)), samples))
+        return list(pool.map(lambda s: s.box or single_cell_box(read_image(s.path)), samples))
 
 
 def read_crop(sample: Sample, size: int) -> Image:
     """Return the crop of a sample as the instrument would cut it, (`size`, `size`, 3) RGB."""
     image = read_image(sample.path)
-    return crop(image, single_cell_box(image), size)
+    return crop(image, sample.box or single_cell_box(image), size)
 
 
 def labels(samples: Sequence[Sample]) -> NDArray[np.int64]:

@@ -84,7 +84,7 @@ def evaluate(
         "per_class": metrics.per_class(confusion, classes),
         "predictions": [
             {
-                "file": samples[i].path.name,
+                "file": samples[i].file,
                 "class": samples[i].name,
                 "predicted": classes[p],
                 "confidence": round(float(row[p]), 4),

@@ -1,9 +1,14 @@
-"""Figures of a classifier from its confusion matrix (numpy alone)."""
+"""Figures of a classifier, from its answers alone (numpy and the standard library)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+"""Class indices, shape (cells,)."""
 
 
 def confusion_matrix(truth: Sequence[int], predicted: Sequence[int], classes: int) -> NDArray[np.int64]:
@@ -17,6 +22,20 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
     """Return the share of right predictions, 0..1; nan for an empty matrix."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return the mean sensitivity, 0..1, of the classes that occur; nan for an empty matrix."""
+    support = confusion.sum(axis=1)
+    seen = support > 0
+    return float((np.diag(confusion)[seen] / support[seen]).mean()) if seen.any() else float("nan")
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1, 0..1, of the classes that occur; nan for an empty matrix."""
+    seen = confusion.sum(axis=1) > 0
+    both = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float((2 * np.diag(confusion)[seen] / both[seen]).mean()) if seen.any() else float("nan")
 
 
 def per_class(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -38,3 +57,79 @@ def per_class(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, d
         }
         for i, name in enumerate(names)
     }
+
+
+def bootstrap(
+    truth: Labels,
+    predicted: Labels,
+    classes: int,
+    figure: Callable[[NDArray[np.int64]], float],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a `figure` of the confusion matrix.
+
+    Cells are drawn with replacement, which is the same as a multinomial draw of the matrix's entries.
+    """
+    matrix = confusion_matrix(truth.tolist(), predicted.tolist(), classes)
+    total = int(matrix.sum())
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(total, matrix.ravel() / total, size=draws)
+    values = [figure(d.reshape(classes, classes)) for d in drawn]
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability diagram."""
+
+    confidence: float
+    """Mean of its cells, 0..1."""
+    accuracy: float
+    cells: int
+
+
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 15) -> list[Bin]:
+    """Return the bars of the reliability diagram, `bins` of equal width over 0..1; empty ones left out."""
+    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    return [
+        Bin(float(confidence[place == i].mean()), float(right[place == i].mean()), int((place == i).sum()))
+        for i in np.unique(place)
+    ]
+
+
+def calibration_error(bars: Sequence[Bin]) -> float:
+    """Return the expected calibration error, 0..1 (Guo et al. 2017): mean gap of the bars, by their cells."""
+    total = sum(b.cells for b in bars)
+    return sum(b.cells * abs(b.accuracy - b.confidence) for b in bars) / total if total else float("nan")
+
+
+def review_curve(doubt: NDArray[np.floating], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the accuracy of what is left when the most doubtful cells go to a person.
+
+    Args:
+        doubt: higher is sent first, shape (cells,).
+        right: whether the prediction is right, shape (cells,).
+
+    Returns:
+        Shape (cells, 2): share sent to review (0 first), accuracy of the rest.
+    """
+    order = np.argsort(np.asarray(doubt), kind="stable")
+    kept = np.cumsum(right[order])[::-1]
+    number = np.arange(len(right), 0, -1)
+    return np.column_stack([1 - number / len(right), kept / number])
+
+
+def accuracy_after_review(curve: NDArray[np.float64], share: float) -> float:
+    """Return the accuracy of the rest, on a `review_curve`, when at most `share` goes to review."""
+    return float(curve[curve[:, 0] <= share + 1e-12][-1, 1])
+
+
+def mcnemar(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """Return cells only A, only B has right, and the exact two-sided p (McNemar 1947, binomial form)."""
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    n, k = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return only_a, only_b, min(1.0, 2 * tail)

@@ -32,5 +32,5 @@ def write_cells(folder: Path, per_class: int, seed: int) -> list[Sample]:
             view = smear.view(cell.x - side / 2, cell.y - side / 2, side, side)
             path = folder / f"{name}-{number}.png"
             cv2.imwrite(str(path), cv2.cvtColor(view, cv2.COLOR_RGB2BGR))
-            samples.append(Sample(path, name, "rendered", "train"))
+            samples.append(Sample(path, path.name, name, "rendered", "train"))
     return samples

@@ -12,7 +12,7 @@ NAMES = ("a", "b", "c")
 
 
 def sample(name: str) -> data.Sample:
-    return data.Sample(Path(f"{name}.png"), name, "made", "test")
+    return data.Sample(Path(f"{name}.png"), f"{name}.png", name, "made", "test")
 
 
 def test_only_the_chosen_classes_are_judged_by_the_largest_of_them() -> None:
