@@ -56,9 +56,7 @@ def run_tasks(
         futures = [client.submit(function, task, pure=False) for task in tasks]
         try:
             for number in _ended(futures):
-                failure = futures[number].exception()
-                if failure is not None:
-                    raise _told(name(tasks[number]), failure) from failure
+                _raise_failure(name(tasks[number]), futures[number])
                 if on_done is not None:
                     on_done(tasks[number], futures[number].result())
             return [future.result() for future in futures]
@@ -96,16 +94,20 @@ def _tell(line: str, *, last: bool = False) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _told(task: str, failure: BaseException) -> UserError:
+def _raise_failure(task: str, future: "Future[Any]") -> None:
+    """Raise the UserError that tells why a task has no result; return where it has one."""
     from distributed import KilledWorker
 
+    again = "the same command goes on with what is not done"
+    if future.cancelled():
+        raise UserError(f"{task}: the connection to the cluster was lost; {again}")
+    failure = future.exception()
     if isinstance(failure, UserError):
-        return UserError(f"{task}: {failure}")
+        raise UserError(f"{task}: {failure}") from failure
     if isinstance(failure, KilledWorker):
-        return UserError(f"{task}: its process died, most likely for want of memory; use fewer --workers")
-    return UserError(
-        f"{task} failed: {type(failure).__name__}: {failure}; the same command goes on with what is not done"
-    )
+        raise UserError(f"{task}: its process died, most likely for want of memory; use fewer --workers")
+    if failure is not None:
+        raise UserError(f"{task} failed: {type(failure).__name__}: {failure}; {again}") from failure
 
 
 @contextmanager
@@ -120,6 +122,8 @@ def _connect(cluster: str | None, workers: int | None, tasks: int) -> Iterator["
             client.run(_ignore_interrupts)
             yield client
         return
+    # A lost scheduler is told in one line, by us.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(cluster, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UserError
+from training import engine
 from training.engine import progress, run_tasks
 
 
@@ -109,6 +110,20 @@ def test_a_cluster_by_its_address_does_the_tasks() -> None:
         [(answer, process)] = run_tasks(square, [5], cluster=cluster.scheduler_address)
     assert answer == 25
     assert process != os.getpid()
+
+
+def test_a_cluster_that_goes_away_is_told() -> None:
+    class Lost:
+        """A future whose scheduler is gone, as distributed leaves it."""
+
+        def cancelled(self) -> bool:
+            return True
+
+        def exception(self) -> None:
+            return None
+
+    with pytest.raises(UserError, match="fold 1: the connection to the cluster was lost"):
+        engine._raise_failure("fold 1", Lost())
 
 
 def test_ctrl_c_ends_all_processes_and_keeps_what_was_done(tmp_path: Path) -> None:
