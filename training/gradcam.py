@@ -30,7 +30,8 @@ def heat_maps(
     The strongest place of each crop is 1; a map is 0 throughout where nothing speaks for the class.
 
     Args:
-        network: feature maps, pooling and a head, as one functional graph; left as it is.
+        network: feature maps, pooling and a head, as one functional graph; left as it is. The class
+            scores are its first output.
         crops: RGB, shape (n, size, size, 3).
         classes: index of the output to explain, one for each crop.
         batch: crops that go through the network at once.
@@ -92,11 +93,12 @@ def _rank(tensor: Any) -> int:
 
 
 def _score(network: keras.Model, maps: Any) -> Score:
-    """Return the part of `network` behind `maps`, without the softmax."""
-    last = network.layers[-1]
+    """Return the part of `network` from `maps` to its first output, without the softmax."""
+    answer = network.outputs[0]
+    last: Any = next((layer for layer in network.layers if layer.output is answer), None)
     if not isinstance(last, keras.layers.Dense):
         stripped = isinstance(last, keras.layers.Softmax | keras.layers.Activation)
-        rest = keras.Model(maps, last.input if stripped else last.output)
+        rest = keras.Model(maps, last.input if stripped else answer)
         return lambda seen: rest(seen, training=False)
     features = keras.Model(maps, last.input)
 
