@@ -141,7 +141,7 @@ def reliability(bars: Sequence[Mapping[str, float]], error: float) -> Figure:
     confidence = _percent([b["confidence"] for b in bars])
     upper.plot([0, 100], [0, 100], color=GREY, linestyle="--", label="perfectly calibrated")
     accuracy = _percent([b["accuracy"] for b in bars])
-    upper.plot(confidence, accuracy, color=BLUE, marker="o", label="this model")
+    upper.plot(confidence, accuracy, color=BLUE, marker="o", linestyle="", label="cells of like confidence")
     upper.set(ylabel="accuracy (%)", xlim=(0, 101), ylim=(0, 101))
     upper.set_title(f"Reliability (expected calibration error {100 * error:.2f} %)")
     upper.legend(loc="upper left", fontsize=8)

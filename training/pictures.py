@@ -1,0 +1,139 @@
+"""The cells that a report shows: samples of each class, what the network looked at, its worst mistakes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Image
+from edge.errors import UserError
+from training import data
+from training.compare import cell_keys
+
+if TYPE_CHECKING:
+    import keras
+
+See = Callable[[Sequence[data.Sample]], NDArray[np.uint8]]
+"""Yields what the network sees of the samples, RGB, shape (samples, size, size, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One cell with what was said of it."""
+
+    crop: Image
+    """RGB."""
+    truth: str
+    predicted: str
+    confidence: float
+    """0..1."""
+    overlay: Image | None = None
+    """The crop under the heat map of the predicted class; None without a network to ask."""
+
+    @property
+    def caption(self) -> str:
+        """What the cell is, what it was taken for, and how surely."""
+        truth, predicted = self.truth.replace("_", " "), self.predicted.replace("_", " ")
+        said = f"{self.confidence:.2f}"
+        return (
+            f"{truth} {said}" if truth == predicted else f"{truth} \N{RIGHTWARDS ARROW}\n{predicted} {said}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """All pictures of one report."""
+
+    cells: Mapping[str, Sequence[Image]]
+    """Class -> sample crops."""
+    explained: Sequence[Picture]
+    """Rightly named cells of every class."""
+    mistakes: Sequence[Picture]
+    """The surest of the wrong answers, worst first."""
+
+
+def gather(
+    evaluation: Mapping[str, Any],
+    samples: Sequence[data.Sample],
+    see: See,
+    network: "keras.Model | None" = None,
+    outputs: Sequence[str] = (),
+    *,
+    per_class: int = 6,
+    explained: int = 12,
+    mistakes: int = 12,
+) -> Pictures:
+    """Read the crops that a report shows, and explain them; the same cells for the same evaluation.
+
+    Args:
+        evaluation: with classes and predictions.
+        samples: where the judged cells are; others among them are passed over.
+        see: cuts the crops out of the samples.
+        network: explains its answers; None leaves the heat maps out.
+        outputs: class of each output of `network`.
+        per_class: sample cells of each class.
+        explained: rightly named cells, shared evenly between the classes.
+        mistakes: wrong answers at most.
+
+    Raises:
+        UserError: a cell is not among `samples`, or its image cannot be read.
+    """
+    judged = list(_judged(evaluation))
+    rows = [[j for j in judged if j[1]["class"] == name] for name in evaluation["classes"]]
+    each = max(1, explained // len(rows))
+    shown = [j for row in rows for j in _spread(row, per_class)]
+    right = [j for row in rows for j in _spread([j for j in row if _is_right(j[1])], each)]
+    wrong = sorted((j for j in judged if not _is_right(j[1])), key=lambda j: -j[1]["confidence"])[:mistakes]
+    drawn = _draw(shown + right + wrong, samples, see)
+    crops: dict[str, list[Image]] = {}
+    for picture in drawn[: len(shown)]:
+        crops.setdefault(picture.truth, []).append(picture.crop)
+    asked = drawn[len(shown) :]
+    if network is not None:
+        asked = _explain(asked, network, outputs)
+    return Pictures(crops, asked[: len(right)], asked[len(right) :])
+
+
+_Judged = tuple[tuple[str, str, int], Mapping[str, Any]]
+"""Key and prediction of a cell."""
+
+
+def _judged(evaluation: Mapping[str, Any]) -> Iterator[_Judged]:
+    cells = evaluation["predictions"]
+    return zip(cell_keys((c["file"], c["class"]) for c in cells), cells, strict=True)
+
+
+def _draw(chosen: Sequence[_Judged], samples: Sequence[data.Sample], see: See) -> list[Picture]:
+    where = dict(zip(cell_keys((s.file, s.name) for s in samples), samples, strict=True))
+    unknown = [key for key, _ in chosen if key not in where]
+    if unknown:
+        file, name, _ = unknown[0]
+        raise UserError(f"{file} ({name}) was evaluated, but the data set does not list it; check --data")
+    crops = see([where[key] for key, _ in chosen])
+    return [
+        Picture(crop, cell["class"], cell["predicted"], float(cell["confidence"]))
+        for crop, (_, cell) in zip(crops, chosen, strict=True)
+    ]
+
+
+def _is_right(cell: Mapping[str, Any]) -> bool:
+    return bool(cell["class"] == cell["predicted"])
+
+
+def _spread(row: Sequence[_Judged], number: int) -> list[_Judged]:
+    """Return `number` of the row at even distances, neither the best nor the worst of them."""
+    if len(row) <= number:
+        return list(row)
+    return [row[(2 * i + 1) * len(row) // (2 * number)] for i in range(number)]
+
+
+def _explain(drawn: Sequence[Picture], network: "keras.Model", outputs: Sequence[str]) -> list[Picture]:
+    from training import gradcam
+
+    if not drawn:
+        return []
+    places = [outputs.index(p.predicted) for p in drawn]
+    heats = gradcam.heat_maps(network, np.stack([p.crop for p in drawn]), places)
+    return [replace(p, overlay=gradcam.overlay(p.crop, h)) for p, h in zip(drawn, heats, strict=True)]

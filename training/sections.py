@@ -1,0 +1,137 @@
+"""The parts of a run's page: its figures in words and tables, beside the pictures of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training import page, study
+from training.page import Html
+
+Drawn = Mapping[str, tuple[bytes, str]]
+"""Figure name -> file content and kind ("png" or "svg+xml")."""
+
+_FIGURES = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy (mean sensitivity)"),
+    ("macro_f1", "macro F1 (mean over the classes)"),
+    ("ece", "expected calibration error (ECE)"),
+)
+
+_GALLERIES = (
+    ("cells", "Sample cells", "Cells of each class as the network sees them, spread evenly over the list."),
+    (
+        "grad_cam",
+        "What the network looks at",
+        "Grad-CAM (Selvaraju et al. 2017) of the predicted class on rightly named cells: the lighter, the "
+        "more the place speaks for the class. The number is the confidence.",
+    ),
+    (
+        "mistakes",
+        "Worst mistakes",
+        "Wrong answers, the surest first: true class, predicted class, confidence; Grad-CAM of the wrong "
+        "answer where the network was at hand.",
+    ),
+)
+
+
+def parts(
+    name: str,
+    evaluation: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    split: tuple[Sequence[str], Sequence[Sequence[int | str]]] | None,
+    drawn: Drawn,
+) -> list[Html]:
+    """Return the sections of the page in their order; what the run does not have is left out.
+
+    Args:
+        name: of the run.
+        evaluation: the content of its evaluation.json.
+        recipe: the content of its recipe.json, empty if there is none.
+        split: header and rows of the table of images, None if it is not known.
+        drawn: the figures to show.
+    """
+    found = [
+        _summary(evaluation),
+        _recipe(recipe),
+        _split(split, drawn),
+        _figure("Training", "curves", "Loss and accuracy against the epoch", drawn),
+        _table3(name, evaluation),
+        _confusion(evaluation, drawn),
+        _figure("Calibration", "reliability", "Reliability diagram: accuracy against confidence", drawn),
+        _figure("Review", "review_curve", "Accuracy of the rest against the share sent to review", drawn),
+        _figure("Robustness", "robustness", "Accuracy against the level of each fault", drawn),
+        *(_figure(heading, key, heading, drawn, text) for key, heading, text in _GALLERIES),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _summary(evaluation: Mapping[str, Any]) -> Html:
+    intervals = evaluation.get("intervals", {})
+    rows = [
+        [words, f"{page.percent(evaluation[key])} %", page.interval(intervals.get(key))]
+        for key, words in _FIGURES
+        if key in evaluation
+    ]
+    cells = page.paragraph(f"{len(evaluation['predictions'])} cells were judged.")
+    return page.section("Figures", cells, page.table(["figure", "value", "95 % interval, %"], rows))
+
+
+def _recipe(recipe: Mapping[str, Any]) -> Html | None:
+    if not recipe:
+        return None
+    rows = [[k, v if isinstance(v, str) else json.dumps(v, sort_keys=True)] for k, v in recipe.items()]
+    return page.section("Recipe", page.table(["setting", "value"], rows, text=True))
+
+
+def _split(split: tuple[Sequence[str], Sequence[Sequence[int | str]]] | None, drawn: Drawn) -> Html | None:
+    if split is None:
+        return None
+    header, rows = split
+    cells = [[str(value) for value in row] for row in rows]
+    return page.section(
+        "Split", *_image("split", "Images of each split and class", drawn), page.table(header, cells)
+    )
+
+
+def _table3(name: str, evaluation: Mapping[str, Any]) -> Html:
+    """Return Table 3 turned on its side, so that it fits a page."""
+    if not study.is_comparable(evaluation["classes"]):
+        why = (
+            "The study tells five classes apart; its figures stand only beside a run that was judged on the "
+            "same five (--classes five). This run's own are under Confusion."
+        )
+        return page.section("Table 3", page.paragraph(why))
+    (_, *titles), rows = study.table(name, evaluation)
+    body = [
+        [title.replace("f1", "F1"), *(_text(row[i]) for row in rows)]
+        for i, title in enumerate(titles, start=1)
+    ]
+    table = page.table(["percent", *(str(row[0]) for row in rows)], body)
+    return page.section(
+        "Table 3, beside the study's figures", table, page.paragraph(f"Study: {study.SOURCE}")
+    )
+
+
+def _text(value: float | str | None) -> str:
+    return value if isinstance(value, str) else page.percent(None if value is None else value / 100)
+
+
+def _confusion(evaluation: Mapping[str, Any], drawn: Drawn) -> Html:
+    rows = [
+        [name.replace("_", " "), *(page.percent(f[m]) for m in study.MEASURES), str(f["support"])]
+        for name, f in evaluation["per_class"].items()
+    ]
+    matrix = _image("confusion", "Confusion matrix: a row for each true class", drawn)
+    table = page.table(["class", "precision %", "sensitivity %", "F1 %", "cells"], rows)
+    return page.section("Confusion", *matrix, table)
+
+
+def _figure(heading: str, key: str, alternative: str, drawn: Drawn, text: str = "") -> Html | None:
+    if key not in drawn:
+        return None
+    words = [page.paragraph(text)] if text else []
+    return page.section(heading, *words, *_image(key, alternative, drawn))
+
+
+def _image(key: str, alternative: str, drawn: Drawn) -> list[Html]:
+    return [page.image(*drawn[key], alternative)] if key in drawn else []

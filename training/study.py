@@ -1,0 +1,80 @@
+"""Table 3 of the study: its own figures, and rows of the same layout for a run of ours.
+
+Katar et al., Automatic classification of white blood cells using pre-trained deep models, Sakarya
+University Journal of Computer and Information Sciences: 10 % test split of Raabin-WBC, drawn at random.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training import data
+
+SOURCE = (
+    "Katar et al., Sakarya University Journal of Computer and Information Sciences, Table 3: their 10 % test "
+    "split of Raabin-WBC, drawn at random over all blood films. Figures on other cells, or on films kept "
+    "apart, do not compare with them directly."
+)
+
+_P_S_F1 = tuple[float, float, float]
+
+STUDY: dict[str, tuple[float, tuple[_P_S_F1, _P_S_F1, _P_S_F1, _P_S_F1, _P_S_F1]]] = {
+    "ResNet-50": (
+        98.79,
+        (
+            (100, 100, 100),
+            (100, 96.26, 98.09),
+            (97.78, 97.78, 97.78),
+            (91.46, 93.75, 92.59),
+            (99.54, 99.72, 99.62),
+        ),
+    ),
+    "VGG-19": (
+        98.19,
+        (
+            (96.55, 93.33, 94.91),
+            (97.19, 97.19, 97.19),
+            (96.95, 96.95, 96.95),
+            (86.51, 96.25, 91.12),
+            (99.72, 98.98, 99.34),
+        ),
+    ),
+    "MobileNet-V3-Small": (
+        98.86,
+        (
+            (100, 100, 100),
+            (100, 93.45, 96.61),
+            (98.61, 98.33, 98.46),
+            (92.85, 97.50, 95.11),
+            (99.26, 99.63, 99.44),
+        ),
+    ),
+}
+"""Model -> accuracy, then precision, sensitivity and F1 of `data.STUDY_CLASSES`, all in percent."""
+
+MEASURES = ("precision", "sensitivity", "f1")
+
+
+def is_comparable(classes: Sequence[str]) -> bool:
+    """Return whether a run tells the study's five classes apart, no fewer and no more."""
+    return set(classes) == set(data.STUDY_CLASSES)
+
+
+def table(name: str, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[float | str | None]]]:
+    """Return header and rows of Table 3 in percent: the run, then the study where it is comparable.
+
+    Args:
+        name: of the run.
+        evaluation: its accuracy, classes and per_class.
+    """
+    five = is_comparable(evaluation["classes"])
+    classes = list(data.STUDY_CLASSES) if five else list(evaluation["classes"])
+    own = [evaluation["per_class"][c][m] for c in classes for m in MEASURES]
+    header = ["model", "accuracy", *(f"{c} {m}" for c in classes for m in MEASURES)]
+    rows: list[list[float | str | None]] = [[name, *(_percent(v) for v in [evaluation["accuracy"], *own])]]
+    if five:
+        rows += [[f"study: {m}", a, *(v for c in of_class for v in c)] for m, (a, of_class) in STUDY.items()]
+    return header, rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
