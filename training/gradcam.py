@@ -42,7 +42,7 @@ def heat_maps(
     if len(crops) != len(classes):
         raise UserError(f"Grad-CAM: {len(crops)} crops, but {len(classes)} classes; give one class a crop")
     maps = _last_maps(network)
-    see, score = keras.Model(network.input, maps), _score(network, maps)
+    see, score = keras.Model(network.inputs[0], maps), _score(network, maps)
     heats = np.zeros(crops.shape[:3], np.float32)
     for start in range(0, len(crops), batch):
         part = slice(start, start + batch)

@@ -66,6 +66,14 @@ def test_nothing_for_the_class_is_no_heat() -> None:
     assert not gradcam.heat_maps(known_network(), crop, [0]).any()
 
 
+@pytest.mark.filterwarnings("error:The structure of `inputs`")
+def test_a_network_whose_input_is_a_list_of_one() -> None:
+    known = known_network()
+    listed = keras.Model([known.input], known.output)
+    crop = two_spots()
+    assert gradcam.heat_maps(listed, crop, [1]) == pytest.approx(gradcam.heat_maps(known, crop, [1]))
+
+
 def test_batches_do_not_mix() -> None:
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
