@@ -199,7 +199,7 @@ def count_by_overlap(video: Path, frames: int) -> int:
         if not isinstance(frame, Frame):
             continue
         fresh = tracker.update([found.box for found in locator.locate(frame.image) if found.whole])
-        for p in classifier.classify([crop(frame.image, box, card.size) for box in fresh]):
+        for p in classifier.classify([crop(frame.image, box, card.size) for box in fresh]).probabilities:
             count += card.classes[int(p.argmax())].role is Role.COUNTED
     return count
 

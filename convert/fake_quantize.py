@@ -10,7 +10,7 @@ output channel, need no such care.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from edge.cells import Image
 from edge.errors import UserError
-from edge.localise import single_cell_box
 from edge.preprocess import crop
-from training import data, model
+from training import data
 from training.augment import augment
+from training.batches import Boxed, shares
+from training.recipe import Balance
 
 Range = tuple[float, float]
 
@@ -181,28 +182,27 @@ def with_fake_quantization(network: keras.Model, ranges: Mapping[str, Range]) ->
     return copy
 
 
-def lessons(samples: Sequence[data.Sample], seed: int, batch: int = 32) -> Iterator[NDArray[np.uint8]]:
-    """Yield batches of crops without end, shape (`batch`, `model.SIZE`, `model.SIZE`, 3) RGB.
+def lessons(
+    cells: Boxed, balance: Balance, size: int, seed: int, batch: int = 32
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield batches of crops without end, shape (`batch`, `size`, `size`, 3) RGB.
 
-    Half of each batch are cells as they are, half in another stain, light and focus. Every class is drawn
-    with a share that goes as the root of its frequency.
+    Half of each batch are cells as they are, half in another stain, light and focus; drawn as in training.
     """
-    labels = data.labels(samples)
-    share = np.bincount(labels)[labels] ** -0.5
+    share = shares(cells.samples, balance)
     rng = np.random.default_rng(seed)
 
     def read(task: tuple[int, int]) -> Image:
         position, index = task
-        image = data.read_image(samples[index].path)
-        box = single_cell_box(image)
+        image, box = data.read_image(cells.samples[index].path), cells.boxes[index]
         if position % 2:
-            return crop(image, box, model.SIZE)
-        return augment(image, box, model.SIZE, np.random.default_rng((seed, position)))
+            return crop(image, box, size)
+        return augment(image, box, size, np.random.default_rng((seed, position)))
 
     with ThreadPoolExecutor() as pool:
         start = 0
         while True:
-            chosen = rng.choice(len(samples), batch, p=share / share.sum())
+            chosen = rng.choice(len(share), batch, p=share)
             yield np.stack(list(pool.map(read, enumerate(chosen, start))))
             start += batch
 
@@ -215,7 +215,12 @@ def fine_tune(
     steps: int,
     learning_rate: float,
 ) -> None:
-    """Train `student` in place to answer as `teacher` does, on `steps` of `batches`; prints progress."""
+    """Train `student` in place to answer as `teacher` does, on `steps` of `batches`; prints progress.
+
+    Both may have more outputs than the first, the probabilities; only that one is taught.
+    """
+    student = keras.Model(student.input, student.outputs[0])
+    teacher = keras.Model(teacher.input, teacher.outputs[0])
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     student.compile(keras.optimizers.Adam(rate), keras.losses.KLDivergence())
     recent: deque[float] = deque(maxlen=25)

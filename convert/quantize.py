@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -31,17 +30,23 @@ from numpy.typing import NDArray
 
 from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
 from edge.errors import UserError
-from edge.localise import single_cell_box
 from edge.preprocess import crop
 from edge.report import NOTICE, write_json
-from training import data, model, rendered
+from training import data, rendered
 from training.augment import augment
-from training.evaluate import evaluate, open_model, probabilities
-from training.train import Recipe
+from training.batches import Boxed, find_cells
+from training.evaluate import figures as evaluate
+from training.finish import STRANGE_SHARE
+from training.framing import Framing
+from training.model import Trained, load
+from training.predict import open_model, predict
+from training.recipe import Recipe, read_recipe
+from training.train import prepare
 
 SOURCES = {
     "pbc": "Acevedo et al. 2020, PBC dataset, Hospital Clinic of Barcelona, CC BY 4.0, "
     "doi:10.17632/snkd93bnjr.1",
+    "bccd": "BCCD data set (Cheng and contributors), MIT, github.com/Shenggan/BCCD_Dataset",
     "imagenet": "MobileNet-V3-Small, ImageNet weights, Google, Apache-2.0",
     "rendered": "cells drawn by this project (training.rendered); never part of a figure",
 }
@@ -58,8 +63,8 @@ def quantize(
     """Return the INT8 .tflite file of a model with RGB 0..255 input.
 
     Args:
-        network: input (224, 224, 3), output (classes,) probabilities.
-        crops: calibration images, shape (n, 224, 224, 3), that cover what will be seen.
+        network: input (size, size, 3); first output (classes,) probabilities, second an embedding or none.
+        crops: calibration images, shape (n, size, size, 3), that cover what will be seen.
         batches: crops for the fine-tuning, as `convert.fake_quantize.lessons` yields them.
         steps: batches of fine-tuning; 0 leaves the weights as they are.
         learning_rate: of the fine-tuning.
@@ -145,72 +150,68 @@ def loads(file: Path) -> None:
 def card(
     content: bytes,
     options: argparse.Namespace,
+    trained: Trained,
     recipe: Recipe,
     chosen: Sequence[data.Sample],
-    table: Sequence[data.Sample],
 ) -> dict[str, Any]:
     """Return the model card without figures: what the file is, and how it came to be."""
-    training = asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name}
     conversion = {
         name: getattr(options, name) for name in ("calibrate", "fine_tune_steps", "fine_tune_rate", "seed")
     }
-    splits = Counter(s.split for s in table if s.source == "pbc")
     return {
-        "name": "wbc-mobilenet-v3-small",
+        "name": f"wbc-{recipe.model.replace('_', '-')}",
         "notice": NOTICE,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "created": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0",
         "architecture": "MobileNet-V3-Small 1.0 with swish for hard-swish; average pooling; softmax",
-        "size": model.SIZE,
+        "size": trained.size,
         "input": "RGB, uint8, 0..255, one crop of 1.5 x the cell's box (edge.preprocess)",
-        "classes": [{"name": c.name, "role": c.role.value} for c in data.CLASSES],
+        "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
         "review_below": 0.0,
+        "familiar": trained.facts["familiar"],
         "sources": SOURCES,
-        "split": dict(splits),
-        "recipe": training,
+        "recipe": asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name},
+        "temperature": trained.facts["temperature"],
         "conversion": conversion,
-        "calibration": ["/".join(s.path.parts[-3:]) for s in chosen],
+        "calibration": [s.file for s in chosen],
         "figures": {},
-        "limits": "Learned from one laboratory (healthy donors, one stain, one camera). PBC names no "
-        "patients, so cells of one person may lie on both sides of its split: figures on it are optimistic.",
+        "limits": "PBC and BCCD name no patients, so cells of one person may lie on both sides of the PBC "
+        "split: figures on it are optimistic. BCCD was learned from, so it measures nothing here.",
     }
 
 
 def _convert(options: argparse.Namespace) -> None:
-    try:
-        network = keras.models.load_model(options.model)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{options.model}: not a Keras model ({error}); train one with training.train"
-        ) from None
-    table = data.read_table(options.data)
-    learn = data.select(table, "train")
-    recipe = _read_recipe(options.model.parent / "recipe.json")
+    trained = load(options.model)
+    if trained.framing is not Framing.CELL:
+        raise UserError(f"{options.model}: sees whole images, the instrument sees cells; use --recipe robust")
+    recipe = read_recipe(options.model.parent / "recipe.json")
+    table = data.load(options.data)
+    learn = data.select(prepare(recipe, table), "train")
     chosen = calibration(learn, options.calibrate, options.seed)
-    crops = _calibration_crops(chosen, options.seed)
+    crops = _calibration_crops(find_cells(chosen), trained.size, options.seed)
     drawn = rendered.write_cells(options.model.parent / "rendered", recipe.rendered, recipe.seed)
+    print(f"finding the cells of {len(learn) + len(drawn)} images", flush=True)
     content = quantize(
-        network,
+        trained.network,
         crops,
-        lessons(learn + drawn, options.seed),
+        lessons(find_cells(learn + drawn), recipe.balance, trained.size, options.seed),
         steps=options.fine_tune_steps,
         learning_rate=options.fine_tune_rate,
     )
-    facts = card(content, options, recipe, chosen, table)
+    facts = card(content, options, trained, recipe, chosen)
     _install(content, facts, table, options.output)
     print(json.dumps(facts["figures"], indent=1))
 
 
-def _calibration_crops(chosen: Sequence[data.Sample], seed: int) -> NDArray[np.uint8]:
+def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]:
     """Return each chosen cell as it is, and once in another stain, light and focus."""
     rng = np.random.default_rng(seed)
     crops = []
-    for sample in chosen:
+    for sample, box in zip(chosen.samples, chosen.boxes, strict=True):
         image = data.read_image(sample.path)
-        box = single_cell_box(image)
-        crops += [crop(image, box, model.SIZE), augment(image, box, model.SIZE, rng)]
+        crops += [crop(image, box, size), augment(image, box, size, rng)]
     return np.stack(crops)
 
 
@@ -228,35 +229,32 @@ def _install(content: bytes, facts: dict[str, Any], table: Sequence[data.Sample]
         part.replace(output)
 
 
-def _read_recipe(file: Path) -> Recipe:
-    try:
-        return Recipe(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file}: {error}; --model names a file in the folder of its training run") from None
-
-
 def figures(file: Path, table: Sequence[data.Sample], review_share: float = 0.05) -> dict[str, Any]:
     """Return what the card says of the file's quality, measured through the instrument's code.
 
     `review_below` is the confidence that the least sure `review_share` of the validation cells do
-    not reach; accuracies are of the study's five classes, and of all classes where a set has them.
+    not reach, and the limit of `familiar` is set anew: the integer file's own distances count.
+    Accuracies are of the study's five classes, and of all classes where a set has them.
     """
-    predict, names, size = open_model(file)
-    found = {}
-    review_below = 0.0
-    for split in ("validation", "test", "zheng1", "bccd"):
-        samples = data.select(table, split)
+    predictor = open_model(file)
+    names = [c.name for c in predictor.classes]
+    found: dict[str, float] = {}
+    settings: dict[str, Any] = {}
+    for split in ("validation", "test", "zheng1"):
+        samples = [s for s in data.select(table, split) if s.name in names]
         print(f"evaluating {len(samples)} cells of {split}", flush=True)
-        answers = probabilities(predict, samples, size)
+        answers = predict(predictor, samples)
         found[f"{split}, five classes"] = evaluate(samples, answers, names, data.STUDY_CLASSES)["accuracy"]
         if {s.name for s in samples} > set(data.STUDY_CLASSES):
             found[f"{split}, all classes"] = evaluate(samples, answers, names, names)["accuracy"]
         if split == "validation":
-            review_below = float(np.quantile(answers.max(axis=1), review_share))
-    return {
-        "review_below": round(review_below, 3),
-        "figures": {f"accuracy, {name}": round(value, 4) for name, value in found.items()},
-    }
+            facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["familiar"]
+            limit = facts["limit"] * float(np.quantile(answers.strangeness, 1 - STRANGE_SHARE))
+            settings = {
+                "review_below": round(float(np.quantile(answers.probabilities.max(axis=1), review_share)), 3),
+                "familiar": facts | {"limit": round(limit, 4)},
+            }
+    return settings | {"figures": {f"accuracy, {name}": round(value, 4) for name, value in found.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -102,6 +102,8 @@ class Detection:
     """What the model saw, shape (size, size, 3)."""
     sharpness: float
     """Variance of the Laplacian over the crop (grey levels squared); 0 is featureless."""
+    strangeness: float
+    """How unlike the training cells it is (`edge.strangeness`); above 1 is strange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Cell:
     confidence: float
     probabilities: Probabilities
     """Weighted mean over all sightings, shape (classes,)."""
+    strangeness: float
+    """Weighted mean over all sightings; above 1 is unlike the training cells."""
     source: int | str
     """The frame of the best sighting."""
     box: Box

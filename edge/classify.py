@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge.cells import CellClass, Image, Probabilities, Role
 from edge.errors import UserError
+from edge.strangeness import Familiar, read_familiar
 
 DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
 _INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -34,6 +35,8 @@ class Card:
     """In the order of the model's outputs."""
     review_below: float
     """Confidence (0..1) below which a person looks at the cell."""
+    familiar: Familiar | None
+    """What the training cells are like; None for a model without an embedding."""
     facts: Mapping[str, Any]
     """The whole card, for reports."""
 
@@ -62,6 +65,7 @@ def read_card(model: Path) -> Card:
             size=int(facts["size"]),
             classes=classes,
             review_below=float(facts["review_below"]),
+            familiar=read_familiar(facts["familiar"]) if "familiar" in facts else None,
             facts=facts,
         )
     except OSError as error:
@@ -71,6 +75,16 @@ def read_card(model: Path) -> Card:
     if len({c.name for c in classes}) < len(classes) or not any(c.role is Role.COUNTED for c in classes):
         raise UserError(f"{path}: class names must differ and one must be counted; convert the model again")
     return card
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the model says of some crops."""
+
+    probabilities: Probabilities
+    """Shape (crops, classes); each row sums to 1."""
+    strangeness: NDArray[np.float32]
+    """Shape (crops,), from 0; above 1 is unlike the training cells. All 0 without an embedding."""
 
 
 class Classifier:
@@ -84,30 +98,36 @@ class Classifier:
         self.card = read_card(model)
         self._interpreter = _load(model, self.card, threads)
         self._input = self._interpreter.get_input_details()[0]
-        self._output = self._interpreter.get_output_details()[0]
-        size, classes = self.card.size, len(self.card.classes)
+        size, familiar = self.card.size, self.card.familiar
         _agree(model, "input", self._input, (1, size, size, 3))
-        _agree(model, "output", self._output, (1, classes))
+        shapes = [(1, len(self.card.classes))]
+        if familiar is not None:
+            shapes.append((1, familiar.means.shape[1]))
+        self._outputs = _outputs(model, self._interpreter.get_output_details(), shapes)
 
-    def classify(self, crops: Sequence[Image]) -> Probabilities:
-        """Return the probabilities of the crops, shape (crops, classes); each row sums to 1.
+    def classify(self, crops: Sequence[Image]) -> Answers:
+        """Return what the model says of the crops.
 
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        answers = np.empty((len(crops), len(self.card.classes)), np.float32)
+        probabilities = np.empty((len(crops), len(self.card.classes)), np.float32)
+        strangeness = np.zeros(len(crops), np.float32)
         for i, crop in enumerate(crops):
-            answers[i] = self._invoke(crop)
-        return answers
+            self._interpreter.set_tensor(self._input["index"], crop[None])
+            self._interpreter.invoke()
+            shares = self._read(0)
+            # Eight-bit outputs sum to 1 but for their rounding.
+            probabilities[i] = shares / shares.sum()
+            if self.card.familiar is not None:
+                strangeness[i] = self.card.familiar.strangeness(self._read(1)[None])[0]
+        return Answers(probabilities, strangeness)
 
-    def _invoke(self, crop: Image) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input["index"], crop[None])
-        self._interpreter.invoke()
-        scale, zero = self._output["quantization"]
-        raw = self._interpreter.get_tensor(self._output["index"])[0].astype(np.float32)
-        probabilities = (raw - zero) * np.float32(scale)
-        # Eight-bit outputs sum to 1 but for their rounding.
-        return np.asarray(probabilities / probabilities.sum(), np.float32)
+    def _read(self, number: int) -> NDArray[np.float32]:
+        output = self._outputs[number]
+        scale, zero = output["quantization"]
+        raw = self._interpreter.get_tensor(output["index"])[0].astype(np.float32)
+        return np.asarray((raw - zero) * np.float32(scale), np.float32)
 
 
 def _load(model: Path, card: Card, threads: int) -> Any:
@@ -137,6 +157,22 @@ def _interpreter_class() -> Any:
         except ImportError:
             continue
     raise UserError("no TFLite runtime is installed; run: pip install ai-edge-litert")
+
+
+def _outputs(
+    model: Path, found: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]]
+) -> list[Mapping[str, Any]]:
+    """Return the outputs in the order of `shapes`: the converter keeps neither order nor names."""
+    if len(found) != len(shapes):
+        raise UserError(
+            f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again"
+        )
+    ordered = []
+    for shape in shapes:
+        fitting = [o for o in found if tuple(int(n) for n in o["shape"]) == shape]
+        _agree(model, "output", (fitting or found)[0], shape)
+        ordered.append(fitting[0])
+    return ordered
 
 
 def _agree(model: Path, what: str, tensor: Mapping[str, Any], shape: tuple[int, ...]) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image, Located
-from edge.preprocess import CONTEXT
 
 RED_CELL_UM = 7.2
 """Mean diameter of a red cell on a dried smear, micrometres."""
@@ -265,16 +264,3 @@ def _cell(nucleus: _Nucleus, unit: float, dye: Stain) -> Located:
     box = Box(left / dye.scale, top / dye.scale, (right - left) / dye.scale, (bottom - top) / dye.scale)
     inside = nucleus.left > 0 and nucleus.top > 0 and nucleus.right < columns and nucleus.bottom < rows
     return Located(box, inside)
-
-
-def single_cell_box(image: Image) -> Box:
-    """Return the box of the one cell that `image` was cut around: the located one nearest the middle.
-
-    Platelets are located too. Where nothing is, the box is such that the crop is the whole image.
-    """
-    height, width = image.shape[:2]
-    boxes = [cell.box for cell in Locator(min_nucleus=0.03).locate(image)]
-    if not boxes:
-        side = min(height, width) / CONTEXT
-        return Box((width - side) / 2, (height - side) / 2, side, side)
-    return min(boxes, key=lambda b: (b.centre[0] - width / 2) ** 2 + (b.centre[1] - height / 2) ** 2)

@@ -24,10 +24,12 @@ def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Dete
     """Find and classify the whole leukocytes of one frame."""
     boxes = [found.box for found in locator.locate(frame.image) if found.whole]
     crops = [crop(frame.image, box, classifier.card.size) for box in boxes]
-    probabilities = classifier.classify(crops)
+    answers = classifier.classify(crops)
     return tuple(
-        Detection(box, p, view, sharpness(view))
-        for box, p, view in zip(boxes, probabilities, crops, strict=True)
+        Detection(box, p, view, sharpness(view), float(strangeness))
+        for box, p, view, strangeness in zip(
+            boxes, answers.probabilities, crops, answers.strangeness, strict=True
+        )
     )
 
 

@@ -67,6 +67,7 @@ def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
         "class": cell.name,
         "confidence": round(cell.confidence, 4),
         "probabilities": {c.name: round(float(p), 4) for c, p in probabilities},
+        "strangeness": round(cell.strangeness, 3),
         "source": cell.source,
         "box": [round(v, 1) for v in (cell.box.x, cell.box.y, cell.box.width, cell.box.height)],
         "slide": [round(v, 1) for v in cell.slide],

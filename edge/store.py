@@ -68,6 +68,7 @@ _MIGRATIONS = (
         reason TEXT NOT NULL
     ) STRICT;
     """,
+    "ALTER TABLE cell ADD COLUMN strangeness REAL NOT NULL DEFAULT 0;",
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 
@@ -222,7 +223,7 @@ class Store:
         """
         with self._transaction():
             self._db.executemany(
-                "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
             if key is not None:
@@ -247,16 +248,17 @@ class Store:
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
-            "SELECT number, class, confidence, probabilities, source, box, slide_x, slide_y, review, crop "
-            "FROM cell WHERE specimen = ? ORDER BY number",
+            "SELECT number, class, confidence, probabilities, source, box, slide_x, slide_y, review, crop, "
+            "strangeness FROM cell WHERE specimen = ? ORDER BY number",
             specimen,
         )
-        for number, name, confidence, probabilities, source, box, x, y, review, crop in rows:
+        for number, name, confidence, probabilities, source, box, x, y, review, crop, strangeness in rows:
             yield Cell(
                 number=number,
                 name=name,
                 confidence=confidence,
                 probabilities=np.array(json.loads(probabilities), np.float32),
+                strangeness=strangeness,
                 source=json.loads(source),
                 box=Box(*json.loads(box)),
                 slide=(x, y),
@@ -313,6 +315,7 @@ def _cell_row(cell: Cell) -> tuple[object, ...]:
         *cell.slide,
         int(cell.review),
         cell.crop,
+        cell.strangeness,
     )
 
 

@@ -72,10 +72,11 @@ class Decision:
             name=self.classes[top].name,
             confidence=confidence,
             probabilities=mean,
+            strangeness=sightings.strangeness,
             source=sightings.source,
             box=best.box,
             slide=(sightings.x, sightings.y),
-            review=confidence < self.review_below,
+            review=confidence < self.review_below or sightings.strangeness > 1,
             crop=_jpeg(best.crop),
         )
 
@@ -93,6 +94,8 @@ class Sightings:
         self.number = 1
         self._weight = first.sharpness + _LEAST_WEIGHT
         self._sum = self._weight * first.probabilities.astype(np.float64)
+        self.strangeness = first.strangeness
+        """The weighted mean."""
 
     @property
     def probabilities(self) -> Probabilities:
@@ -108,6 +111,7 @@ class Sightings:
         self.x += share * (x - self.x)
         self.y += share * (y - self.y)
         self.side += share * (detection.box.side - self.side)
+        self.strangeness += share * (detection.strangeness - self.strangeness)
         self.number += 1
         if detection.sharpness > self.best.sharpness:
             self.best, self.source = detection, source

@@ -4,32 +4,46 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.cells import Box, Image
 from edge.preprocess import CONTEXT
 
 Random = np.random.Generator
 
+_DEEP = 1.5
+"""Optical density (natural logarithm) that a change of contrast leaves as it is: a nucleus has about it."""
+_CELL_REACH = 0.53
+"""Radius to which the cell is stained, over the longer side of its box."""
+
 
 def augment(image: Image, box: Box, size: int, rng: Random) -> Image:
     """Return one random variant of the crop round `box`, shape (`size`, `size`, 3) RGB.
 
-    Covers turning, mirroring, scale, an imprecise box; stain strength, white balance, brightness,
-    camera colours; defocus, low resolution, noise and JPEG.
+    Covers turning, mirroring, scale, an imprecise box; a stain that fills the cytoplasm, stain strength
+    and contrast, white balance, brightness, camera colours; defocus, low resolution, noise and JPEG.
+    Every third variant or so keeps near the image: the own laboratory must be learned to the last detail.
     """
-    view = _turn(image, box, size, rng)
-    view = _stain(view, rng)
-    view = _camera_colours(view, rng)
+    degree = 0.25 if rng.random() < 0.35 else 1.0
+    side = CONTEXT * box.side * _framing(rng)
+    view = _turn(image, box, side, size, rng)
+    if rng.random() < 0.6 * degree:
+        view = _fill(view, _CELL_REACH * box.side / side * size, rng)
+    view = _stain(view, degree, rng)
+    view = _camera_colours(view, degree, rng)
     for chance, spoil in _SPOILS:
-        if rng.random() < chance:
+        if rng.random() < chance * degree:
             view = spoil(view, rng)
     return view
 
 
-def _turn(image: Image, box: Box, size: int, rng: Random) -> Image:
+def _framing(rng: Random) -> float:
     # Mostly the instrument's own framing; now and then as wide as an uncut image, or tight.
     low, high = (0.62, 1.8) if rng.random() < 0.4 else (0.8, 1.25)
-    side = CONTEXT * box.side * np.exp(rng.uniform(np.log(low), np.log(high)))
+    return float(_between(low, high, rng))
+
+
+def _turn(image: Image, box: Box, side: float, size: int, rng: Random) -> Image:
     x, y = np.array(box.centre) + rng.uniform(-0.07, 0.07, 2) * side
     angle = rng.uniform(0, 2 * np.pi)
     c, s = np.cos(angle) * size / side, np.sin(angle) * size / side
@@ -39,23 +53,53 @@ def _turn(image: Image, box: Box, size: int, rng: Random) -> Image:
     return _image(cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE))
 
 
-def _stain(view: Image, rng: Random) -> Image:
-    # A power of the transmitted light scales its optical density: a paler or darker stain.
-    power = rng.uniform(0.5, 1.6) * rng.uniform(0.75, 1.3, 3)
-    gain = rng.uniform(0.75, 1.15) * rng.uniform(0.75, 1.2, 3)
-    levels = np.linspace(0, 1, 256)[:, None]
-    table = np.clip(255 * gain * levels**power, 0, 255).astype(np.uint8)
+def _fill(view: Image, radius: float, rng: Random) -> Image:
+    # A quick stain colours the whole cytoplasm. What is left to tell an eosinophil from a neutrophil are
+    # granules and lobes, and these hold in every laboratory; how pink a cytoplasm is does not.
+    size = view.shape[0]
+    light = view.astype(np.float32)
+    grey = cv2.GaussianBlur(light.mean(axis=2), (0, 0), 0.012 * size)
+    density = -np.log((grey + 4) / (float(np.percentile(grey, 90)) + 4))
+    y, x = np.ogrid[:size, :size]
+    inside = np.hypot(x - size / 2, y - size / 2) - radius
+    where = _step((density - 0.12) / 0.03) * _step(-inside / (0.03 * size))
+    where = cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.012 * size)
+    dye = rng.uniform(0.1, 1, 3).astype(np.float32)
+    amount = rng.uniform(0, 0.7) * dye / dye.max()
+    return _image(np.clip(light * np.exp(-where[..., None] * amount), 0, 255))
+
+
+def _step(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(value, -30, 30))))
+
+
+def _stain(view: Image, degree: float, rng: Random) -> Image:
+    # A power of the transmitted light scales its optical density: a paler or darker stain. A power of
+    # the density changes how dark the cytoplasm is beside the nucleus: a more or less differentiated one.
+    strength = _between(0.5, 1.6, rng) * _between(0.6, 1.6, rng, 3)
+    contrast = _between(0.4, 1.6, rng) * _between(0.75, 1.33, rng, 3)
+    gain = _between(0.75, 1.15, rng) * _between(0.75, 1.2, rng, 3)
+    density = -np.log(np.maximum(np.linspace(0, 1, 256), 1 / 255))[:, None]
+    density = strength**degree * _DEEP * (density / _DEEP) ** (contrast**degree)
+    table = np.clip(255 * gain**degree * np.exp(-density), 0, 255).astype(np.uint8)
     return _image(cv2.LUT(view, table[None]))
 
 
-def _camera_colours(view: Image, rng: Random) -> Image:
-    saturation = rng.uniform(0.1, 1.5)
-    mix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.uniform(-0.22, 0.22, (3, 3))
-    return _image(cv2.transform(view, mix / mix.sum(axis=1, keepdims=True)))
+def _camera_colours(view: Image, degree: float, rng: Random) -> Image:
+    saturation = 1 + degree * rng.uniform(-0.9, 0.5)
+    crosstalk = degree * rng.uniform(-0.22, 0.22, (3, 3))
+    mix = saturation * np.eye(3) + (1 - saturation) / 3 + crosstalk
+    view = _image(cv2.transform(view, mix / mix.sum(axis=1, keepdims=True)))
+    if rng.random() < 0.3 * degree:
+        colours = cv2.cvtColor(view, cv2.COLOR_RGB2HSV_FULL)
+        # Eight bits hold the full circle (1.4 degrees a step), so that the sum may run over.
+        colours[..., 0] += np.uint8(int(rng.integers(-30, 31)) % 256)
+        view = _image(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB_FULL))
+    return view
 
 
 def _defocus(view: Image, rng: Random) -> Image:
-    return _image(cv2.GaussianBlur(view, (0, 0), rng.uniform(0.4, 3.5)))
+    return _image(cv2.GaussianBlur(view, (0, 0), view.shape[0] / 224 * rng.uniform(0.4, 3.5)))
 
 
 def _low_resolution(view: Image, rng: Random) -> Image:
@@ -81,6 +125,11 @@ _SPOILS: tuple[tuple[float, Callable[[Image, Random], Image]], ...] = (
     (0.2, _noise),
     (0.2, _jpeg),
 )
+
+
+def _between(low: float, high: float, rng: Random, number: int | None = None) -> NDArray[np.float64]:
+    """Return random factors, as likely above as below the middle of `low` and `high` on a log scale."""
+    return np.exp(rng.uniform(np.log(low), np.log(high), number))
 
 
 def _image(array: object) -> Image:

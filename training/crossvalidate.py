@@ -109,11 +109,11 @@ def train_and_judge(task: FoldTask) -> dict[str, Any]:
     Raises:
         UserError: the folder holds another division of the data.
     """
-    from training import evaluate, train
+    from training import evaluate, predict, train
 
     claim(task.folder, task.fold)
     model = train.train(task.recipe, task.folder, task.fold.samples)
-    figures = evaluate.judge(model, task.fold.of("test"), task.classes)
+    figures = evaluate.judge(predict.open_model(model), task.fold.of("test"), task.classes)
     kept = {key: figures[key] for key in ("accuracy", "classes", "confusion", "predictions")}
     write_json(task.folder / "evaluation.json", kept)
     return kept

@@ -5,9 +5,10 @@ sees what the microscope will show. Splits come from the file list alone.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,6 @@ from numpy.typing import NDArray
 
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
-from edge.localise import single_cell_box
-from edge.preprocess import crop
 
 CLASSES = (
     CellClass("basophil", Role.COUNTED),
@@ -79,6 +78,15 @@ def read_table(data: Path) -> list[Sample]:
     return samples
 
 
+def load(folder: Path) -> list[Sample]:
+    """Read a data set: its cells.csv, or whatever `training.layouts` knows.
+
+    Raises:
+        UserError: nothing is recognised, or it cannot be read.
+    """
+    return read_table(folder)
+
+
 def select(samples: Sequence[Sample], split: str) -> list[Sample]:
     """Return the samples of one split, or of one source (a laboratory of its own), by name.
 
@@ -104,16 +112,77 @@ def read_image(path: Path) -> Image:
     return np.asarray(image, np.uint8)
 
 
-def locate_cells(samples: Sequence[Sample]) -> list[Box]:
-    """Return the box of the cell of each sample, found by the instrument's locator where none is given."""
+def random_split(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return the samples with the study's random split: 70 % train, 20 % validation, 10 % test.
+
+    The same for the same seed, in whatever order the files were found.
+    """
+    ordered = sorted(samples, key=lambda s: (s.source, s.file, s.name))
+    drawn = np.random.default_rng(seed).permutation(len(ordered))
+    bounds = (0.7 * len(ordered), 0.9 * len(ordered))
+    parts = ["train" if n < bounds[0] else "validation" if n < bounds[1] else "test" for n in drawn]
+    return [replace(s, split=part) for s, part in zip(ordered, parts, strict=True)]
+
+
+def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sample]]:
+    """Return `k` parts of about equal size and class mix; no film is in two of them.
+
+    Films go, in random order within the rarest class that they show, each to the part that has least of
+    that class. Where no film is known an image is a film of its own.
+
+    Raises:
+        UserError: k is less than 2, or there are fewer films than parts in a class.
+    """
+    if k < 2:
+        raise UserError(f"{k} parts: 2 or more are needed")
+    films: dict[tuple[str, str], list[Sample]] = {}
+    for s in sorted(samples, key=lambda s: (s.source, s.file, s.name)):
+        films.setdefault((s.source, s.film or f"{s.file} {s.name}"), []).append(s)
+    number = Counter(s.name for s in samples)
+    lead = {film: min((s.name for s in cells), key=number.__getitem__) for film, cells in films.items()}
+    for name in number:
+        if len({film for film, cells in films.items() if any(s.name == name for s in cells)}) < k:
+            raise UserError(f"class {name}: fewer images or films than the {k} parts; ask for fewer parts")
+    order = list(films)
+    np.random.default_rng(seed).shuffle(order)
+    order.sort(key=lambda film: (number[lead[film]], lead[film]))
+    parts: list[list[Sample]] = [[] for _ in range(k)]
+    held = [Counter[str]() for _ in range(k)]
+    for film in order:
+        least = min(range(k), key=lambda i: (held[i][lead[film]], len(parts[i])))
+        parts[least] += films[film]
+        held[least].update(s.name for s in films[film])
+    return parts
+
+
+def check_trainable(samples: Sequence[Sample]) -> None:
+    """Check, before hours are spent, that every image can be read and every class be learned.
+
+    Raises:
+        UserError: names the files that cannot be read, or the classes with too few images.
+    """
+    train = Counter(s.name for s in samples if s.split == "train")
+    judged = {s.name for s in samples if s.split == "validation"}
+    if len(train) < 2 or not judged:
+        raise UserError(
+            f"{len(samples)} images, {len(train)} classes in split train and {len(judged)} in validation: "
+            "two classes to learn and one to validate are the least"
+        )
+    if judged - set(train):
+        raise UserError(f"no training image of class {', '.join(sorted(judged - set(train)))}")
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda s: s.box or single_cell_box(read_image(s.path)), samples))
+        broken = [s.file for s, ok in zip(samples, pool.map(_is_readable, samples), strict=True) if not ok]
+    if broken:
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise UserError(f"not readable as images: {', '.join(broken[:5])}{more}; remove or replace them")
 
 
-def read_crop(sample: Sample, size: int) -> Image:
-    """Return the crop of a sample as the instrument would cut it, (`size`, `size`, 3) RGB."""
-    image = read_image(sample.path)
-    return crop(image, sample.box or single_cell_box(image), size)
+def _is_readable(sample: Sample) -> bool:
+    try:
+        read_image(sample.path)
+    except UserError:
+        return False
+    return True
 
 
 def labels(samples: Sequence[Sample]) -> NDArray[np.int64]:

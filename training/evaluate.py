@@ -1,131 +1,257 @@
 """Figures of a model file on labelled cells: `python -m training.evaluate --model FILE --split test`.
 
 A .tflite file runs through `edge.classify`, the code of the instrument; a .keras file through Keras.
-Cells are cut by the instrument's own locator in both cases.
+`--cross-validate K` and `--leave-one-source-out` train models of their own, by the recipe, and judge each on
+what it never saw.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Image
-from edge.classify import DEFAULT_MODEL, Classifier
+from edge.classify import DEFAULT_MODEL, Answers
 from edge.errors import UserError
 from edge.report import write_json
-from training import data, metrics
+from training import corruptions, crossvalidate, data, metrics
+from training.predict import Predictor, open_model, predict
+from training.recipe import RECIPES
 
-Predict = Callable[[Sequence[Image]], NDArray[np.float32]]
+_CURVE_POINTS = 200
+"""Points, at most, of the review curve in the figures."""
 
 
-def open_model(file: Path) -> tuple[Predict, tuple[str, ...], int]:
-    """Return a model's prediction function, its class names, and the side of its input in pixels.
+def judge(
+    predictor: Predictor, samples: Sequence[data.Sample], classes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return the figures of a model on `samples`, among `classes` alone (None: all of the model's).
 
     Raises:
-        UserError: the file cannot be read as a model.
+        UserError: no sample is of one of the classes, or the model lacks one of them.
     """
-    if file.suffix == ".tflite":
-        classifier = Classifier(file)
-        return classifier.classify, tuple(c.name for c in classifier.card.classes), classifier.card.size
-    import keras
-
-    try:
-        network = keras.models.load_model(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not a Keras model ({error})") from None
-
-    def predict(crops: Sequence[Image]) -> NDArray[np.float32]:
-        return np.asarray(network.predict(np.stack(crops), verbose=0), np.float32)
-
-    return predict, tuple(c.name for c in data.CLASSES), network.input_shape[1]
+    names = [c.name for c in predictor.classes]
+    asked = [s for s in samples if s.name in (classes or names)]
+    if not asked:
+        raise UserError(f"no image is of one of the classes {', '.join(classes or names)}")
+    return figures(asked, predict(predictor, asked), names, classes or names)
 
 
-def probabilities(predict: Predict, samples: Sequence[data.Sample], size: int) -> NDArray[np.float32]:
-    """Return the probabilities of the samples' cells, shape (samples, classes); shows progress."""
-    answers = []
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(samples), 128):
-            chunk = samples[start : start + 128]
-            crops = list(pool.map(lambda s: data.read_crop(s, size), chunk))
-            answers.append(predict(crops))
-            if sys.stderr.isatty():
-                print(f"\r{start + len(chunk)} of {len(samples)} cells", end="", file=sys.stderr)
-    return np.concatenate(answers)
-
-
-def evaluate(
-    samples: Sequence[data.Sample], answers: NDArray[np.float32], names: Sequence[str], classes: Sequence[str]
+def figures(
+    samples: Sequence[data.Sample], answers: Answers, names: Sequence[str], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the figures of a model's `answers` (samples, `names`) among `classes` alone.
+    """Return the figures of a model's `answers`, its classes being `names`, among `classes` alone.
 
     Samples of other classes are left out, and the prediction is the most probable of `classes`. Keys:
-    accuracy, classes, confusion (row = truth), per_class, predictions.
+    accuracy, balanced_accuracy, macro_f1, intervals (95 %, of these three), classes, confusion (row =
+    truth), per_class, ece, reliability, review_curve, accuracy_after_review (5 % sent), predictions.
 
     Raises:
-        UserError: no sample is of one of `classes`.
+        UserError: no sample is of one of `classes`, or the model lacks one of them.
     """
-    columns = [names.index(c) for c in classes]
+    absent = [c for c in classes if c not in names]
+    if absent:
+        raise UserError(f"the model has no output for {', '.join(absent)}; it tells {', '.join(names)}")
     rows = [i for i, s in enumerate(samples) if s.name in classes]
     if not rows:
         raise UserError(f"no image is of one of the classes {', '.join(classes)}")
-    chosen = answers[np.ix_(rows, columns)]
-    predicted = chosen.argmax(axis=1)
-    truth = [classes.index(samples[i].name) for i in rows]
-    confusion = metrics.confusion_matrix(truth, predicted.tolist(), len(classes))
+    chosen = answers.probabilities[np.ix_(rows, [names.index(c) for c in classes])]
+    # Among some of the classes the probabilities are those given that it is one of them.
+    shares = chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12)
+    truth = np.array([classes.index(samples[i].name) for i in rows], np.int64)
+    predicted = shares.argmax(axis=1)
+    confidence, right = shares.max(axis=1), predicted == truth
+    bars = metrics.reliability(confidence, right)
+    curve = metrics.review_curve(1 - confidence, right)
     return {
-        "accuracy": metrics.accuracy(confusion),
-        "classes": list(classes),
-        "confusion": confusion.tolist(),
-        "per_class": metrics.per_class(confusion, classes),
+        **_shares(truth, predicted, classes),
+        "ece": metrics.calibration_error(bars),
+        "reliability": [{"confidence": b.confidence, "accuracy": b.accuracy, "cells": b.cells} for b in bars],
+        "review_curve": curve[np.unique(np.linspace(0, len(curve) - 1, _CURVE_POINTS).astype(int))].tolist(),
+        "accuracy_after_review": metrics.accuracy_after_review(curve, 0.05),
         "predictions": [
             {
                 "file": samples[i].file,
                 "class": samples[i].name,
-                "predicted": classes[p],
-                "confidence": round(float(row[p]), 4),
+                "predicted": classes[predicted[k]],
+                "confidence": round(float(confidence[k]), 4),
+                "strangeness": round(float(answers.strangeness[i]), 3),
             }
-            for i, p, row in zip(rows, predicted, chosen, strict=True)
+            for k, i in enumerate(rows)
         ],
     }
 
 
-def _print(figures: dict[str, Any]) -> None:
-    print(f"accuracy {100 * figures['accuracy']:.2f} % of {len(figures['predictions'])} cells")
+def _shares(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Return what follows from the confusion matrix."""
+    matrix = metrics.confusion_matrix(truth.tolist(), predicted.tolist(), len(classes))
+    of_interest = {
+        "accuracy": metrics.accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "macro_f1": metrics.macro_f1,
+    }
+    return {
+        **{name: figure(matrix) for name, figure in of_interest.items()},
+        "intervals": {
+            name: metrics.bootstrap(truth, predicted, len(classes), figure)
+            for name, figure in of_interest.items()
+        },
+        "classes": list(classes),
+        "confusion": matrix.tolist(),
+        "per_class": {
+            name: {key: None if math.isnan(value) else value for key, value in row.items()}
+            for name, row in metrics.per_class(matrix, classes).items()
+        },
+    }
+
+
+def robustness(
+    predictor: Predictor, samples: Sequence[data.Sample], classes: Sequence[str], seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the accuracy under every fault and level: kind -> [{level, accuracy}], mildest first.
+
+    `level` is the amount of the fault, in its unit (`training.corruptions.KINDS`).
+    """
+    names = [c.name for c in predictor.classes]
+    asked = [s for s in samples if s.name in classes]
+    clean = figures(asked, predict(predictor, asked), names, classes)["accuracy"]
+    found = {}
+    for number, (kind, fault) in enumerate(corruptions.KINDS.items()):
+        rows = [{"level": fault.amounts[0], "accuracy": clean}]
+        for level in range(1, len(fault.amounts)):
+            print(f"{kind}, level {level} of {len(fault.amounts) - 1}", file=sys.stderr, flush=True)
+            answers = predict(predictor, asked, _fault(kind, level, (seed, number, level)))
+            accuracy = figures(asked, answers, names, classes)["accuracy"]
+            rows.append({"level": fault.amounts[level], "accuracy": accuracy})
+        found[kind] = rows
+    return found
+
+
+def _fault(kind: str, level: int, seed: tuple[int, ...]) -> Any:
+    def change(image: Any, box: Any, number: int) -> Any:
+        return corruptions.corrupt(image, box, kind, level, np.random.default_rng((*seed, number)))
+
+    return change
+
+
+def _print(result: dict[str, Any]) -> None:
+    for key, label in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro F1"),
+    ):
+        low, high = result["intervals"][key]
+        print(f"{label:22}{100 * result[key]:8.2f} %  ({100 * low:.2f} to {100 * high:.2f})")
+    print(f"{'cells':22}{len(result['predictions']):8d}")
+    print(f"{'calibration error':22}{100 * result['ece']:8.2f} %")
+    print(f"{'5 % sent to review':22}{100 * result['accuracy_after_review']:8.2f} % of the rest right")
+    strange = sum(p["strangeness"] > 1 for p in result["predictions"]) / len(result["predictions"])
+    print(f"{'unlike the training':22}{100 * strange:8.2f} %")
     print(f"{'class':22}{'precision':>10}{'sensitivity':>12}{'F1':>8}{'cells':>7}")
-    for name, f in figures["per_class"].items():
-        shares = f"{100 * f['precision']:10.2f}{100 * f['sensitivity']:12.2f}{100 * f['f1']:8.2f}"
-        print(f"{name:22}{shares}{f['support']:7d}")
+    for name, f in result["per_class"].items():
+        shares = (f["precision"], f["sensitivity"], f["f1"])
+        texts = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
+        print(f"{name:22}{texts[0]:>10}{texts[1]:>12}{texts[2]:>8}{f['support']:7d}")
     print("confusion (row = truth, column = predicted)")
-    for name, row in zip(figures["classes"], figures["confusion"], strict=True):
+    for name, row in zip(result["classes"], result["confusion"], strict=True):
         print(f"{name:22}" + "".join(f"{n:6d}" for n in row))
+
+
+def _print_robustness(sweep: dict[str, list[dict[str, Any]]]) -> None:
+    print("accuracy by level of fault (* a careless microscopist)")
+    for kind, rows in sweep.items():
+        careless = corruptions.KINDS[kind].careless
+        cells = [f"{100 * r['accuracy']:.2f}{'*' if i == careless else ' '}" for i, r in enumerate(rows)]
+        print(f"{kind:12}" + "".join(f"{c:>9}" for c in cells))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite or .keras file")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--images", type=Path, help="folder of labelled images, of any known layout")
+    images.add_argument("--split", default="test", help="split, or source (laboratory), of --data")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument("--classes", choices=("five", "all"), default="all", help="five: the study's")
+    parser.add_argument("--robustness", action="store_true", help="accuracy against graded faults too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--report", type=Path, help="write a report with pictures to this folder")
+    trained = parser.add_argument_group("train and judge by turns")
+    trained.add_argument("--cross-validate", type=int, metavar="K", help="K parts, no film in two of them")
+    trained.add_argument("--leave-one-source-out", action="store_true")
+    trained.add_argument("--recipe", choices=RECIPES, default="robust")
+    trained.add_argument("--weights", default="imagenet", help="as training.train has it")
+    trained.add_argument("--epochs", type=int, help="as training.train has it")
+    trained.add_argument("--output", type=Path, default=Path("runs/by-turns"), help="folder of the runs")
+    trained.add_argument("--cluster", help="address of a Dask scheduler, tcp://host:8786; here without")
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    samples = data.load(options.images or options.data)
+    if not options.images:
+        samples = data.select(samples, options.split)
+    predictor = open_model(options.model)
+    classes = data.STUDY_CLASSES if options.classes == "five" else [c.name for c in predictor.classes]
+    result = judge(predictor, samples, classes)
+    _print(result)
+    if options.robustness:
+        result["robustness"] = robustness(predictor, samples, classes)
+        _print_robustness(result["robustness"])
+    if options.json:
+        write_json(options.json, result)
+    if options.report:
+        print(write_report(options.report, result, predictor, samples))
+
+
+def write_report(
+    folder: Path, result: dict[str, Any], predictor: Predictor, samples: Sequence[data.Sample]
+) -> Path:
+    """Write evaluation.json and the report of a `result` on `samples`; return the page's path."""
+    from training import report
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "evaluation.json", result)
+    return report.write(folder, result, report.look(predictor, samples, result))
+
+
+def _by_turns(options: argparse.Namespace) -> None:
+    recipe = replace(RECIPES[options.recipe], data=str(options.data), weights=options.weights)
+    if options.epochs:
+        recipe = replace(recipe, epochs=options.epochs)
+    samples = data.load(options.data)
+    if options.cross_validate:
+        divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)
+    else:
+        divided = crossvalidate.leave_one_source_out(samples, recipe.seed)
+    classes = data.STUDY_CLASSES if options.classes == "five" else None
+    result = crossvalidate.cross_validate(
+        divided, recipe, options.output, cluster=options.cluster, classes=classes
+    )
+    if options.json:
+        write_json(options.json, result)
+    print(crossvalidate.table(result))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--split", default="test", help="split, or source (laboratory), of the table")
-    parser.add_argument("--classes", choices=("five", "all"), default="all", help="five: the study's")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        predict, names, size = open_model(options.model)
-        samples = data.select(data.read_table(options.data), options.split)
-        answers = probabilities(predict, samples, size)
-        classes = data.STUDY_CLASSES if options.classes == "five" else names
-        figures = evaluate(samples, answers, names, classes)
-        if options.json:
-            write_json(options.json, figures)
+        if options.cross_validate or options.leave_one_source_out:
+            _by_turns(options)
+        else:
+            _evaluate(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _print(figures)
+    except KeyboardInterrupt:
+        print("stopped; runs that were begun go on with the same command", file=sys.stderr)
+        return 130
     return 0
 
 

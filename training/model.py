@@ -1,7 +1,6 @@
-"""MobileNet-V3-Small with a head for cells, made fit for integers.
+"""The network that a run trains: a backbone, average pooling, and a linear head for cells.
 
-Two things differ from `keras.applications.MobileNetV3Small`, and both are there because the model
-ends as an INT8 file:
+A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` in two things:
 
 - Hard-swish becomes swish, x * sigmoid(x), the function that hard-swish approximates (Howard et al.
   2019, section 5.2). The runtime executes integer LOGISTIC and MUL inside its delegate, but not an
@@ -10,37 +9,70 @@ ends as an INT8 file:
   below 1e-3) are drawn anew. Their integer scales would be 1e-8 and less, which the runtime refuses.
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-SIZE = 224
-"""Side of the input in pixels."""
+from edge.cells import CellClass, Role
+from edge.errors import UserError
+from edge.report import write_json
+from training.backbones import build_backbone
+from training.framing import Framing
+
+FEATURES = "features"
+"""Name of the layer whose output is pooled: one number per channel, before the head."""
+HEAD = "probabilities"
+"""Name of the last layer: linear, then softmax."""
 
 
-def build(classes: int, weights: str | None, dropout: float = 0.2, seed: int = 0) -> keras.Model:
-    """Return the model: RGB 0..255 (`SIZE`, `SIZE`, 3) in, `classes` probabilities out.
+def build(
+    name: str,
+    classes: int,
+    weights: str | None,
+    *,
+    size: int | None = None,
+    integers: bool = True,
+    frozen_statistics: bool = True,
+    dropout: float = 0.2,
+    seed: int = 0,
+) -> keras.Model:
+    """Return the model: RGB 0..255 (size, size, 3) in, `classes` probabilities out.
 
     Args:
+        name: one of `training.backbones.BACKBONES`.
         classes: number of outputs.
         weights: a Keras weights file without top, "imagenet" for Keras' own download, None for none.
+        size: side of the input, pixels; None takes the network's own.
+        integers: make a MobileNet-V3 fit for an INT8 file; other networks have nothing to change.
+        frozen_statistics: keep the BatchNorm layers as the weights have them.
         dropout: share of the pooled features dropped in training.
         seed: of the new weights.
+
+    Raises:
+        UserError: the name is unknown, or the weights do not fit.
     """
-    stock = keras.applications.MobileNetV3Small(
-        input_shape=(SIZE, SIZE, 3), include_top=False, weights=weights, include_preprocessing=True
-    )
+    backbone = build_backbone(name, weights, size)
+    if integers and name.startswith("mobilenet_v3"):
+        backbone = _for_integers(backbone, seed)
+    if frozen_statistics:
+        _freeze_batch_norm(backbone)
+    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(backbone.output)
+    dropped = keras.layers.Dropout(dropout, seed=seed)(pooled)
+    initial = keras.initializers.GlorotUniform(seed=seed)
+    head = keras.layers.Dense(classes, activation="softmax", kernel_initializer=initial, name=HEAD)
+    return keras.Model(backbone.input, head(dropped), name="wbc")
+
+
+def _for_integers(stock: keras.Model, seed: int) -> keras.Model:
     backbone = keras.models.clone_model(stock, call_function=_with_swish)
     backbone.set_weights(stock.get_weights())
     _revive_dead_channels(backbone, np.random.default_rng(seed))
-    _freeze_batch_norm(backbone)
-    pooled = keras.layers.GlobalAveragePooling2D(name="features")(backbone.output)
-    dropped = keras.layers.Dropout(dropout, seed=seed)(pooled)
-    initial = keras.initializers.GlorotUniform(seed=seed)
-    head = keras.layers.Dense(classes, activation="softmax", kernel_initializer=initial, name="probabilities")
-    return keras.Model(backbone.input, head(dropped), name="wbc")
+    return backbone
 
 
 def _with_swish(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +98,71 @@ def _revive_dead_channels(backbone: keras.Model, rng: np.random.Generator, dead_
 
 
 def _freeze_batch_norm(backbone: keras.Model) -> None:
-    """Keep the ImageNet statistics: those of one laboratory's images do not hold in another's."""
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network and what its numbers mean; `model.json` beside the `.keras` file holds the latter."""
+
+    network: keras.Model
+    classes: tuple[CellClass, ...]
+    """In the order of the outputs."""
+    framing: Framing
+    facts: Mapping[str, Any]
+    """More of `model.json`: what the finishing steps measured."""
+
+    @property
+    def size(self) -> int:
+        """Side of the input in pixels."""
+        return int(self.network.input_shape[1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes."""
+        return tuple(c.name for c in self.classes)
+
+
+def save(trained: Trained, file: Path) -> None:
+    """Write the `.keras` file and its card; each is whole or not there."""
+    part = file.with_name(f"part-{file.name}")
+    trained.network.save(part)
+    facts = {
+        "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
+        "framing": trained.framing.value,
+        **trained.facts,
+    }
+    write_json(card_of(file), facts)
+    part.replace(file)
+
+
+def load(file: Path) -> Trained:
+    """Read a `.keras` file and its card.
+
+    Raises:
+        UserError: one of the two is missing or is not what it should be, or they disagree.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; train a model with training.train")
+    try:
+        facts = json.loads(card_of(file).read_text(encoding="utf-8"))
+        classes = tuple(CellClass(str(c["name"]), Role(c["role"])) for c in facts.pop("classes"))
+        framing = Framing(facts.pop("framing"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{card_of(file)}: not the card of a trained model ({error!r})") from None
+    try:
+        network = keras.models.load_model(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not a Keras model ({error})") from None
+    trained = Trained(network, classes, framing, facts)
+    outputs = network.outputs[0].shape[-1]
+    if outputs != len(classes):
+        raise UserError(f"{file}: {outputs} outputs, its card names {len(classes)} classes")
+    return trained
+
+
+def card_of(file: Path) -> Path:
+    """Return the card's place beside a `.keras` file."""
+    return file.with_suffix(".json")

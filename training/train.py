@@ -1,165 +1,209 @@
-"""Fine-tune MobileNet-V3-Small on labelled cells: `python -m training.train`.
+"""Train a classifier of leukocytes: `python -m training.train --recipe robust|study`.
 
-Writes to --output: `model.keras` (the weights of the best validation epoch), `recipe.json`,
-`history.csv`. A run that was stopped goes on from its last epoch when started again.
+The folder --output gets the model (`model.keras`, its card `model.json`), `recipe.json`, `split.csv` (which
+image was in which part), `history.csv`, the figures of the test images (`evaluation.json`) and a report
+(`report.html`). A run that was stopped goes on from its last whole epoch when started again.
 """
 
 import argparse
 import csv
-import json
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.cells import Box
 from edge.errors import UserError
-from edge.preprocess import crop
-from training import data, model, rendered
-from training.augment import augment
+from training import backbones, data, evaluate, finish, hardware, model, predict, rendered
+from training.batches import Exam, Lessons, find_cells
+from training.callbacks import Best, History, Progress
+from training.framing import Framing
+from training.recipe import RECIPES, Recipe, claim
+
+_FINISHING_CELLS = 3000
+"""Training cells, at most, from which the embedding is learned."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that decides what a run yields; saved beside the model."""
+def train(
+    recipe: Recipe, output: Path, samples: Sequence[data.Sample] | None = None, *, tensorboard: bool = False
+) -> Path:
+    """Run `recipe` in folder `output`, or go on with its interrupted run; return the model's path.
 
-    data: str = "../shared/data"
-    """Folder that holds cells.csv and cells/."""
-    weights: str = "imagenet"
-    """A Keras weights file without top, or "imagenet" for Keras' own download."""
-    epochs: int = 16
-    batch: int = 32
-    learning_rate: float = 6e-4
-    """Peak of the cosine that the rate follows down to 0, after half an epoch of warm-up."""
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
-    rendered: int = 60
-    """Drawn cells of each of the study's classes, so that the demo is counted too."""
-    seed: int = 1
+    Args:
+        recipe: what to do.
+        output: folder of the run.
+        samples: with their splits; None reads the recipe's data.
+        tensorboard: write logs for TensorBoard to `output`/tensorboard.
 
-
-class Batches(keras.utils.PyDataset):
-    """Augmented batches; every class is drawn with a share that goes as the root of its frequency."""
-
-    def __init__(self, samples: Sequence[data.Sample], boxes: Sequence[Box], recipe: Recipe) -> None:
-        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
-        self._samples, self._boxes, self._recipe = samples, boxes, recipe
-        self._labels = data.labels(samples)
-        counts = np.bincount(self._labels, minlength=len(data.CLASSES))
-        share = counts[self._labels] ** -0.5
-        self._share = share / share.sum()
-        self._epoch = 0
-        self._draw()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._samples) / self._recipe.batch)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rng = np.random.default_rng((self._recipe.seed, self._epoch, index))
-        chosen = self._order[index * self._recipe.batch : (index + 1) * self._recipe.batch]
-        crops = [
-            augment(data.read_image(self._samples[i].path), self._boxes[i], model.SIZE, rng) for i in chosen
-        ]
-        return np.stack(crops).astype(np.float32), np.eye(len(data.CLASSES), dtype=np.float32)[
-            self._labels[chosen]
-        ]
-
-    def begin(self, epoch: int) -> None:
-        """Draw the samples of `epoch`; the same for the same seed, also in a resumed run."""
-        self._epoch = epoch
-        self._draw()
-
-    def _draw(self) -> None:
-        rng = np.random.default_rng((self._recipe.seed, self._epoch))
-        self._order = rng.choice(len(self._samples), len(self._samples), p=self._share)
-
-
-def train(recipe: Recipe, output: Path) -> Path:
-    """Run `recipe`, or go on with its interrupted run, in folder `output`; return the model's path."""
-    keras.utils.set_random_seed(recipe.seed)
+    Raises:
+        UserError: the recipe, its data or the folder will not do; told before any training.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    _claim(output / "recipe.json", recipe)
-    table = data.read_table(Path(recipe.data))
-    learn, judge = data.select(table, "train"), data.select(table, "validation")
+    claim(output / "recipe.json", recipe)
+    file = output / "model.keras"
+    parts = prepare(recipe, samples)
+    write_split(output / "split.csv", parts)
+    if _finished(output, recipe):
+        return file
+    learn, judge = data.select(parts, "train"), data.select(parts, "validation")
     learn = learn + rendered.write_cells(output / "rendered", recipe.rendered, recipe.seed)
-    print(f"finding the cells of {len(learn) + len(judge)} images", flush=True)
-    batches = Batches(learn, data.locate_cells(learn), recipe)
-    network = model.build(len(data.CLASSES), recipe.weights, seed=recipe.seed)
-    steps = len(batches)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps * recipe.epochs, warmup_target=recipe.learning_rate, warmup_steps=steps // 2
-    )
+    classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
+    names = tuple(c.name for c in classes)
+    print(f"{len(learn)} training and {len(judge)} validation images; {hardware.use_all(recipe.seed)}")
+    print("finding their cells", flush=True)
+    size = recipe.size or backbones.size_of(recipe.model)
+    lesson, exam = find_cells(learn), Exam(find_cells(judge), names, size, recipe.framing)
+    network = _fit(recipe, output, Lessons(lesson, names, size, recipe), exam, tensorboard=tensorboard)
+    print("measuring confidence and strangeness", flush=True)
+    chosen = np.linspace(0, len(learn) - 1, min(len(learn), _FINISHING_CELLS)).astype(int).tolist()
+    both, facts = finish.finish(network, Exam(lesson.pick(chosen), names, size, recipe.framing), exam)
+    model.save(model.Trained(both, classes, recipe.framing, {"epochs": recipe.epochs, **facts}), file)
+    return file
+
+
+def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.Sample]:
+    """Return the samples of the recipe's classes, each with its split.
+
+    Where the data set names no split, the study's random one (70/20/10) is drawn by the recipe's seed.
+    """
+    found = list(data.load(Path(recipe.data)) if samples is None else samples)
+    if recipe.classes == "five":
+        found = [s for s in found if s.name in data.STUDY_CLASSES]
+    if recipe.join:
+        data.select(found, recipe.join)
+        found = [replace(s, split="train") if s.source == recipe.join else s for s in found]
+    if not any(s.split == "train" for s in found):
+        found = data.random_split(found, recipe.seed)
+    data.check_trainable(found)
+    return found
+
+
+def write_split(file: Path, samples: Sequence[data.Sample]) -> None:
+    """Write which image is in which part, and from which source and film."""
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["file", "class", "source", "split", "film"])
+        writer.writerows([s.file, s.name, s.source, s.split, s.film] for s in samples)
+
+
+def _finished(output: Path, recipe: Recipe) -> bool:
+    """Tell whether the run in this folder has reached its end before."""
+    file = output / "model.keras"
+    return file.exists() and model.load(file).facts["epochs"] == recipe.epochs
+
+
+def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorboard: bool) -> keras.Model:
+    """Return the fitted network, in float32."""
+    classes = exam.truth.shape[1]
+    network = _build(recipe, classes)
     network.compile(
-        keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
+        keras.optimizers.AdamW(
+            _rate(recipe, len(lessons)),
+            weight_decay=recipe.weight_decay,
+            use_ema=recipe.averaging > 0,
+            ema_momentum=recipe.averaging or 0.99,
+        ),
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
-    best = output / "model.keras"
-    network.fit(
-        batches,
-        epochs=recipe.epochs,
-        validation_data=_validation(judge),
-        verbose=2 if not sys.stdout.isatty() else 1,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch)),
-            keras.callbacks.ModelCheckpoint(
-                best,
-                monitor="val_accuracy",
-                save_best_only=True,
-                initial_value_threshold=_best_so_far(output / "history.csv"),
-            ),
-            keras.callbacks.CSVLogger(output / "history.csv", append=True),
-            keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
-        ],
+    history, best = output / "history.csv", output / "best.weights.h5"
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
+        History(history),
+        Progress(recipe.epochs),
+        keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
+    ]
+    if recipe.patience:
+        callbacks.append(Best(history, best, recipe.patience))
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
+    network.fit(lessons, epochs=recipe.epochs, validation_data=exam, verbose=0, callbacks=callbacks)
+    if recipe.patience:
+        network.load_weights(best)
+    elif recipe.averaging:
+        network.optimizer.finalize_variable_values(network.trainable_variables)
+    return _in_float32(network, recipe, classes)
+
+
+def _build(recipe: Recipe, classes: int) -> keras.Model:
+    return model.build(
+        recipe.model,
+        classes,
+        None if recipe.weights == "none" else recipe.weights,
+        size=recipe.size or None,
+        integers=recipe.integers,
+        frozen_statistics=recipe.frozen_statistics,
+        seed=recipe.seed,
     )
-    return best
 
 
-def _claim(file: Path, recipe: Recipe) -> None:
-    """Save the recipe; a run may go on with more epochs, but with nothing else changed."""
-    if file.exists():
-        before = Recipe(**json.loads(file.read_text()))
-        if replace(before, epochs=recipe.epochs) != recipe:
-            raise UserError(f"{file.parent}: another recipe began this run; give --output another folder")
-    file.write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+def _in_float32(network: keras.Model, recipe: Recipe, classes: int) -> keras.Model:
+    """Return the network as any machine can run it, also one without the precision it was trained in."""
+    if keras.mixed_precision.global_policy().name == "float32":
+        return network
+    keras.mixed_precision.set_global_policy("float32")
+    plain = _build(replace(recipe, weights="none"), classes)
+    plain.set_weights(network.get_weights())
+    return plain
 
 
-def _best_so_far(history: Path) -> float | None:
-    """Return the best validation accuracy of an interrupted run; None at the start."""
-    if not history.exists():
-        return None
-    with history.open(newline="") as file:
-        return max((float(row["val_accuracy"]) for row in csv.DictReader(file)), default=None)
+def _rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if not recipe.cosine:
+        return recipe.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, steps * recipe.epochs, warmup_target=recipe.learning_rate, warmup_steps=steps // 2
+    )
 
 
-def _validation(samples: Sequence[data.Sample]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    boxes = data.locate_cells(samples)
-    crops = [crop(data.read_image(s.path), box, model.SIZE) for s, box in zip(samples, boxes, strict=True)]
-    return np.stack(crops), np.eye(len(data.CLASSES), dtype=np.float32)[data.labels(samples)]
+def _report(recipe: Recipe, file: Path) -> None:
+    """Judge the model on the test images, and write the report."""
+    samples = [s for s in prepare(recipe, None) if s.split == "test"]
+    if not samples:
+        print("no image is of split test: no report")
+        return
+    predictor = predict.open_model(file)
+    print(evaluate.write_report(file.parent, evaluate.judge(predictor, samples), predictor, samples))
 
 
-def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     for field in fields(Recipe):
-        name = "--" + field.name.replace("_", "-")
-        parser.add_argument(
-            name, type=type(field.default), default=field.default, help=f"default {field.default}"
-        )
+        values = {name: getattr(recipe, field.name) for name, recipe in RECIPES.items()}
+        told = ", ".join(f"{name}: {value}" for name, value in values.items())
+        kind = type(getattr(RECIPES["robust"], field.name))
+        flag = "--" + field.name.replace("_", "-")
+        if field.name == "recipe":
+            parser.add_argument(flag, choices=RECIPES, default="robust")
+        elif kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=told)
+        else:
+            choices = list(Framing) if kind is Framing else None
+            parser.add_argument(flag, type=kind, choices=choices, help=told)
+    parser.add_argument("--output", type=Path, default=Path("runs/default"), help="folder of the run")
+    parser.add_argument("--h5", action="store_true", help="write model.h5 too")
+    parser.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard")
+    return parser
+
+
+def read_options(options: argparse.Namespace) -> Recipe:
+    """Return the recipe that a command line names, changed as its flags say."""
+    given = {f.name: getattr(options, f.name) for f in fields(Recipe)}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(RECIPES[options.recipe], **changed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    _recipe_arguments(parser)
-    parser.add_argument("--output", type=Path, default=Path("runs/default"), help="folder of the run")
-    options = vars(parser.parse_args(arguments))
-    output = options.pop("output")
+    options = _parser().parse_args(arguments)
     try:
-        print(train(Recipe(**options), output))
+        recipe = read_options(options)
+        file = train(recipe, options.output, tensorboard=options.tensorboard)
+        if options.h5:
+            model.load(file).network.save(file.with_suffix(".h5"))
+        print(file)
+        _report(recipe, file)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -11,8 +11,8 @@ import pytest
 from edge.cells import Role
 from edge.classify import DEFAULT_MODEL, Classifier, read_card
 from edge.errors import UserError
-from edge.localise import single_cell_box
 from edge.preprocess import crop
+from training.framing import single_cell_box
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_real_cells_of_each_class_are_known(
     for row in rows[:40]:
         image = cv2.imread(str(shared_data / "cells" / row), cv2.IMREAD_COLOR_RGB)
         crops.append(crop(image, single_cell_box(image), classifier.card.size))
-    answers = classifier.classify(crops)
+    answers = classifier.classify(crops).probabilities
     names = [classifier.card.classes[i].name for i in answers.argmax(axis=1)]
     assert names.count(name) >= floor * len(crops)
 
@@ -64,14 +64,14 @@ def test_probabilities_sum_to_one_whatever_is_seen(classifier: Classifier) -> No
     size = classifier.card.size
     crops = [np.full((size, size, 3), grey, np.uint8) for grey in (0, 255)]
     crops += list(np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
-    answers = classifier.classify(crops)
+    answers = classifier.classify(crops).probabilities
     assert answers.shape == (6, len(classifier.card.classes))
     assert answers.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
     assert answers.min() >= 0
 
 
 def test_no_crop_gives_no_answer(classifier: Classifier) -> None:
-    assert classifier.classify([]).shape == (0, len(classifier.card.classes))
+    assert classifier.classify([]).probabilities.shape == (0, len(classifier.card.classes))
 
 
 def test_the_shipped_card_gives_every_class_a_role(classifier: Classifier) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edge.cells import Box
-from edge.localise import RED_CELL_UM, Locator, measure_red_cells, single_cell_box, stain
+from edge.localise import RED_CELL_UM, Locator, measure_red_cells, stain
+from training.framing import single_cell_box
 
 Fields = dict[str, list[tuple[str, Box]]]
 
@@ -81,9 +82,3 @@ def test_a_cell_cut_by_the_border_is_not_whole(shared_data: Path) -> None:
 
 def test_a_given_scale_replaces_the_ruler() -> None:
     assert Locator(um_per_px=0.1).red_cell_px == pytest.approx(72)
-
-
-def test_a_picture_without_a_cell_is_the_crop() -> None:
-    box = single_cell_box(np.full((90, 120, 3), 200, np.uint8))
-    assert box.centre == (60, 45)
-    assert box.side == pytest.approx(60)

@@ -17,7 +17,8 @@ SHA = "a" * 64
 
 def cell(number: int) -> Cell:
     probabilities = np.array([0.75, 0.25], np.float32)
-    return Cell(number, "neutrophil", 0.75, probabilities, number, Box(1, 2, 3, 4), (5.5, 6.5), True, b"jpeg")
+    box = Box(1, 2, 3, 4)
+    return Cell(number, "neutrophil", 0.75, probabilities, 0.5, number, box, (5.5, 6.5), True, b"jpeg")
 
 
 def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ def frame(index: int, x: int, y: int) -> Frame:
 def detection(x: float, y: float, neutrophil: float = 0.95, sharpness: float = 100.0) -> Detection:
     """A cell 40 px wide whose centre is at (x, y) of the frame."""
     probabilities = np.array([neutrophil, 1 - neutrophil], np.float32)
-    return Detection(Box(x - 20, y - 20, 40, 40), probabilities, np.zeros((8, 8, 3), np.uint8), sharpness)
+    crop = np.zeros((8, 8, 3), np.uint8)
+    return Detection(Box(x - 20, y - 20, 40, 40), probabilities, crop, sharpness, 0.0)
 
 
 def walk(

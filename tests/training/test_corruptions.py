@@ -7,9 +7,9 @@ import pytest
 
 from edge.cells import Box, Image
 from edge.errors import UserError
-from edge.localise import single_cell_box
 from training import data
 from training.corruptions import KINDS, corrupt
+from training.framing import single_cell_box
 
 BOX = Box(40, 30, 80, 76)
 FIXED_SIZE = [kind for kind in KINDS if kind != "scale"]

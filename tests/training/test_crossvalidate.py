@@ -146,7 +146,7 @@ def test_models_that_learned_different_classes_are_pooled_by_name() -> None:
 def test_a_fold_is_trained_and_judged_on_its_own_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import evaluate, train
+    from training import evaluate, predict, train
 
     seen: dict[str, Any] = {}
 
@@ -154,17 +154,18 @@ def test_a_fold_is_trained_and_judged_on_its_own_parts(
         seen["train"] = (recipe, [s.split for s in samples])
         return output / "model.keras"
 
-    def judge(model: Path, samples: Sequence[data.Sample], classes: Sequence[str] | None) -> dict[str, Any]:
+    def judge(model: str, samples: Sequence[data.Sample], classes: Sequence[str] | None) -> dict[str, Any]:
         seen["judge"] = (model, {s.split for s in samples}, classes)
         return {**judged(FoldTask(fold, recipe, tmp_path, None)), "per_class": {"basophil": float("nan")}}
 
     monkeypatch.setattr(train, "train", trained)
-    monkeypatch.setattr(evaluate, "judge", judge, raising=False)
+    monkeypatch.setattr(predict, "open_model", lambda file: f"opened {file.name}")
+    monkeypatch.setattr(evaluate, "judge", judge)
     recipe: Any = object()
     fold = folds(SAMPLES, 5, seed=1)[0]
     figures = crossvalidate.train_and_judge(FoldTask(fold, recipe, tmp_path / "a", ("monocyte",)))
     assert seen["train"] == (recipe, [s.split for s in fold.samples])
-    assert seen["judge"] == (tmp_path / "a" / "model.keras", {"test"}, ("monocyte",))
+    assert seen["judge"] == ("opened model.keras", {"test"}, ("monocyte",))
     assert json.loads((tmp_path / "a" / "evaluation.json").read_text()) == figures
 
 

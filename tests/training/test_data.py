@@ -34,11 +34,55 @@ def test_a_split_or_a_source_is_selected_by_name(made_data: Path) -> None:
         data.select(samples, "elsewhere")
 
 
-def test_crops_and_labels_follow_the_table(made_data: Path) -> None:
-    samples = data.read_table(made_data)[:10]
-    assert data.read_crop(samples[0], 96).shape == (96, 96, 3)
-    assert data.labels(samples).tolist() == [0] * 8 + [1] * 2
-    assert len(data.locate_cells(samples)) == 10
+def test_labels_follow_the_table(made_data: Path) -> None:
+    assert data.labels(data.read_table(made_data)[:10]).tolist() == [0] * 8 + [1] * 2
+
+
+def made_samples(films: bool = False) -> list[data.Sample]:
+    names = ["neutrophil"] * 60 + ["eosinophil"] * 30 + ["basophil"] * 10
+    return [
+        data.Sample(Path(f"{i}.png"), f"{i}.png", name, "made", "", f"film {i // 4}" if films else "")
+        for i, name in enumerate(names)
+    ]
+
+
+def test_the_random_split_is_70_20_10_whatever_the_order() -> None:
+    samples = data.random_split(made_samples(), seed=3)
+    assert Counter(s.split for s in samples) == {"train": 70, "validation": 20, "test": 10}
+    assert data.random_split(made_samples()[::-1], seed=3) == samples
+    assert data.random_split(made_samples(), seed=4) != samples
+
+
+def test_folds_share_classes_evenly() -> None:
+    parts = data.grouped_folds(made_samples(), 5, seed=1)
+    assert sorted(s.file for part in parts for s in part) == sorted(s.file for s in made_samples())
+    for part in parts:
+        assert Counter(s.name for s in part) == {"neutrophil": 12, "eosinophil": 6, "basophil": 2}
+
+
+def test_no_film_is_in_two_folds() -> None:
+    parts = data.grouped_folds(made_samples(films=True), 3, seed=1)
+    where = [{s.film for s in part} for part in parts]
+    assert not where[0] & where[1] | where[0] & where[2] | where[1] & where[2]
+    assert all("basophil" in {s.name for s in part} for part in parts)
+
+
+@pytest.mark.parametrize(("k", "message"), [(1, "2 or more"), (11, "basophil")])
+def test_impossible_folds_are_told(k: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        data.grouped_folds(made_samples(), k, seed=1)
+
+
+def test_what_cannot_be_trained_is_told_with_its_names(made_data: Path) -> None:
+    samples = data.read_table(made_data)
+    data.check_trainable(samples)
+    with pytest.raises(UserError, match="two classes"):
+        data.check_trainable(samples[:8])
+    with pytest.raises(UserError, match="no training image of class basophil"):
+        data.check_trainable([s for s in samples if (s.name, s.split) != ("basophil", "train")])
+    samples[3].path.write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"basophil/3\.png"):
+        data.check_trainable(samples)
 
 
 @pytest.mark.parametrize(

@@ -1,53 +1,142 @@
 import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import keras
+import numpy as np
 import pytest
 
 from edge.errors import UserError
-from training import train
+from training import data, model, train
+from training.callbacks import read_history
+from training.recipe import RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
-
-@pytest.fixture(autouse=True)
-def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = train.model.build
-    monkeypatch.setattr(train.model, "build", lambda classes, weights, seed: build(classes, None, seed=seed))
+TINY = {"size": 96, "epochs": 2, "batch": 16, "rendered": 0, "weights": "none"}
 
 
-def test_a_stopped_run_goes_on_from_its_last_epoch(
-    made_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
-    run = tmp_path / "run"
-    recipe = train.Recipe(data=str(made_data), epochs=1, batch=16, rendered=0)
-    first = train.train(recipe, run)
-    assert keras.models.load_model(first).output_shape == (None, 8)
-    assert json.loads((run / "recipe.json").read_text())["batch"] == 16
-    train.train(train.Recipe(data=str(made_data), epochs=2, batch=16, rendered=0), run)
-    history = (run / "history.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in history] == ["epoch", "0", "1"]
+def tiny(folder: Path, **changes: object) -> Recipe:
+    return Recipe(data=str(folder), **{**TINY, **changes})  # type: ignore[arg-type]
+
+
+def test_a_run_leaves_a_model_its_card_its_history_and_its_split(made_data: Path, tmp_path: Path) -> None:
+    recipe = tiny(made_data)
+    file = train.train(recipe, tmp_path / "run")
+    trained = model.load(file)
+    assert trained.names == tuple(c.name for c in data.CLASSES)
+    assert trained.size == 96
+    answers = trained.network.predict(np.zeros((2, 96, 96, 3), np.float32), verbose=0)
+    assert answers[0].shape == (2, 8)
+    assert len(trained.facts["familiar"]["means"]) == 8
+    assert [row["epoch"] for row in read_history(tmp_path / "run" / "history.csv")] == [0, 1]
+    split = (tmp_path / "run" / "split.csv").read_text().splitlines()
+    assert split[0] == "file,class,source,split,film"
+    assert Counter(line.split(",")[3] for line in split[1:]) == {"train": 32, "validation": 16, "test": 16}
+    assert train.train(recipe, tmp_path / "run") == file  # nothing is done twice
+    assert len(read_history(tmp_path / "run" / "history.csv")) == 2
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from training import train
+from training.callbacks import History
+from training.recipe import Recipe
+whole = History.on_epoch_end
+def die_in_the_second(self, epoch, logs=None):
+    if epoch == 1:
+        os._exit(9)
+    whole(self, epoch, logs)
+History.on_epoch_end = die_in_the_second
+recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, weights="none")
+train.train(recipe, Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(made_data: Path, tmp_path: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, made_data, tmp_path / "a"], capture_output=True, check=False
+    )
+    assert killed.returncode == 9
+    assert len(read_history(tmp_path / "a" / "history.csv")) == 1
+    recipe = tiny(made_data, epochs=3)
+    networks = [model.load(train.train(recipe, tmp_path / name)).network for name in ("a", "b")]
+    # The embedding is left out: its axes may point either way.
+    learned = [[np.asarray(w) for w in n.weights if "embedding" not in w.path] for n in networks]
+    for resumed, straight in zip(*learned, strict=True):
+        assert resumed == pytest.approx(straight, rel=1e-3, abs=1e-4)
+    histories = [read_history(tmp_path / name / "history.csv") for name in ("a", "b")]
+    assert [row["loss"] for row in histories[0]] == pytest.approx(
+        [row["loss"] for row in histories[1]], rel=1e-3
+    )
 
 
 def test_a_folder_of_another_recipe_is_refused(made_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps({"batch": 8}))
-    with pytest.raises(UserError, match="another recipe"):
-        train.train(train.Recipe(data=str(made_data), batch=16), tmp_path)
+    from training.recipe import claim
+
+    claim(tmp_path / "recipe.json", tiny(made_data))
+    claim(tmp_path / "recipe.json", tiny(made_data, epochs=9))
+    with pytest.raises(UserError, match="another batch, seed"):
+        train.train(tiny(made_data, batch=8, seed=7), tmp_path)
 
 
-def test_the_draw_of_an_epoch_is_repeatable_and_favours_rare_classes(made_data: Path) -> None:
-    table = train.data.select(train.data.read_table(made_data), "train")
-    boxes = train.data.locate_cells(table)
-    batches = train.Batches(table, boxes, train.Recipe(batch=8))
-    before = batches[0][0]
-    batches.begin(1)
-    assert not (batches[0][0] == before).all()
-    batches.begin(0)
-    assert (batches[0][0] == before).all()
+def test_the_study_splits_at_random_and_keeps_the_best_epoch(made_data: Path, tmp_path: Path) -> None:
+    table = (made_data / "cells.csv").read_text()
+    for split in ("train", "validation", "test"):
+        table = table.replace(f",pbc,{split}", ",pbc,")
+    (made_data / "cells.csv").write_text(table)
+    recipe = replace(
+        RECIPES["study"],
+        data=str(made_data),
+        model="mobilenet_v2",
+        size=96,
+        weights="none",
+        epochs=2,
+        batch=8,
+    )
+    trained = model.load(train.train(recipe, tmp_path / "run"))
+    assert trained.names == data.STUDY_CLASSES
+    assert (tmp_path / "run" / "best.weights.h5").exists()
+    parts = Counter(s.split for s in train.prepare(recipe, None))
+    assert parts == {"train": 28, "validation": 8, "test": 4}
+
+
+def test_a_laboratory_outside_the_splits_may_join_the_training(made_data: Path) -> None:
+    table = (made_data / "cells.csv").read_text().replace(",pbc,test", ",bccd,other-laboratory")
+    (made_data / "cells.csv").write_text(table)
+    apart = train.prepare(tiny(made_data), None)
+    joined = train.prepare(tiny(made_data, join="bccd"), None)
+    assert {s.split for s in apart if s.source == "bccd"} == {"other-laboratory"}
+    assert {s.split for s in joined if s.source == "bccd"} == {"train"}
+    with pytest.raises(UserError, match="'lisc'"):
+        train.prepare(tiny(made_data, join="lisc"), None)
+
+
+def test_the_command_line_names_a_recipe_and_changes_it() -> None:
+    parser = train._parser()
+    study = train.read_options(parser.parse_args(["--recipe", "study", "--model", "vgg19"]))
+    assert study == replace(RECIPES["study"], model="vgg19")
+    plain = train.read_options(parser.parse_args(["--no-augment", "--balance", "even"]))
+    assert plain == replace(RECIPES["robust"], augment=False, balance="even")
+
+
+def test_the_command_ends_with_a_report(
+    made_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [f"--{name}={value}" for name, value in (TINY | {"epochs": 1}).items()]
+    arguments = [*flags, "--data", str(made_data), "--output", str(tmp_path / "run"), "--h5", "--tensorboard"]
+    assert train.main(arguments) == 0
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert len(figures["predictions"]) == 16
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "run" / "model.h5").exists()
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    assert "epoch 1 of 1" in capsys.readouterr().out
 
 
 def test_an_error_is_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 1
-    assert "cells.csv" in capsys.readouterr().err
-    with pytest.raises(UserError):
-        train.train(train.Recipe(data=str(tmp_path)), tmp_path / "run")
+    assert str(tmp_path) in capsys.readouterr().err

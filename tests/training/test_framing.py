@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data import read_image
+from training.framing import Framing, single_cell_box, view
+
+PURPLE = (120, 40, 160)
+
+
+def test_of_an_image_without_stain_the_crop_is_all() -> None:
+    box = single_cell_box(np.full((90, 120, 3), 200, np.uint8))
+    assert box.centre == (60, 45)
+    assert box.side == pytest.approx(60)
+
+
+def test_the_cell_in_the_middle_is_taken_not_the_larger_one_at_the_border() -> None:
+    image = np.full((300, 300, 3), 240, np.uint8)
+    cv2.circle(image, (150, 150), 30, PURPLE, -1)
+    cv2.circle(image, (290, 20), 45, PURPLE, -1)
+    box = single_cell_box(image)
+    assert box.centre == pytest.approx((150, 150), abs=4)
+    assert 60 < box.side < 90
+
+
+def test_lobes_of_one_nucleus_are_one_cell() -> None:
+    image = np.full((200, 200, 3), 240, np.uint8)
+    for x, y in ((80, 100), (115, 85), (112, 125)):
+        cv2.circle(image, (x, y), 14, PURPLE, -1)
+    box = single_cell_box(image)
+    assert box.x < 68
+    assert box.x + box.width > 125
+    assert box.y + box.height > 135
+
+
+def test_real_cells_of_another_laboratory_are_framed_as_their_masks(shared_data: Path) -> None:
+    good = []
+    for file in sorted((shared_data / "cells" / "zheng1").glob("*_mask.png")):
+        rows, columns = np.nonzero(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE))
+        box = single_cell_box(read_image(file.with_name(file.name.replace("_mask", ""))))
+        truth = max(np.ptp(rows), np.ptp(columns)) + 1
+        centre = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+        near = np.hypot(box.centre[0] - centre[0], box.centre[1] - centre[1]) < 0.2 * truth
+        good.append(near and 1 / 1.3 < box.side / truth < 1.3)
+    assert len(good) == 300
+    assert np.mean(good) > 0.93
+
+
+@pytest.mark.parametrize("shape", [(500, 300), (60, 90)])
+def test_a_whole_image_is_resized(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 7, np.uint8)
+    seen = view(image, single_cell_box(image), 64, Framing.IMAGE)
+    assert seen.shape == (64, 64, 3)
+    assert (seen == 7).all()

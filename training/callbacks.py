@@ -1,0 +1,110 @@
+"""What happens between the epochs of a run."""
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+def read_history(file: Path) -> list[dict[str, float]]:
+    """Return the epochs of a run so far, oldest first; an empty list before the first has ended."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def epochs_without_gain(accuracies: Sequence[float]) -> int:
+    """Return how many epochs have passed since the best one; the first of equals is the best."""
+    return len(accuracies) - 1 - max(range(len(accuracies)), key=accuracies.__getitem__) if accuracies else 0
+
+
+class History(keras.callbacks.Callback):
+    """Appends every epoch to history.csv; in a resumed run, after the epochs that are there already."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Add the epoch, unless it was written before the run was cut off."""
+        rows = [row for row in read_history(self._file) if row["epoch"] < epoch]
+        rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        part = self._file.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.DictWriter(lines, fieldnames=list(rows[-1]))
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self._file)
+
+
+class Best(keras.callbacks.Callback):
+    """Keeps the weights of the best validation epoch, and stops when none was better for `patience` epochs.
+
+    It judges by history.csv, so that a resumed run stops where an uninterrupted one would.
+    """
+
+    def __init__(self, history: Path, weights: Path, patience: int) -> None:
+        super().__init__()
+        self._history, self._weights, self._patience = history, weights, patience
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save or stop."""
+        since = epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)])
+        if since == 0:
+            self.model.save_weights(self._weights)
+        self.model.stop_training = since >= self._patience
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Do not go on with a run that had stopped."""
+        since = epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)])
+        self.model.stop_training = since >= self._patience > 0
+
+
+class Progress(keras.callbacks.Callback):
+    """One line an epoch on stdout, with the time that remains; on a terminal, the batch too."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+        self._begun = 0.0
+        self._first = -1
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the clock with the first epoch."""
+        self._epoch = epoch
+        if self._first < 0:
+            self._first, self._begun = epoch, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show where it is, where a person looks on."""
+        if sys.stderr.isatty() and batch % 10 == 9:
+            done = self._epoch - self._first + (batch + 1) / self.params["steps"]
+            print(
+                f"\repoch {self._epoch + 1} of {self._epochs}, batch {batch + 1} of {self.params['steps']}, "
+                f"{self._remaining(done)}   ",
+                end="",
+                file=sys.stderr,
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Print the epoch's line."""
+        values = logs or {}
+        end = "\r\033[K" if sys.stderr.isatty() else ""
+        print(end, end="", file=sys.stderr, flush=True)
+        print(
+            f"epoch {epoch + 1} of {self._epochs}: accuracy {100 * values.get('accuracy', math.nan):.2f} %, "
+            f"validation {100 * values.get('val_accuracy', math.nan):.2f} %, "
+            f"{self._remaining(epoch + 1 - self._first)}",
+            flush=True,
+        )
+
+    def _remaining(self, done: float) -> str:
+        seconds = (time.monotonic() - self._begun) / done * (self._epochs - self._first - done)
+        return f"{math.ceil(seconds / 60)} min remain" if seconds >= 60 else f"{math.ceil(seconds)} s remain"

@@ -1,0 +1,121 @@
+"""What a model file says of labelled images: a .tflite through `edge.classify`, a .keras through Keras."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Box, CellClass, Image
+from edge.classify import Answers, Classifier
+from edge.errors import UserError
+from edge.strangeness import read_familiar
+from training import data
+from training.framing import Framing, single_cell_box, view
+
+Change = Callable[[Image, Box, int], tuple[Image, Box]]
+"""(image, box of its cell, number of the sample) -> the changed image, and the box in it."""
+
+_CHUNK = 64
+"""Images in memory at a time."""
+
+
+class Predictor(Protocol):
+    """A model file, ready to be asked."""
+
+    classes: tuple[CellClass, ...]
+    size: int
+    """Side of the input, pixels."""
+    framing: Framing
+
+    def answer(self, views: NDArray[np.uint8]) -> Answers:
+        """Return what the model says of `views`, RGB, shape (n, size, size, 3)."""
+
+
+class TFLitePredictor:
+    """The integer file, run by the code of the instrument."""
+
+    framing = Framing.CELL
+
+    def __init__(self, file: Path) -> None:
+        self._classifier = Classifier(file)
+        self.classes = self._classifier.card.classes
+        self.size = self._classifier.card.size
+
+    def answer(self, views: NDArray[np.uint8]) -> Answers:
+        """Ask the classifier."""
+        return self._classifier.classify(list(views))
+
+
+class KerasPredictor:
+    """A model as `training.train` saves it."""
+
+    def __init__(self, file: Path) -> None:
+        from training import model
+
+        self.trained = model.load(file)
+        self.classes, self.size = self.trained.classes, self.trained.size
+        self.framing = self.trained.framing
+        self._familiar = read_familiar(self.trained.facts["familiar"])
+
+    def answer(self, views: NDArray[np.uint8]) -> Answers:
+        """Ask the network."""
+        probabilities, embedding = self.trained.network.predict(views.astype(np.float32), verbose=0)
+        return Answers(np.asarray(probabilities), self._familiar.strangeness(np.asarray(embedding)))
+
+
+def open_model(file: Path) -> Predictor:
+    """Open a model file.
+
+    Raises:
+        UserError: it cannot be read as a model, or its card does not fit it.
+    """
+    if file.suffix == ".tflite":
+        return TFLitePredictor(file)
+    if file.suffix == ".keras":
+        return KerasPredictor(file)
+    raise UserError(f"{file}: --model names a .keras or a .tflite file")
+
+
+def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
+    """Return what the model says of the samples' cells, in their order; shows progress.
+
+    Args:
+        predictor: the model.
+        samples: one cell each.
+        change: spoils each whole image before it is looked at.
+    """
+    begun = time.monotonic()
+    answers = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(samples), _CHUNK):
+            numbers = range(start, min(start + _CHUNK, len(samples)))
+            views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
+            answers.append(predictor.answer(np.stack(views)))
+            _progress(numbers.stop, len(samples), begun)
+    return Answers(
+        np.concatenate([a.probabilities for a in answers]), np.concatenate([a.strangeness for a in answers])
+    )
+
+
+def look(sample: data.Sample, predictor: Predictor, number: int = 0, change: Change | None = None) -> Image:
+    """Return what the model sees of a sample, after the `change`, which may depend on its `number`."""
+    image = data.read_image(sample.path)
+    box = sample.box or single_cell_box(image)
+    if change is not None:
+        image, box = change(image, box, number)
+        # The cell must be found in the spoiled image too, unless the data set says where it is.
+        box = box if sample.box else single_cell_box(image)
+    return view(image, box, predictor.size, predictor.framing)
+
+
+def _progress(done: int, total: int, begun: float) -> None:
+    if not sys.stderr.isatty():
+        return
+    remain = (time.monotonic() - begun) / done * (total - done)
+    end = "\r\033[K" if done == total else ""
+    print(f"\r{done} of {total} cells, {remain:.0f} s remain   {end}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,125 @@
+"""What decides how a model comes to be: a recipe, saved beside every model that it made."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from edge.errors import UserError
+from training.framing import Framing
+
+
+class Balance(StrEnum):
+    """How often the images of a class are shown."""
+
+    NONE = "none"
+    """As they come: each image once an epoch."""
+    EVEN = "even"
+    """All classes alike."""
+    BLOOD = "blood"
+    """By the root of the class's share in blood: in doubt, the commoner class is the likelier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides what a run yields. The defaults are the robust recipe."""
+
+    recipe: str = "robust"
+    """Name of the recipe that the other settings started from."""
+    model: str = "mobilenet_v3_small"
+    """One of `training.backbones.BACKBONES`."""
+    size: int = 192
+    """Side of the network's input, pixels; 0 takes the network's own."""
+    data: str = "../shared/data"
+    """Folder with cells.csv, or of any layout that `training.data` knows."""
+    join: str = ""
+    """Source of the data (a laboratory outside its splits) that joins the training images."""
+    weights: str = "imagenet"
+    """A Keras weights file without top, "imagenet" for Keras' own download, "none" for none."""
+    classes: str = "all"
+    """"all" that the training images show, or "five", the study's."""
+    framing: Framing = Framing.CELL
+    augment: bool = True
+    """Imitate other slides, stains, lamps, cameras and hands (`training.augment`)."""
+    balance: Balance = Balance.BLOOD
+    frozen_statistics: bool = True
+    """Keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another."""
+    integers: bool = True
+    """Build a MobileNet-V3 that can become an INT8 file (see `training.model`)."""
+    epochs: int = 16
+    batch: int = 32
+    learning_rate: float = 6e-4
+    cosine: bool = True
+    """Half an epoch of warm-up, then a cosine down to 0; else the rate is constant."""
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+    averaging: float = 0.998
+    """Momentum of the moving average of the weights that is kept in the end; 0 keeps the weights."""
+    patience: int = 0
+    """Stop after so many epochs without a better validation accuracy, and keep the best epoch's
+    weights; 0 runs all epochs and keeps the last."""
+    rendered: int = 12
+    """Drawn cells of each of the study's classes, so that the demo is counted too."""
+    seed: int = 1
+
+
+RECIPES = {
+    "robust": Recipe(),
+    "study": Recipe(
+        recipe="study",
+        size=0,
+        classes="five",
+        framing=Framing.IMAGE,
+        augment=False,
+        balance=Balance.NONE,
+        frozen_statistics=False,
+        integers=False,
+        epochs=50,
+        batch=64,
+        learning_rate=1e-4,
+        cosine=False,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        averaging=0.0,
+        patience=5,
+        rendered=0,
+    ),
+}
+"""`study`: Katar et al., section 3 (ImageNet weights, Adam 1e-4, batch 64, at most 50 epochs, early
+stopping on the validation accuracy with patience 5, no augmentation)."""
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read a saved recipe.
+
+    Raises:
+        UserError: the file is missing or is no recipe of this version.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return Recipe(
+            **values | {"framing": Framing(values["framing"]), "balance": Balance(values["balance"])}
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: not a recipe of this version ({error}); train the model again") from None
+
+
+def claim(file: Path, recipe: Recipe) -> None:
+    """Save `recipe`; a run may go on with more epochs, but with nothing else changed.
+
+    Raises:
+        UserError: another recipe began the run in this folder.
+    """
+    if file.exists():
+        before = read_recipe(file)
+        changed = [
+            name
+            for name, value in asdict(replace(before, epochs=recipe.epochs)).items()
+            if value != getattr(recipe, name)
+        ]
+        if changed:
+            raise UserError(
+                f"{file.parent}: a run began here with another {', '.join(changed)}; "
+                "give --output another folder"
+            )
+    file.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
