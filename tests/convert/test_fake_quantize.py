@@ -16,7 +16,9 @@ from convert.fake_quantize import (
     with_fake_quantization,
 )
 from edge.errors import UserError
-from training import data, model
+from training import data
+from training.batches import find_cells
+from training.recipe import Balance
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -104,9 +106,11 @@ def test_fine_tuning_brings_the_copy_closer_to_the_float_model(
 
 
 def test_lessons_are_crops_that_the_seed_decides(made_data: Path) -> None:
-    samples = data.select(data.read_table(made_data), "train")
-    first, again, other = (list(islice(lessons(samples, seed, batch=4), 2)) for seed in (1, 1, 2))
-    assert all(crops.shape == (4, model.SIZE, model.SIZE, 3) for crops in first)
+    cells = find_cells(data.select(data.read_table(made_data), "train"))
+    first, again, other = (
+        list(islice(lessons(cells, Balance.BLOOD, 64, seed, batch=4), 2)) for seed in (1, 1, 2)
+    )
+    assert all(crops.shape == (4, 64, 64, 3) for crops in first)
     assert all(crops.dtype == np.uint8 for crops in first)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

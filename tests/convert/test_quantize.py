@@ -11,18 +11,20 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from convert import quantize
 from edge.errors import UserError
-from training import data, model
-from training.train import Recipe
+from training import data, finish, model
+from training.framing import Framing
+from training.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' and TensorFlow's own
 
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    """The real network, for small crops."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "SIZE", 64)
-        return model.build(8, weights=None)
+    """The real network with its embedding, for small crops."""
+    plain = model.build("mobilenet_v3_small", 8, None, size=64)
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (800, 576)), np.repeat(np.arange(8), 100)
+    return finish.add_embedding(plain, features, features[0])[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +72,17 @@ def test_the_file_is_integer_through_and_through(network: keras.Model) -> None:
     content = quantize.quantize(network, CROPS, repeat(CROPS), steps=0, learning_rate=0)
     assert len(content) < 1_300_000
     interpreter = open_file(content)
-    for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0]):
+    outputs = interpreter.get_output_details()
+    assert sorted(o["shape"][1] for o in outputs) == [8, 32]
+    for details in (interpreter.get_input_details()[0], *outputs):
         assert details["dtype"] is np.uint8
     kinds = Counter(t["dtype"] for t in interpreter.get_tensor_details())
     assert set(kinds) == {np.uint8, np.int8, np.int32}
     kernel = next(t for t in interpreter.get_tensor_details() if tuple(t["shape"]) == (16, 3, 3, 3))
     assert kernel["quantization_parameters"]["scales"].shape == (16,)
-    # One way in, one way out; elsewhere nothing is rounded twice.
+    # One way in, two ways out; elsewhere nothing is rounded twice.
     operations = Counter(op["op_name"] for op in interpreter._get_ops_details())
-    assert operations["QUANTIZE"] == 2
+    assert operations["QUANTIZE"] == 3
 
 
 def test_the_file_answers_as_the_float_model_does(small: keras.Model) -> None:
@@ -125,7 +129,9 @@ def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
         quantize.loads(tmp_path / "nowhere.tflite")
 
 
-@pytest.mark.parametrize("kind", ["missing", "not a model", "without its recipe", "strange recipe"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "not a model", "without its recipe", "strange recipe", "sees whole images"]
+)
 def test_what_cannot_be_converted_leaves_no_file(
     kind: str, network: keras.Model, made_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -133,11 +139,13 @@ def test_what_cannot_be_converted_leaves_no_file(
     trained.parent.mkdir()
     if kind == "not a model":
         trained.write_text("Dear colleague")
-        (trained.parent / "recipe.json").write_text(json.dumps(asdict(Recipe())))
     elif kind != "missing":
-        network.save(trained)
+        framing = Framing.IMAGE if kind == "sees whole images" else Framing.CELL
+        model.save(model.Trained(network, data.CLASSES, framing, {}), trained)
     if kind == "strange recipe":
         (trained.parent / "recipe.json").write_text('{"oven": 180}')
+    elif kind != "without its recipe":
+        (trained.parent / "recipe.json").write_text(json.dumps(asdict(Recipe())))
     output = tmp_path / "out" / "wbc.tflite"
     assert quantize.main(["--model", str(trained), "--data", str(made_data), "--output", str(output)]) == 1
     assert "error:" in capsys.readouterr().err

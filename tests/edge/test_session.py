@@ -20,6 +20,7 @@ CARD = Card(
         CellClass("platelet", Role.REJECTED),
     ),
     review_below=0.5,
+    familiar=None,
     facts={},
 )
 
@@ -67,6 +68,7 @@ def test_the_result_is_the_contract(store: Store) -> None:
         "class": "erythroblast",
         "confidence": 1.0,
         "probabilities": {"neutrophil": 0.0, "erythroblast": 1.0, "platelet": 0.0},
+        "strangeness": 0.0,
         "source": "a.png",
         "box": [21, 2, 8, 8],
         "slide": [25, 6],

@@ -10,7 +10,7 @@ import pytest
 from edge.cells import Box, Cell, Skip
 from edge.errors import UserError
 from edge.stage import KeyView
-from edge.store import Store
+from edge.store import _MIGRATIONS, Store
 
 SHA = "a" * 64
 
@@ -146,3 +146,20 @@ def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
     assert len(numbers) >= shown
     assert len(numbers) % 2 == 0
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(_MIGRATIONS[0] + "PRAGMA user_version = 1;")
+        db.execute(
+            "INSERT INTO specimen (name, started, model, source, moving) VALUES ('S', '', 'm', 'x', 1)"
+        )
+        db.execute(
+            "INSERT INTO cell VALUES "
+            "(1, 1, '', 'neutrophil', 0.9, '[1]', '0', '[1, 2, 3, 4]', 5, 6, 0, x'00')"
+        )
+    db.close()
+    with Store(path) as store:
+        (cell,) = store.open_specimen("S", "m", "x", moving=True).cells
+        assert (cell.name, cell.strangeness) == ("neutrophil", 0)

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edge.cells import Box, CellClass, Detection, Frame, Role
-from edge.track import Decision, Known, MovingStage, StillFields
+from edge.track import Decision, Known, MovingStage, Sightings, StillFields
 
 CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
 DECISION = Decision(CLASSES, review_below=0.8)
@@ -123,3 +125,12 @@ def test_still_fields_count_everything_at_once() -> None:
     assert tracked.cells[1].review
     assert counter.fields == 3
     assert counter.finish() == ()
+
+
+def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
+    seen = Sightings(replace(detection(50, 50), strangeness=1.5), 0, 50, 50)
+    assert DECISION.cell(1, seen).review
+    for _ in range(4):
+        seen.add(replace(detection(50, 50), strangeness=0.5), 1, 50, 50)
+    assert seen.strangeness == pytest.approx(0.7)
+    assert not DECISION.cell(1, seen).review
