@@ -94,9 +94,12 @@ def _kept(samples: Sequence[data.Sample], seed: int) -> list[data.Sample]:
 
 
 def _divided(samples: Sequence[data.Sample], seed: int) -> list[data.Sample]:
-    parts = data.grouped_folds(samples, _VALIDATION_PARTS, seed)
-    train = [s for part in parts[1:] for s in part]
-    return _marked(train, "train") + _marked(parts[0], "validation")
+    films = len({(s.source, s.film or s.file) for s in samples})
+    if films < 2:
+        return _marked(samples, "train")
+    # The last part, since a class with very few images is not in it: it is for learning.
+    *train, judged = data.grouped_folds(samples, min(_VALIDATION_PARTS, films), seed)
+    return _marked([s for part in train for s in part], "train") + _marked(judged, "validation")
 
 
 def _marked(samples: Sequence[data.Sample], split: str) -> list[data.Sample]:

@@ -128,10 +128,11 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
     """Return `k` parts of about equal size and class mix; no film is in two of them.
 
     Films go, in random order within the rarest class that they show, each to the part that has least of
-    that class. Where no film is known an image is a film of its own.
+    that class, the first of equals: a class with fewer films than parts is not in the last ones. Where
+    no film is known an image is a film of its own.
 
     Raises:
-        UserError: k is less than 2, or there are fewer films than parts in a class.
+        UserError: k is less than 2, or there are fewer films than parts.
     """
     if k < 2:
         raise UserError(f"{k} parts: 2 or more are needed")
@@ -140,9 +141,8 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
         films.setdefault((s.source, s.film or f"{s.file} {s.name}"), []).append(s)
     number = Counter(s.name for s in samples)
     lead = {film: min((s.name for s in cells), key=number.__getitem__) for film, cells in films.items()}
-    for name in number:
-        if len({film for film, cells in films.items() if any(s.name == name for s in cells)}) < k:
-            raise UserError(f"class {name}: fewer images or films than the {k} parts; ask for fewer parts")
+    if len(films) < k:
+        raise UserError(f"{len(films)} films or images cannot make {k} parts; ask for fewer")
     order = list(films)
     np.random.default_rng(seed).shuffle(order)
     order.sort(key=lambda film: (number[lead[film]], lead[film]))

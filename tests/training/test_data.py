@@ -60,6 +60,11 @@ def test_folds_share_classes_evenly() -> None:
         assert Counter(s.name for s in part) == {"neutrophil": 12, "eosinophil": 6, "basophil": 2}
 
 
+def test_a_class_with_fewer_images_than_folds_is_in_the_first_of_them() -> None:
+    parts = data.grouped_folds(made_samples(), 20, seed=1)
+    assert [sum(s.name == "basophil" for s in part) for part in parts] == [1] * 10 + [0] * 10
+
+
 def test_no_film_is_in_two_folds() -> None:
     parts = data.grouped_folds(made_samples(films=True), 3, seed=1)
     where = [{s.film for s in part} for part in parts]
@@ -67,7 +72,7 @@ def test_no_film_is_in_two_folds() -> None:
     assert all("basophil" in {s.name for s in part} for part in parts)
 
 
-@pytest.mark.parametrize(("k", "message"), [(1, "2 or more"), (11, "basophil")])
+@pytest.mark.parametrize(("k", "message"), [(1, "2 or more"), (101, "100 films or images")])
 def test_impossible_folds_are_told(k: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         data.grouped_folds(made_samples(), k, seed=1)

@@ -4,9 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.cells import CellClass, Role
+from edge.classify import Answers
 from edge.errors import UserError
-from training import data
-from training.evaluate import evaluate, main
+from training import data, evaluate
+from training.corruptions import KINDS
+from training.evaluate import figures, judge, main, robustness
+from training.framing import Framing
 
 NAMES = ("a", "b", "c")
 
@@ -15,45 +19,102 @@ def sample(name: str) -> data.Sample:
     return data.Sample(Path(f"{name}.png"), f"{name}.png", name, "made", "test")
 
 
+def answers(*rows: tuple[float, ...]) -> Answers:
+    return Answers(np.array(rows, np.float32), np.arange(len(rows), dtype=np.float32))
+
+
+class Brightness:
+    """Tells bright images from dark ones by their mean."""
+
+    classes = (CellClass("lymphocyte", Role.COUNTED), CellClass("monocyte", Role.COUNTED))
+    size = 32
+    framing = Framing.IMAGE
+
+    def answer(self, views: np.ndarray) -> Answers:
+        bright = views.mean(axis=(1, 2, 3)) > 190
+        return Answers(
+            np.stack([bright, ~bright], axis=1).astype(np.float32), np.zeros(len(views), np.float32)
+        )
+
+
 def test_only_the_chosen_classes_are_judged_by_the_largest_of_them() -> None:
-    answers = np.array([[0.4, 0.1, 0.5], [0.1, 0.3, 0.6], [0, 0, 1]], np.float32)
-    figures = evaluate([sample("a"), sample("a"), sample("c")], answers, NAMES, ("a", "b"))
-    assert figures["confusion"] == [[1, 1], [0, 0]]
-    assert figures["accuracy"] == 0.5
-    assert figures["predictions"][0] == {
+    said = answers((0.4, 0.1, 0.5), (0.1, 0.3, 0.6), (0, 0, 1))
+    found = figures([sample("a"), sample("a"), sample("c")], said, NAMES, ("a", "b"))
+    assert found["confusion"] == [[1, 1], [0, 0]]
+    assert found["accuracy"] == 0.5
+    assert found["predictions"][0] == {
         "file": "a.png",
         "class": "a",
         "predicted": "a",
-        "confidence": pytest.approx(0.4),
+        "confidence": pytest.approx(0.8),
+        "strangeness": 0.0,
     }
+    assert found["per_class"]["b"]["sensitivity"] is None
+    json.dumps(found, allow_nan=False)
 
 
-def test_no_image_of_the_classes_is_an_error() -> None:
-    with pytest.raises(UserError, match="b"):
-        evaluate([sample("a")], np.ones((1, 3), np.float32), NAMES, ("b",))
+def test_the_figures_follow_from_the_answers() -> None:
+    said = answers((0.9, 0.1, 0), (0.8, 0.2, 0), (0.6, 0.4, 0), (0.2, 0.8, 0))
+    found = figures([sample(n) for n in "aabb"], said, NAMES, NAMES)
+    assert found["accuracy"] == found["balanced_accuracy"] == 0.75
+    assert found["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    low, high = found["intervals"]["accuracy"]
+    assert low < 0.75 < high
+    # Gaps: 0.1 of one cell; 0.2 of two cells in one bin; 0.6 of the wrong one.
+    assert found["ece"] == pytest.approx((0.1 + 2 * 0.2 + 0.6) / 4, abs=1e-6)
+    assert found["review_curve"] == [[0, 0.75], [0.25, 1], [0.5, 1], [0.75, 1]]
+
+
+@pytest.mark.parametrize(("classes", "message"), [(("b",), "no image"), (("a", "d"), "no output for d")])
+def test_classes_that_cannot_be_judged_are_told(classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        figures([sample("a")], answers((1, 0, 0)), NAMES, classes)
+
+
+def test_faults_of_light_take_what_rests_on_light_alone(made_data: Path) -> None:
+    samples = [s for s in data.read_table(made_data) if s.name in ("lymphocyte", "monocyte")]
+    clean = judge(Brightness(), samples)["accuracy"]
+    sweep = robustness(Brightness(), samples[:4], ["lymphocyte", "monocyte"])
+    assert set(sweep) == set(KINDS)
+    assert all([p["level"] for p in rows] == list(KINDS[kind].amounts) for kind, rows in sweep.items())
+    assert sweep["gain"][0]["accuracy"] == 1.0 >= clean
+    assert min(p["accuracy"] for p in sweep["gain"]) < 1.0
+    assert {p["accuracy"] for p in sweep["rotation"]} == {1.0}
 
 
 def test_the_shipped_model_knows_real_cells(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = tmp_path / "figures.json"
-    arguments = [
-        "--data",
-        str(shared_data),
-        "--split",
-        "validation",
-        "--classes",
-        "five",
-        "--json",
-        str(file),
-    ]
-    assert main(arguments) == 0
-    figures = json.loads(file.read_text())
-    assert figures["accuracy"] > 0.98
-    assert min(f["sensitivity"] for f in figures["per_class"].values()) > 0.95
-    assert f"accuracy {100 * figures['accuracy']:.2f} %" in capsys.readouterr().out
+    split = ["--data", str(shared_data), "--split", "validation", "--classes", "five"]
+    assert main([*split, "--json", str(file), "--report", str(tmp_path / "report")]) == 0
+    found = json.loads(file.read_text())
+    assert found["accuracy"] > 0.98
+    assert min(f["sensitivity"] for f in found["per_class"].values()) > 0.95
+    printed = capsys.readouterr().out
+    assert f"{100 * found['accuracy']:8.2f} %" in printed
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--data", str(shared_data), "--split", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_cross_validation_goes_by_the_recipe(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    seen = {}
+
+    def cross_validate(divided, recipe, output, **options):
+        seen.update(folds=len(divided), epochs=recipe.epochs, output=output, **options)
+        return {}
+
+    monkeypatch.setattr(evaluate.crossvalidate, "cross_validate", cross_validate)
+    monkeypatch.setattr(evaluate.crossvalidate, "table", lambda result: "the table")
+    arguments = ["--data", str(made_data), "--cross-validate", "4", "--epochs", "3", "--classes", "five"]
+    assert main([*arguments, "--output", str(tmp_path), "--cluster", "tcp://x:1"]) == 0
+    assert seen["folds"] == 4
+    assert (seen["epochs"], seen["output"], seen["cluster"]) == (3, tmp_path, "tcp://x:1")
+    assert seen["classes"] == data.STUDY_CLASSES
+    assert "the table" in capsys.readouterr().out
