@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.quilt import quilt, turned
 from edge.cells import Image
 from edge.errors import UserError
-from training.data import Sample, read_image, read_table
+from training.data import Sample, load, read_image
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -95,7 +95,7 @@ def build_slide(
     Raises:
         UserError: the images are missing or too few, or so many cells do not fit on the slide.
     """
-    samples = [s for s in read_table(data) if s.source == "pbc" and s.split == split]
+    samples = [s for s in load(data) if s.source == "pbc" and s.split == split]
     rng = np.random.default_rng(seed)
     bare, with_platelet = _patches([s for s in samples if s.name == "platelet"], scale, rng)
     image = quilt(bare, with_platelet, size, rng)

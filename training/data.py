@@ -1,10 +1,9 @@
-"""Labelled cell images: a table of (file, class, source, split), and batches of crops made from it.
+"""Labelled cell images: samples of (file, class, source, split), and how they are divided.
 
-The cells are cut by the instrument's own code (`edge.localise`, `edge.preprocess`), so that training
-sees what the microscope will show. Splits come from the file list alone.
+`python -m training.data DIR` recognises a data set, and lists what is wrong with it.
 """
 
-import csv
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,39 +51,23 @@ class Sample:
     """The cell, where the image shows a whole field and the data set says where the cell lies in it."""
 
 
-def read_table(data: Path) -> list[Sample]:
-    """Read `data`/cells.csv (columns file, class, source, split; files under `data`/cells).
-
-    Raises:
-        UserError: the table is missing, lacks a column, or names an unknown class.
-    """
-    table = data / "cells.csv"
-    known = {c.name for c in CLASSES}
-    samples = []
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["class"] not in known:
-                    raise UserError(
-                        f"{table}: class {row['class']!r} of {row['file']} is unknown; use one of "
-                        f"{', '.join(sorted(known))}"
-                    )
-                path = data / "cells" / row["file"]
-                samples.append(Sample(path, row["file"], row["class"], row["source"], row["split"]))
-    except OSError as error:
-        raise UserError(f"{table}: {error.strerror}; --data names the folder that holds cells.csv") from None
-    except KeyError as error:
-        raise UserError(f"{table}: column {error} is missing") from None
-    return samples
-
-
 def load(folder: Path) -> list[Sample]:
-    """Read a data set: its cells.csv, or whatever `training.layouts` knows.
+    """Read a data set of any layout that `training.layouts` knows; say on stderr what of it is left out.
 
     Raises:
-        UserError: nothing is recognised, or it cannot be read.
+        UserError: nothing is recognised, it cannot be read, or it names classes that no model tells apart.
     """
-    return read_table(folder)
+    from training import layouts  # it builds upon this module
+
+    found = layouts.read(folder)
+    strange = sorted({s.name for s in found.samples} - {c.name for c in CLASSES})
+    if strange:
+        raise UserError(
+            f"{folder}: {found.layout} tells {', '.join(strange)}: its boxes are for finding cells"
+        )
+    if found.left_out:
+        print(f"{folder}: {len(found.left_out)} left out, the first: {found.left_out[0]}", file=sys.stderr)
+    return found.samples
 
 
 def select(samples: Sequence[Sample], split: str) -> list[Sample]:
@@ -189,3 +172,9 @@ def labels(samples: Sequence[Sample]) -> NDArray[np.int64]:
     """Return the class index of each sample, shape (samples,)."""
     index = {c.name: i for i, c in enumerate(CLASSES)}
     return np.array([index[s.name] for s in samples], np.int64)
+
+
+if __name__ == "__main__":
+    from training.inspection import main
+
+    sys.exit(main())

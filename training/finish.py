@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.strangeness import Familiar, distance
+from edge.strangeness import Familiar, distance, read_familiar
 from training.batches import Exam
-from training.model import FEATURES, HEAD
+from training.model import FEATURES, HEAD, Trained
 
 EMBEDDING = "embedding"
 """Name of the second output."""
@@ -98,3 +98,20 @@ def _familiar(
     means = np.stack([embedding[truth == c].mean(axis=0) for c in np.unique(truth)]).astype(np.float32)
     limit = float(np.quantile(distance(np.asarray(checked, np.float32), means), 1 - STRANGE_SHARE))
     return Familiar(means, limit)
+
+
+def widened(trained: Trained, features: NDArray[np.floating], truth: NDArray[np.int64]) -> Familiar:
+    """Return what is familiar once cells of a new site were learned: their class means count too.
+
+    Args:
+        trained: with the embedding and the familiar cells so far.
+        features: of the site's cells, shape (cells, channels).
+        truth: class indices, shape (cells,).
+    """
+    kernel, bias = trained.network.get_layer(EMBEDDING).get_weights()
+    familiar = read_familiar(trained.facts["familiar"])
+    embedding = np.asarray(features @ kernel + bias, np.float32)
+    added = np.stack([embedding[truth == c].mean(axis=0) for c in np.unique(truth)])
+    means = np.concatenate([familiar.means, added])
+    limit = float(np.quantile(distance(embedding, means), 1 - STRANGE_SHARE))
+    return Familiar(means, max(limit, familiar.limit))

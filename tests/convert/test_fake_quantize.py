@@ -106,7 +106,7 @@ def test_fine_tuning_brings_the_copy_closer_to_the_float_model(
 
 
 def test_lessons_are_crops_that_the_seed_decides(made_data: Path) -> None:
-    cells = find_cells(data.select(data.read_table(made_data), "train"))
+    cells = find_cells(data.select(data.load(made_data), "train"))
     first, again, other = (
         list(islice(lessons(cells, Balance.BLOOD, 64, seed, batch=4), 2)) for seed in (1, 1, 2)
     )

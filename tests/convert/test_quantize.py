@@ -119,7 +119,7 @@ def test_another_input_size_is_an_error(network: keras.Model) -> None:
 
 
 def test_calibration_covers_every_class(made_data: Path) -> None:
-    chosen = quantize.calibration(data.select(data.read_table(made_data), "train"), 3, seed=1)
+    chosen = quantize.calibration(data.select(data.load(made_data), "train"), 3, seed=1)
     assert set(Counter(s.name for s in chosen).values()) == {3}
     assert len({s.name for s in chosen}) == 8
 

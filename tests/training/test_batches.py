@@ -35,7 +35,7 @@ def test_a_small_laboratory_is_heard_beside_a_large_one() -> None:
 
 
 def test_the_draw_of_an_epoch_is_repeatable(made_data: Path) -> None:
-    cells = find_cells(data.select(data.read_table(made_data), "train"))
+    cells = find_cells(data.select(data.load(made_data), "train"))
     lessons = Lessons(cells, NAMES, 96, Recipe(batch=8))
     before, truth = lessons[0]
     assert before.shape == (8, 96, 96, 3)
@@ -47,7 +47,7 @@ def test_the_draw_of_an_epoch_is_repeatable(made_data: Path) -> None:
 
 
 def test_without_balance_every_image_comes_once_an_epoch(made_data: Path) -> None:
-    cells = find_cells(data.select(data.read_table(made_data), "train"))
+    cells = find_cells(data.select(data.load(made_data), "train"))
     recipe = replace(Recipe(batch=8), balance=Balance.NONE, augment=False)
     lessons = Lessons(cells, NAMES, 48, recipe)
     truth = np.concatenate([lessons[i][1] for i in range(len(lessons))])
@@ -55,7 +55,7 @@ def test_without_balance_every_image_comes_once_an_epoch(made_data: Path) -> Non
 
 
 def test_an_exam_keeps_the_order_and_shows_the_cells_as_they_are(made_data: Path) -> None:
-    samples = data.select(data.read_table(made_data), "test")
+    samples = data.select(data.load(made_data), "test")
     exam = Exam(find_cells(samples), NAMES, 64, Framing.CELL, batch=5)
     views = np.concatenate([exam[i][0] for i in range(len(exam))])
     assert views.shape == (16, 64, 64, 3)

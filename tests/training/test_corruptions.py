@@ -176,7 +176,7 @@ def test_a_wrong_kind_or_level_is_told(image: Image) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_instrument_still_finds_the_cell_of_a_careless_picture(shared_data: Path, kind: str) -> None:
     """Readable means at least that the cell is found where it was, in nine of ten."""
-    table = [s for s in data.read_table(shared_data) if s.split == "test" and s.name != "platelet"]
+    table = [s for s in data.load(shared_data) if s.split == "test" and s.name != "platelet"]
     found = 0
     for number, sample in enumerate(chosen := table[::60]):
         picture = data.read_image(sample.path)

@@ -8,7 +8,7 @@ from training import data
 
 
 def test_the_table_of_the_real_images_has_the_published_counts(shared_data: Path) -> None:
-    samples = data.select(data.read_table(shared_data), "test")
+    samples = data.select(data.load(shared_data), "test")
     assert Counter(s.name for s in samples) == {
         "basophil": 109,
         "eosinophil": 280,
@@ -22,12 +22,12 @@ def test_the_table_of_the_real_images_has_the_published_counts(shared_data: Path
 
 
 def test_no_image_is_in_two_splits(shared_data: Path) -> None:
-    samples = data.read_table(shared_data)
+    samples = data.load(shared_data)
     assert max(Counter(s.path for s in samples).values()) == 1
 
 
 def test_a_split_or_a_source_is_selected_by_name(made_data: Path) -> None:
-    samples = data.read_table(made_data)
+    samples = data.load(made_data)
     assert len(data.select(samples, "validation")) == 16
     assert len(data.select(samples, "pbc")) == len(samples)
     with pytest.raises(UserError, match="'elsewhere'; there are pbc, test, train, validation"):
@@ -35,7 +35,7 @@ def test_a_split_or_a_source_is_selected_by_name(made_data: Path) -> None:
 
 
 def test_labels_follow_the_table(made_data: Path) -> None:
-    assert data.labels(data.read_table(made_data)[:10]).tolist() == [0] * 8 + [1] * 2
+    assert data.labels(data.load(made_data)[:10]).tolist() == [0] * 8 + [1] * 2
 
 
 def made_samples(films: bool = False) -> list[data.Sample]:
@@ -79,7 +79,7 @@ def test_impossible_folds_are_told(k: int, message: str) -> None:
 
 
 def test_what_cannot_be_trained_is_told_with_its_names(made_data: Path) -> None:
-    samples = data.read_table(made_data)
+    samples = data.load(made_data)
     data.check_trainable(samples)
     with pytest.raises(UserError, match="two classes"):
         data.check_trainable(samples[:8])
@@ -88,21 +88,6 @@ def test_what_cannot_be_trained_is_told_with_its_names(made_data: Path) -> None:
     samples[3].path.write_bytes(b"not an image")
     with pytest.raises(UserError, match=r"basophil/3\.png"):
         data.check_trainable(samples)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("file,class,source,split\na.png,blast,x,train\n", "'blast' of a.png"),
-        ("file,class,split\na.png,neutrophil,train\n", "column 'source'"),
-        (None, "No such file"),
-    ],
-)
-def test_a_bad_table_is_named(tmp_path: Path, text: str | None, message: str) -> None:
-    if text is not None:
-        (tmp_path / "cells.csv").write_text(text)
-    with pytest.raises(UserError, match=message):
-        data.read_table(tmp_path)
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_classes_that_cannot_be_judged_are_told(classes: tuple[str, ...], messag
 
 
 def test_faults_of_light_take_what_rests_on_light_alone(made_data: Path) -> None:
-    samples = [s for s in data.read_table(made_data) if s.name in ("lymphocyte", "monocyte")]
+    samples = [s for s in data.load(made_data) if s.name in ("lymphocyte", "monocyte")]
     clean = judge(Brightness(), samples)["accuracy"]
     sweep = robustness(Brightness(), samples[:4], ["lymphocyte", "monocyte"])
     assert set(sweep) == set(KINDS)

@@ -284,7 +284,7 @@ class Integers:
 
 
 def test_the_crops_are_what_the_model_sees(made_data: Path) -> None:
-    table = data.select(data.read_table(made_data), "test")
+    table = data.select(data.load(made_data), "test")
     shown = report.look(Integers(), table, evaluation([c.name for c in data.CLASSES], table))
     (mistake,) = shown.mistakes
     whole = cv2.resize(data.read_image(table[1].path), (48, 48), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,81 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from edge.errors import UserError
+from training import adapt, data, finish, model
+from training.framing import Framing
+from training.recipe import Recipe
+
+pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
+
+
+@pytest.fixture
+def trained() -> model.Trained:
+    """A network whose features are random functions of colour, with a head that knows nothing."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((64, 64, 3))
+    x = keras.layers.Rescaling(1 / 64, offset=-2)(image)
+    spread = keras.initializers.RandomNormal(0, 2)
+    x = keras.layers.Conv2D(64, 1, activation="relu", kernel_initializer=spread, bias_initializer=spread)(x)
+    x = keras.layers.GlobalAveragePooling2D(name=model.FEATURES)(x)
+    network = keras.Model(image, keras.layers.Dense(8, activation="softmax", name=model.HEAD)(x))
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (800, 64)), np.repeat(np.arange(8), 100)
+    both, familiar = finish.add_embedding(network, features, features[0])
+    return model.Trained(both, data.CLASSES, Framing.CELL, {"familiar": familiar.facts()})
+
+
+def site(made_data: Path) -> list[data.Sample]:
+    """Four cells of each class."""
+    return [s for s in data.load(made_data) if s.path.stem in "0123"]
+
+
+def test_the_head_learns_a_new_site(trained: model.Trained, made_data: Path) -> None:
+    fitted, figures = adapt.adapt(trained, site(made_data), data.load(made_data))
+    assert figures["site"]["cells"] == 32
+    assert figures["site"]["after"] > figures["site"]["before"] + 0.2
+    assert adapt.why_worse(figures) is None
+    assert len(fitted.facts["familiar"]["means"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("site_after", "home_after", "reason"),
+    [
+        (0.9, 0.99, None),
+        (0.7, 0.99, "site's cells 80.0 % were right, now 70.0 %"),
+        (0.9, 0.98, "first training 99.0 %"),
+    ],
+)
+def test_a_worse_model_is_told_with_figures(site_after: float, home_after: float, reason: str | None) -> None:
+    figures = {"site": {"before": 0.8, "after": site_after}, "home": {"before": 0.99, "after": home_after}}
+    told = adapt.why_worse(figures)
+    assert told is None if reason is None else reason in str(told)
+
+
+def test_too_few_cells_and_unknown_classes_are_told(trained: model.Trained, made_data: Path) -> None:
+    samples = site(made_data)
+    with pytest.raises(UserError, match="10 labelled cells of 3 classes; give 20"):
+        adapt.adapt(trained, samples[:10], samples)
+    with pytest.raises(UserError, match="no output for blast"):
+        adapt.adapt(trained, [replace(samples[0], name="blast"), *samples], samples)
+
+
+def test_the_command_writes_a_better_model_and_refuses_a_worse_one(
+    trained: model.Trained, made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    model.save(trained, run / "model.keras")
+    (run / "recipe.json").write_text(json.dumps(asdict(Recipe(data=str(made_data)))))
+    arguments = ["--model", str(run / "model.keras"), "--images", str(made_data), "--split", "train"]
+    assert adapt.main([*arguments, "--output", str(tmp_path / "better")]) == 0
+    assert model.load(tmp_path / "better" / "model.keras").names == trained.names
+    monkeypatch.setattr(adapt, "why_worse", lambda figures: "it is worse")
+    assert adapt.main([*arguments, "--output", str(tmp_path / "worse")]) == 1
+    assert "it is worse" in capsys.readouterr().err
+    assert not (tmp_path / "worse").exists()

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from training import inspection, layouts
+
+
+def cell(seed: int) -> np.ndarray:
+    """A picture with large and small detail."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 220, (12, 12, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC)
+
+
+def write(file: Path, image: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), image)
+
+
+@pytest.fixture
+def flawed(tmp_path: Path) -> Path:
+    for seed in range(6):
+        write(tmp_path / f"train/monocyte/{seed}.png", cell(seed))
+    write(tmp_path / "train/monocyte/copy.png", cell(0))
+    noisy = np.clip(cell(1) + np.random.default_rng(9).normal(0, 2, (96, 96, 3)), 0, 255).astype(np.uint8)
+    write(tmp_path / "test/lymphocyte/noisy.png", cv2.resize(noisy, (80, 80)))
+    (tmp_path / "train/monocyte/broken.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def test_each_flaw_is_found_and_nothing_else(flawed: Path) -> None:
+    found = inspection.inspect(layouts.read(flawed).samples)
+    assert found.unreadable == ["train/monocyte/broken.png"]
+    assert found.duplicates == [["train/monocyte/0.png", "train/monocyte/copy.png"]]
+    near = [("test/lymphocyte/noisy.png", "train/monocyte/1.png")]
+    assert found.near_duplicates == found.conflicts == found.leaks == near
+    assert found.sizes == {(96, 96): 7, (80, 80): 1}
+
+
+def test_the_command_prints_the_tables_and_fails_where_labels_conflict(flawed: Path, capsys) -> None:
+    assert inspection.main([str(flawed)]) == 1
+    text = capsys.readouterr().out
+    assert "recognised as: a folder for each class" in text
+    assert ["Raabin-WBC", "301", "1066", "3609", "795", "10862", "16633"] in [
+        line.split() for line in text.splitlines()
+    ]
+    assert "conflicting labels: 1" in text
+
+
+def test_the_real_images_are_inspected(shared_data: Path) -> None:
+    """The one pair in Zheng's set that its publishers show twice is found."""
+    samples = [s for s in layouts.read(shared_data).samples if s.source == "zheng1"]
+    found = inspection.inspect(samples)
+    assert found.duplicates == [["zheng1/112.png", "zheng1/139.png"]]
+    assert not found.unreadable
+    assert not found.conflicts
+
+
+def test_an_error_is_one_line(tmp_path: Path, capsys) -> None:
+    assert inspection.main([str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

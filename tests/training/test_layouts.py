@@ -1,0 +1,217 @@
+"""Each data set as a small tree of its published layout."""
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cells import Box
+from edge.errors import UserError
+from training import data, layouts
+
+
+def write(folder: Path, *files: str, size: tuple[int, int] = (24, 24)) -> Path:
+    """Write an image of noise under each name."""
+    for number, file in enumerate(files):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 255, (*size[::-1], 3), np.uint8)
+        assert cv2.imwrite(str(path), noise)
+    return folder
+
+
+def classes(samples: list[data.Sample]) -> dict[str, int]:
+    return dict(Counter(s.name for s in samples))
+
+
+def test_raabin_by_parts_knows_splits_and_films(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "Train/Basophil/95-5-3-1_62_2.jpg",
+        "Train/Neutrophil/95-5-3-1_63_1.jpg",
+        "TestA/Lymphocyte/20190526_162951_0.jpg",
+        "TestB/Neutrophil/20190604_173245_1.jpg",
+    )
+    found = layouts.read(tmp_path)
+    assert found.layout == "Raabin-WBC"
+    assert [(s.split, s.film) for s in found.samples] == [
+        ("test", "20190526"),
+        ("test-b", "20190604"),
+        ("train", "95-5-3-1"),
+        ("train", "95-5-3-1"),
+    ]
+
+
+def test_raabin_crops_in_one_folder_are_recognised_by_their_names(tmp_path: Path) -> None:
+    write(tmp_path, "Basophil/95-5-3-1_62_2.jpg", "Eosinophil/95-4-17-1_50_1.jpg", "Monocyte/own.jpg")
+    found = layouts.read(tmp_path)
+    assert found.layout == "Raabin-WBC"
+    assert [s.film for s in found.samples] == ["95-5-3-1", "95-4-17-1", ""]
+
+
+def test_lisc_takes_its_cells_from_the_masks_and_leaves_mixed_fields_out(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "Main Dataset/Baso/1.bmp",
+        "Main Dataset/eosi/2.bmp",
+        "Main Dataset/mixt/3.bmp",
+        size=(72, 57),
+    )
+    mask = np.zeros((57, 72), np.uint8)
+    mask[10:30, 20:50] = 255
+    masks = tmp_path / "Ground Truth Segmentation/Baso/areaforexpert1"
+    masks.mkdir(parents=True)
+    cv2.imwrite(str(masks / "1_expert.bmp"), mask)
+    found = layouts.read(tmp_path)
+    assert found.layout == "LISC"
+    assert classes(found.samples) == {"basophil": 1, "eosinophil": 1}
+    assert [s.box for s in found.samples] == [Box(20, 10, 30, 20), None]
+    assert "mixt: 1 images" in found.left_out
+
+
+VOC = "<annotation>{}</annotation>"
+CORNERS = "<xmin>10</xmin><ymin>20</ymin><xmax>60</xmax><ymax>70</ymax>"
+OBJECT = "<object><name>{}</name><bndbox>" + CORNERS + "</bndbox></object>"
+
+
+def bccd(folder: Path) -> Path:
+    write(folder, *(f"JPEGImages/BloodImage_0000{i}.jpg" for i in range(4)))
+    (folder / "Annotations").mkdir()
+    for i, kinds in enumerate((["RBC", "WBC"], ["WBC", "WBC"], ["WBC"], ["WBC"])):
+        boxes = "".join(OBJECT.format(kind) for kind in kinds)
+        (folder / f"Annotations/BloodImage_0000{i}.xml").write_text(VOC.format(boxes))
+    (folder / "labels.csv").write_text(
+        ',Image,Category\n,0,NEUTROPHIL\n,1,"EOSINOPHIL, EOSINOPHIL"\n'
+        ',2,"NEUTROPHIL, BASOPHIL"\n,3,\n,9,MONOCYTE\n'
+    )
+    return folder
+
+
+def test_bccd_joins_boxes_and_class_list_where_they_agree(tmp_path: Path) -> None:
+    found = layouts.read(bccd(tmp_path))
+    assert found.layout == "BCCD"
+    assert classes(found.samples) == {"neutrophil": 1, "eosinophil": 2}
+    assert found.samples[0].box == Box(10, 20, 50, 50)
+    assert len(found.left_out) == 3
+
+
+def test_bccd_without_its_class_list_is_told(tmp_path: Path) -> None:
+    (bccd(tmp_path) / "labels.csv").unlink()
+    with pytest.raises(UserError, match=r"without labels\.csv"):
+        layouts.read(tmp_path)
+
+
+def test_a_broken_voc_file_is_named(tmp_path: Path) -> None:
+    (bccd(tmp_path) / "Annotations/BloodImage_00001.xml").write_text("<annotation>")
+    with pytest.raises(UserError, match=r"BloodImage_00001\.xml: not a file of VOC boxes"):
+        layouts.read(tmp_path)
+
+
+def test_zheng_reads_its_labels_by_number(tmp_path: Path) -> None:
+    write(tmp_path, "Dataset 1/001.bmp", "Dataset 1/002.bmp", "Dataset 1/001.png", "Dataset 2/001.bmp")
+    (tmp_path / "Class Labels of Dataset 1.csv").write_text("image ID,class label\n1,2\n2,1\n3,5\n")
+    (tmp_path / "Class Labels of Dataset 2.csv").write_text("image ID,class label\n1,4\n")
+    found = layouts.read(tmp_path)
+    assert found.layout == "Zheng et al., set 1 and 2"
+    assert [(s.source, s.name) for s in found.samples] == [
+        ("zheng1", "lymphocyte"),
+        ("zheng1", "neutrophil"),
+        ("zheng2", "eosinophil"),
+    ]
+    assert len(found.left_out) == 1
+    (tmp_path / "Class Labels of Dataset 2.csv").write_text("image ID,class label\n1,6\n")
+    with pytest.raises(UserError, match=r"Dataset 2\.csv, line 2: class label '6' is not 1 to 5"):
+        layouts.read(tmp_path)
+
+
+def test_pbc_is_recognised_by_its_file_names(tmp_path: Path) -> None:
+    write(
+        tmp_path, "neutrophil/SNE_1.jpg", "ig/MMY_2.jpg", "erythroblast/ERB_3.jpg", "platelet/PLATELET_4.jpg"
+    )
+    found = layouts.read(tmp_path)
+    assert found.layout == "PBC"
+    assert classes(found.samples) == {
+        "erythroblast": 1,
+        "immature_granulocyte": 1,
+        "neutrophil": 1,
+        "platelet": 1,
+    }
+
+
+def test_the_augmented_bccd_is_recognised_and_warned_of(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "TRAIN/EOSINOPHIL/_0_207.jpeg",
+        "TEST/MONOCYTE/_2_5.jpeg",
+        "TEST_SIMPLE/NEUTROPHIL/_3_1.jpeg",
+    )
+    found = layouts.read(tmp_path)
+    assert "12,444" in found.layout
+    assert "copies of one image" in found.layout
+    assert sorted(s.split for s in found.samples) == ["test", "test-simple", "train"]
+
+
+def test_misp_is_a_folder_for_each_class(tmp_path: Path) -> None:
+    folder = write(tmp_path / "MISP", "Eosinophils/1.jpg", "Monocytes/2.jpg")
+    found = layouts.read(folder)
+    assert (found.layout, found.samples[0].source) == ("MISP", "misp")
+
+
+def test_all_idb_needs_a_list_of_classes(tmp_path: Path) -> None:
+    write(tmp_path, "Im001_1.jpg", "Im002_0.jpg")
+    with pytest.raises(UserError, match=r"no folder of a class, the first is Im001_1\.jpg; .* classes\.csv"):
+        layouts.read(tmp_path)
+    (tmp_path / "classes.csv").write_text("file,class\nIm002_0.jpg,Neutrophil\n")
+    assert classes(layouts.read(tmp_path).samples) == {"neutrophil": 1}
+
+
+def test_txl_pbc_has_boxes_but_serves_no_classifier(tmp_path: Path) -> None:
+    write(tmp_path, "images/train/a.png", "images/test/b.png", size=(100, 50))
+    for file in ("train/a.txt", "test/b.txt"):
+        path = tmp_path / "labels" / file
+        path.parent.mkdir(parents=True)
+        path.write_text("0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.1 0.1\n")
+    found = layouts.read(tmp_path)
+    assert (found.layout, classes(found.samples)) == ("TXL-PBC", {"leukocyte": 2, "erythrocyte": 2})
+    assert found.samples[0].box == Box(40, 15, 20, 20)
+    with pytest.raises(UserError, match="erythrocyte, leukocyte: its boxes are"):
+        data.load(tmp_path)
+    (tmp_path / "labels/train/a.txt").write_text("7 0.5 0.5 0.2 0.4\n")
+    with pytest.raises(UserError, match=r"a\.txt, line 1"):
+        layouts.read(tmp_path)
+
+
+def test_unknown_folders_are_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path, "neutrophil/1.png", "blast/2.png", "blast/3.png", "smudge/4.png")
+    with pytest.raises(UserError, match=r"called blast \(2 images\), smudge \(1 images\); rename"):
+        layouts.read(tmp_path)
+
+
+def test_masks_and_hidden_files_are_no_cells(tmp_path: Path) -> None:
+    write(tmp_path, "neutrophil/1.png", "neutrophil/1_mask.png", ".cache/2.png")
+    assert [s.file for s in layouts.read(tmp_path).samples] == ["neutrophil/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,class,source,split\na.png,blast,x,train\n", "line 2: class 'blast' of a.png"),
+        ("file,subtype\na.png,x\n", "column class is missing"),
+        ("file,class\na.png\n", "line 2: fewer fields than columns"),
+        ("file,class\n", "without a labelled image"),
+        ("file,class\n\ud800", "not a table of text"),
+    ],
+)
+def test_a_bad_list_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "cells.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError, match=message):
+        layouts.read(tmp_path)
+
+
+def test_nothing_recognised_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no data set is recognised"):
+        layouts.read(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        layouts.read(tmp_path / "absent")

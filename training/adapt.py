@@ -1,0 +1,271 @@
+"""Fine-tune a model to one's own microscope: `python -m training.adapt --model M --images DIR`.
+
+20 to 100 labelled cells of the new site are enough, because only the head learns anew: the features were
+made to hold in every laboratory, what they mean here may differ. Cells of the first training are learned
+beside them, so that nothing is forgotten. The new model is judged by cross-validation on the site's cells,
+and on the validation cells of the first training; a worse one is not written.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import UserError
+from edge.report import write_json
+from training import data, finish, metrics, model
+from training.augment import augment
+from training.batches import Boxed, find_cells
+from training.framing import view
+from training.model import FEATURES, HEAD, Trained
+from training.recipe import claim, read_recipe
+
+_LEAST_CELLS = 20
+_VARIANTS = 8
+"""Augmented views of each cell of the site, beside the plain one."""
+_REPLAYED = 1500
+"""Cells of the first training, at most, that are learned again."""
+_CHUNK = 32
+"""Cells in memory at a time."""
+_FOLDS = 5
+_MOST_LOST = 0.005
+"""Accuracy that the first training's validation cells may lose."""
+
+Head = Sequence[NDArray[np.float32]]
+"""Kernel (channels, classes) and bias (classes,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Cells as the network sees them."""
+
+    features: NDArray[np.float32]
+    """Shape (cells, views, channels); the first view is the plain one."""
+    truth: NDArray[np.int64]
+    """Class indices, shape (cells,)."""
+
+    def pick(self, cells: NDArray[np.int64]) -> "Seen":
+        """Return some of the cells."""
+        return Seen(self.features[cells], self.truth[cells])
+
+    def flat(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return features and class of every view."""
+        views = self.features.shape[1]
+        return self.features.reshape(-1, self.features.shape[2]), np.repeat(self.truth, views)
+
+
+def adapt(
+    trained: Trained, site: Sequence[data.Sample], home: Sequence[data.Sample], seed: int = 1
+) -> tuple[Trained, dict[str, Any]]:
+    """Return the model fitted to a new site, and the figures before and after.
+
+    Args:
+        trained: the model; its weights change.
+        site: labelled cells of the new site.
+        home: samples of the first training; their splits train and validation count.
+        seed: of the augmentation and the folds.
+
+    Raises:
+        UserError: too few cells, or classes that the model does not know.
+    """
+    _check(trained, site)
+    home = [s for s in home if s.name in trained.names]
+    here = _see(trained, find_cells(site), _VARIANTS, seed)
+    learned = _see(trained, find_cells(_spread(data.select(home, "train"), _REPLAYED)), 0, seed)
+    judged = _see(trained, find_cells(data.select(home, "validation")), 0, seed)
+    layer = trained.network.get_layer(HEAD)
+    old = layer.get_weights()
+    new = fit_head(old, here, learned)
+    figures = {
+        "cells": dict(Counter(s.name for s in site)),
+        "site": _figures(here.truth, _answer(old, here), _cross_validate(old, here, learned, site, seed)),
+        "home": _figures(judged.truth, _answer(old, judged), _answer(new, judged)),
+    }
+    layer.set_weights(new)
+    familiar = finish.widened(trained, here.features[:, 0], here.truth)
+    return replace(trained, facts={**trained.facts, "familiar": familiar.facts()}), figures
+
+
+def why_worse(figures: dict[str, Any]) -> str | None:
+    """Return why the new model must not replace the old one, with figures; None where it may."""
+    site, home = figures["site"], figures["home"]
+    if site["after"] < site["before"]:
+        return f"on the site's cells {100 * site['before']:.1f} % were right, now {100 * site['after']:.1f} %"
+    if home["after"] < home["before"] - _MOST_LOST:
+        return (
+            f"on the validation cells of the first training {100 * home['before']:.1f} % were right, now "
+            f"{100 * home['after']:.1f} %"
+        )
+    return None
+
+
+def fit_head(
+    head: Head, here: Seen, learned: Seen, *, steps: int = 300, rate: float = 3e-3, keep: float = 1e-3
+) -> list[NDArray[np.float32]]:
+    """Return a head that fits the site's views, and still those of the first training.
+
+    Each class weighs alike, and the site as much as the first training. Leaving the old kernel costs:
+    few cells must not turn everything round. The loss is convex, so that Adam (Kingma and Ba 2015) on all
+    views at once comes near its minimum whatever the order.
+    """
+    parts = [here.flat(), learned.flat()]
+    features = np.concatenate([f for f, _ in parts])
+    features = np.hstack([features, np.ones((len(features), 1), np.float32)])
+    truth = np.eye(len(head[1]), dtype=np.float32)[np.concatenate([t for _, t in parts])]
+    share = np.concatenate([_even(t) for _, t in parts])[:, None]
+    old = np.vstack([head[0], head[1]])
+    new, first, second = old.copy(), np.zeros_like(old), np.zeros_like(old)
+    for step in range(1, steps + 1):
+        slope = features.T @ (share * (_softmax(features @ new) - truth)) + 2 * keep * (new - old)
+        first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope**2
+        new -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
+    return [new[:-1], new[-1]]
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    power = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(power / power.sum(axis=1, keepdims=True))
+
+
+def _even(truth: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the weight of each view: all classes alike, 0.5 for all together."""
+    each = 1 / np.bincount(truth)[truth]
+    return np.asarray(0.5 * each / each.sum(), np.float32)
+
+
+def _check(trained: Trained, site: Sequence[data.Sample]) -> None:
+    strange = sorted({s.name for s in site} - set(trained.names))
+    if strange:
+        raise UserError(
+            f"the model has no output for {', '.join(strange)}; it tells {', '.join(trained.names)}"
+        )
+    shown = len({s.name for s in site})
+    if len(site) < _LEAST_CELLS or shown < 2:
+        raise UserError(
+            f"{len(site)} labelled cells of {shown} classes; give {_LEAST_CELLS} or more, of two or more"
+        )
+
+
+def _spread(samples: Sequence[data.Sample], number: int) -> list[data.Sample]:
+    chosen = np.linspace(0, len(samples) - 1, min(len(samples), number)).astype(int)
+    return [samples[i] for i in chosen]
+
+
+def _see(trained: Trained, cells: Boxed, variants: int, seed: int) -> Seen:
+    """Return the plain view of each cell, and `variants` augmented ones, as features."""
+    probe = keras.Model(trained.network.input, trained.network.get_layer(FEATURES).output)
+    number = len(cells.samples)
+    features = []
+    for start in range(0, number, _CHUNK):
+        stop = min(start + _CHUNK, number)
+        views = np.concatenate([_views(trained, cells, i, variants, seed) for i in range(start, stop)])
+        features.append(np.asarray(probe.predict(views.astype(np.float32), verbose=0)))
+        if sys.stderr.isatty():
+            end = "\r\033[K" if stop == number else ""
+            print(f"\r{stop} of {number} cells seen{end}", end="", file=sys.stderr, flush=True)
+    truth = np.array([trained.names.index(s.name) for s in cells.samples], np.int64)
+    return Seen(np.concatenate(features).reshape(number, variants + 1, -1), truth)
+
+
+def _views(trained: Trained, cells: Boxed, place: int, variants: int, seed: int) -> NDArray[np.uint8]:
+    image, box = data.read_image(cells.samples[place].path), cells.boxes[place]
+    random = (np.random.default_rng((seed, variant, place)) for variant in range(variants))
+    plain = view(image, box, trained.size, trained.framing)
+    return np.stack([plain, *(augment(image, box, trained.size, rng) for rng in random)])
+
+
+def _answer(head: Head, cells: Seen) -> NDArray[np.int64]:
+    """Return the class that a head gives the plain view of each cell."""
+    return np.asarray((cells.features[:, 0] @ head[0] + head[1]).argmax(axis=1))
+
+
+def _cross_validate(
+    head: Head, here: Seen, learned: Seen, site: Sequence[data.Sample], seed: int
+) -> NDArray[np.int64]:
+    """Return what heads say of each cell of the site that did not learn from it, nor from its film."""
+    place = {id(s): i for i, s in enumerate(site)}
+    said = np.zeros(len(site), np.int64)
+    for part in data.grouped_folds(site, _FOLDS, seed):
+        tested = np.array([place[id(s)] for s in part], np.int64)
+        rest = np.setdiff1d(np.arange(len(site)), tested)
+        said[tested] = _answer(fit_head(head, here.pick(rest), learned), here.pick(tested))
+    return said
+
+
+def _figures(truth: NDArray[np.int64], before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[str, Any]:
+    gained, lost, p = metrics.mcnemar(after == truth, before == truth)
+    return {
+        "cells": len(truth),
+        "before": float((before == truth).mean()),
+        "after": float((after == truth).mean()),
+        "now_right": gained,
+        "now_wrong": lost,
+        "p": p,
+    }
+
+
+def _print(figures: dict[str, Any]) -> None:
+    print(f"{'':34}{'cells':>7}{'before %':>10}{'after %':>10}{'now right':>11}{'now wrong':>11}{'p':>8}")
+    for key, label in (
+        ("site", "this site, by cross-validation"),
+        ("home", "the first training's validation"),
+    ):
+        f = figures[key]
+        shares = f"{100 * f['before']:10.2f}{100 * f['after']:10.2f}"
+        print(f"{label:34}{f['cells']:7d}{shares}{f['now_right']:11d}{f['now_wrong']:11d}{f['p']:8.3f}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.adapt", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("runs/default/model.keras"), help=".keras file")
+    parser.add_argument("--images", type=Path, required=True, help="labelled cells of the new site")
+    parser.add_argument("--split", help="a split or source of --images, if not all of it")
+    parser.add_argument(
+        "--data", type=Path, help="data of the first training; as its recipe says if not given"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/adapted"), help="folder of the new model")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    trained = model.load(options.model)
+    recipe = read_recipe(options.model.parent / "recipe.json")
+    site = data.load(options.images)
+    if options.split:
+        site = data.select(site, options.split)
+    fitted, figures = adapt(trained, site, data.load(options.data or Path(recipe.data)), options.seed)
+    _print(figures)
+    reason = why_worse(figures)
+    if reason:
+        raise UserError(f"the new model is worse and was not written: {reason}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    claim(options.output / "recipe.json", recipe)
+    write_json(options.output / "adapted.json", figures)
+    model.save(fitted, options.output / "model.keras")
+    print(options.output / "model.keras")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _adapt(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""What is in a data set, and what is wrong with it: `python -m training.data DIR`."""
+
+import argparse
+import hashlib
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import UserError
+from training import layouts, study
+from training.data import CLASSES, STUDY_CLASSES, Sample, read_image
+
+_GRID = 16
+"""Differences of brightness along a row, and rows, that make an image's sketch."""
+_ALIKE = 0.04
+"""Share of the sketch in which near-duplicates may differ."""
+_BLOCK = 1024
+_WIDE = 13
+"""Of a column."""
+_SHOWN = 10
+"""Findings of a kind that are listed; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong with a data set; pairs and groups hold files."""
+
+    unreadable: list[str]
+    duplicates: list[list[str]]
+    """Groups of files with the same pixels."""
+    near_duplicates: list[tuple[str, str]]
+    """Pairs that look the same but for noise, compression, brightness or size."""
+    conflicts: list[tuple[str, str]]
+    """Duplicates and near-duplicates with different classes."""
+    leaks: list[tuple[str, str]]
+    """Duplicates and near-duplicates in different splits."""
+    sizes: Counter[tuple[int, int]]
+    """Images by width and height."""
+
+
+def inspect(samples: Sequence[Sample]) -> Findings:
+    """Open every image once and compare them all; memory holds a sketch of 32 bytes each."""
+    unreadable, sizes = [], Counter[tuple[int, int]]()
+    seen: list[Sample] = []
+    sketches, digests = [], []
+    one_each = list({s.path: s for s in samples}.values())
+    with ThreadPoolExecutor() as pool:
+        for number, (sample, look) in enumerate(zip(one_each, pool.map(_look, one_each), strict=True), 1):
+            if look is None:
+                unreadable.append(sample.file)
+            else:
+                size, digest, sketch = look
+                sizes[size] += 1
+                seen.append(sample)
+                digests.append(digest)
+                sketches.append(sketch)
+            _progress(number, len(one_each))
+    groups = defaultdict[bytes, list[int]](list)
+    for i, digest in enumerate(digests):
+        groups[digest].append(i)
+    duplicates = [group for group in groups.values() if len(group) > 1]
+    pairs = [(group[0], other) for group in duplicates for other in group[1:]]
+    near = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
+    alike = pairs + near
+    return Findings(
+        unreadable,
+        [[seen[i].file for i in group] for group in duplicates],
+        [(seen[i].file, seen[j].file) for i, j in near],
+        [(seen[i].file, seen[j].file) for i, j in alike if seen[i].name != seen[j].name],
+        [(seen[i].file, seen[j].file) for i, j in alike if seen[i].split != seen[j].split],
+        sizes,
+    )
+
+
+def _look(sample: Sample) -> tuple[tuple[int, int], bytes, NDArray[np.uint8]] | None:
+    """Return size (width, height), digest of the pixels, and sketch; None if unreadable."""
+    try:
+        image = read_image(sample.path)
+    except UserError:
+        return None
+    small = cv2.resize(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_GRID + 1, _GRID), interpolation=cv2.INTER_AREA
+    )
+    sketch = np.packbits(small[:, 1:] > small[:, :-1])
+    return (image.shape[1], image.shape[0]), hashlib.sha256(image.tobytes()).digest(), sketch
+
+
+def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
+    """Return the pairs (lower index first) whose sketches differ in few places."""
+    if not sketches:
+        return []
+    bits = np.unpackbits(np.stack(sketches), axis=1).astype(np.float32) * 2 - 1
+    pairs = []
+    for start in range(0, len(bits), _BLOCK):
+        # The inner product of signs is the number of equal places less that of the others.
+        same = bits[start : start + _BLOCK] @ bits[start:].T
+        rows, columns = np.nonzero(same >= (1 - 2 * _ALIKE) * bits.shape[1])
+        pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True) if i < j]
+    return pairs
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\r\033[K" if done == total else ""
+        print(f"\r{done} of {total} images{end}", end="", file=sys.stderr, flush=True)
+
+
+def class_table(samples: Sequence[Sample]) -> str:
+    """Return images by class and source, and split where there are any, as a table."""
+    known = [c.name for c in CLASSES]
+    names = [n for n in known if any(s.name == n for s in samples)]
+    names += sorted({s.name for s in samples} - set(known))
+    lines = [f"{'':24}" + "".join(f"{_short(n):>{_WIDE}}" for n in names) + f"{'all':>{_WIDE}}"]
+    for source in dict.fromkeys(s.source for s in samples):
+        of_source = [s for s in samples if s.source == source]
+        lines.append(_row(source, of_source, names))
+        splits = sorted({s.split for s in of_source})
+        if len(splits) > 1:
+            lines += [_row(f"  {p or 'none'}", [s for s in of_source if s.split == p], names) for p in splits]
+    return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    return name if len(name) < _WIDE else name[: _WIDE - 2] + "."
+
+
+def _row(label: str, samples: Sequence[Sample], names: Sequence[str]) -> str:
+    number = Counter(s.name for s in samples)
+    return f"{label[:24]:24}" + "".join(f"{number[n]:{_WIDE}d}" for n in names) + f"{len(samples):{_WIDE}d}"
+
+
+def study_table(samples: Sequence[Sample], layout: str) -> str:
+    """Return the study's Table 1, and this data set's five classes below the row of its own set."""
+    number = Counter(s.name for s in samples)
+    header = "".join(f"{n:>{_WIDE}}" for n in (*STUDY_CLASSES, "all"))
+    lines = [f"{'the study, Table 1':28}{header}"]
+    for name, counts in study.TABLE_1.items():
+        lines.append(f"{name:28}" + "".join(f"{n:{_WIDE}d}" for n in (*counts, sum(counts))))
+        if name.split()[0] in layout:
+            here = [number[n] for n in STUDY_CLASSES]
+            lines.append(f"{'  here':28}" + "".join(f"{n:{_WIDE}d}" for n in (*here, sum(here))))
+    return "\n".join(lines)
+
+
+def _print(found: layouts.DataSet, findings: Findings) -> None:
+    print(f"recognised as: {found.layout}\n")
+    print(class_table(found.samples), end="\n\n")
+    print(study_table(found.samples, found.layout), end="\n\n")
+    films = {(s.source, s.film) for s in found.samples if s.film}
+    print(f"blood films known: {len(films) or 'none'}")
+    ordered = sorted(findings.sizes.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in ordered[:4])
+    print(f"sizes: {shown}{f' and {len(ordered) - 4} more' if len(ordered) > 4 else ''}")
+    _list("left out", found.left_out)
+    _list("unreadable", findings.unreadable)
+    _list("exact duplicates", [" = ".join(group) for group in findings.duplicates])
+    _list("near-duplicates", [" ~ ".join(pair) for pair in findings.near_duplicates])
+    _list("conflicting labels", [" / ".join(pair) for pair in findings.conflicts])
+    _list("the same cell in different splits", [" / ".join(pair) for pair in findings.leaks])
+
+
+def _list(title: str, findings: Sequence[str]) -> None:
+    print(f"{title}: {len(findings) or 'none'}")
+    for finding in findings[:_SHOWN]:
+        print(f"  {finding}")
+    if len(findings) > _SHOWN:
+        print(f"  and {len(findings) - _SHOWN} more")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code: 1 where images are unreadable or labels conflict."""
+    parser = argparse.ArgumentParser(prog="python -m training.data", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a data set")
+    options = parser.parse_args(arguments)
+    try:
+        found = layouts.read(options.folder)
+        findings = inspect(found.samples)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    _print(found, findings)
+    return 1 if findings.unreadable or findings.conflicts else 0

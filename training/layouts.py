@@ -1,0 +1,367 @@
+"""Data sets as they are published: each is recognised by its files, and read into samples.
+
+A list (cells.csv or classes.csv) goes before everything else, so that any data set can be put right by
+one. Of the rest, Zheng, BCCD and TXL-PBC carry labels and boxes in files of their own; Raabin-WBC, LISC, the
+12,444 images made of BCCD, MISP and PBC are trees with a folder for each class, as is every other data set.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+
+from edge.cells import Box
+from edge.errors import UserError
+from training.data import CLASSES, Sample
+
+_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+_LISTS = ("cells.csv", "classes.csv")
+
+_OTHER_NAMES = {
+    "basophil": "ba bas baso bsf",
+    "eosinophil": "eo eos eosi eosino",
+    "lymphocyte": "ly lym lymp lymph lyt",
+    "monocyte": "mo mon mono",
+    "neutrophil": "ne neu neut neutro sne bne ngs ngb seg band segmentedneutrophil bandneutrophil",
+    "immature_granulocyte": "ig mmy my pmy metamyelocyte myelocyte promyelocyte",
+    "erythroblast": "erb ebo nrbc normoblast",
+    "platelet": "plt thrombocyte",
+}
+"""What data sets call the classes, in small letters without blanks and plural."""
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testa": "test",
+    "testb": "test-b",
+    "testsimple": "test-simple",
+}
+_NO_CELL_OF_ONE_CLASS = {"mixt", "mixed", "groundtruthsegmentation", "macosx"}
+"""Folders that a tree may hold beside its classes: LISC's fields of several classes, and its masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set that was recognised."""
+
+    layout: str
+    """Its name, as the study lists it where it does."""
+    samples: list[Sample]
+    left_out: list[str]
+    """What the folder holds besides, that no sample was made of, and why."""
+
+
+def read(folder: Path) -> DataSet:
+    """Recognise the layout of `folder` and read it; images themselves are not opened.
+
+    Raises:
+        UserError: nothing is recognised; or labels are missing, unknown, or at odds with the images.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    for recognised, reader in _READERS:
+        place = recognised(folder)
+        if place:
+            found = reader(folder, place)
+            if not found.samples:
+                raise UserError(f"{folder}: laid out as {found.layout}, but without a labelled image")
+            return found
+    raise UserError(
+        f"{folder}: no data set is recognised; give a folder for each class, or a list {_LISTS[0]} with "
+        "the columns file and class"
+    )
+
+
+def class_of(label: str) -> str | None:
+    """Return the class that a data set calls `label`; None where it is no class of ours."""
+    key = _key(label)
+    return _CLASS_OF.get(key) or _CLASS_OF.get(key.removesuffix("s"))
+
+
+def _key(label: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", label.lower())
+
+
+_CLASS_OF = {_key(c.name): c.name for c in CLASSES} | {
+    other: name for name, others in _OTHER_NAMES.items() for other in others.split()
+}
+
+
+def read_list(table: Path) -> list[Sample]:
+    """Read a list of images: columns file and class, and source, split and film where they are known.
+
+    Files lie in the folder `cells` beside the list, or beside it.
+
+    Raises:
+        UserError: the list cannot be read, lacks a column, or names an unknown class.
+    """
+    samples = []
+    cells = table.parent / "cells"
+    root = cells if cells.is_dir() else table.parent
+    for number, row in _rows(table, ("file", "class")):
+        name = class_of(row["class"])
+        if name is None:
+            raise UserError(
+                f"{table}, line {number}: class {row['class']!r} of {row['file']} is unknown; use one of "
+                f"{', '.join(c.name for c in CLASSES)}"
+            )
+        source, film = row.get("source") or table.parent.name, row.get("film") or ""
+        split = row.get("split") or ""
+        samples.append(Sample(root / row["file"], row["file"], name, source, split, film))
+    return samples
+
+
+def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and fields of each row."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in columns if c not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(f"{table}: column {', '.join(missing)} is missing")
+            for row in reader:
+                if any(row[c] is None for c in columns):
+                    raise UserError(f"{table}, line {reader.line_num}: fewer fields than columns")
+                yield reader.line_num, row
+    except OSError as error:
+        raise UserError(f"{table}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a table of text ({error})") from None
+
+
+def _find_list(folder: Path) -> Path | None:
+    return next((folder / name for name in _LISTS if (folder / name).is_file()), None)
+
+
+def _read_list(folder: Path, table: Path) -> DataSet:
+    return DataSet(f"list {table.name}", read_list(table), [])
+
+
+_ZHENG_CLASSES = {"1": "neutrophil", "2": "lymphocyte", "3": "monocyte", "4": "eosinophil", "5": "basophil"}
+"""Zheng et al. 2018: the counts of its set 1 (176, 53, 48, 22, 1) are those of the study's Table 1."""
+_ZHENG_LABELS = re.compile(r"class labels of dataset ([12])\.csv", re.IGNORECASE)
+
+
+def _find_zheng(folder: Path) -> Path | None:
+    return next((f for f in sorted(folder.glob("*.csv")) if _ZHENG_LABELS.fullmatch(f.name)), None)
+
+
+def _read_zheng(folder: Path, first: Path) -> DataSet:
+    samples, absent, numbers = [], [], []
+    for table in sorted(f for f in folder.glob("*.csv") if _ZHENG_LABELS.fullmatch(f.name)):
+        number = str(table.stem[-1])
+        place = folder / f"Dataset {number}"
+        if not place.is_dir() and not any(folder.glob("*.bmp")):
+            absent.append(f"{table.name}: no folder {place.name} beside it")
+            continue
+        root = place if place.is_dir() else folder
+        numbers.append(number)
+        for line, row in _rows(table, ("image ID", "class label")):
+            if row["class label"].strip() not in _ZHENG_CLASSES:
+                raise UserError(f"{table}, line {line}: class label {row['class label']!r} is not 1 to 5")
+            file = root / f"{int(row['image ID']):03d}.bmp"
+            if file.is_file():
+                name = _ZHENG_CLASSES[row["class label"].strip()]
+                samples.append(Sample(file, str(file.relative_to(folder)), name, f"zheng{number}", ""))
+            else:
+                absent.append(f"{file.relative_to(folder)}: listed in {table.name}, but not there")
+    return DataSet(f"Zheng et al., set {' and '.join(numbers)}", samples, absent)
+
+
+def _find_bccd(folder: Path) -> Path | None:
+    return next((f.parent for f in sorted(folder.glob("**/Annotations")) if f.is_dir()), None)
+
+
+def _read_bccd(folder: Path, place: Path) -> DataSet:
+    """BCCD: boxes in VOC files, and a list that says the classes of the leukocytes of each image."""
+    table = next((f for f in (place / "labels.csv", folder / "labels.csv") if f.is_file()), None)
+    if table is None:
+        raise UserError(
+            f"{place}: VOC boxes without labels.csv, which says the class of the leukocytes; put it there"
+        )
+    samples, left_out = [], []
+    for line, row in _rows(table, ("Image", "Category")):
+        if not row["Image"].strip().isdigit():
+            raise UserError(f"{table}, line {line}: {row['Image']!r} is no number of an image")
+        image = place / "JPEGImages" / f"BloodImage_{int(row['Image']):05d}.jpg"
+        if not image.is_file():
+            left_out.append(f"{image.name}: listed in {table.name}, but not there")
+            continue
+        labels = [label.strip() for label in row["Category"].split(",") if label.strip()]
+        names = {class_of(label) for label in labels}
+        if None in names:
+            raise UserError(f"{table}, line {line}: unknown class {row['Category']!r} of {image.name}")
+        boxes = _voc_boxes(place / "Annotations" / f"{image.stem}.xml", "WBC")
+        if len(names) != 1 or len(boxes) != len(labels):
+            left_out.append(
+                f"{image.name}: {len(boxes)} leukocytes, and classes {row['Category'].strip() or 'none'}"
+            )
+            continue
+        file, name = str(image.relative_to(folder)), str(names.pop())
+        samples += [Sample(image, file, name, "bccd", "", image.stem, box) for box in boxes]
+    return DataSet("BCCD", samples, left_out)
+
+
+def _voc_boxes(file: Path, kind: str) -> list[Box]:
+    """Return the boxes of one kind of object in a VOC file."""
+    try:
+        objects = ElementTree.parse(file).getroot().iter("object")
+        corners = [
+            [round(float(str(o.findtext(f"bndbox/{side}")))) for side in ("xmin", "ymin", "xmax", "ymax")]
+            for o in objects
+            if o.findtext("name") == kind
+        ]
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{file}: not a file of VOC boxes ({error})") from None
+    return [Box(x, y, right - x, bottom - y) for x, y, right, bottom in corners]
+
+
+_TXL_CLASSES = ("leukocyte", "erythrocyte", "platelet")
+"""TXL-PBC: the classes of its boxes, by their numbers (WBC, RBC, Platelet)."""
+
+
+def _find_yolo(folder: Path) -> Path | None:
+    return folder if (folder / "images").is_dir() and (folder / "labels").is_dir() else None
+
+
+def _read_yolo(folder: Path, place: Path) -> DataSet:
+    samples, left_out = [], []
+    for image in _images(place / "images"):
+        below = image.relative_to(place / "images")
+        labels = (place / "labels" / below).with_suffix(".txt")
+        if not labels.is_file():
+            left_out.append(f"{below}: no boxes in labels/")
+            continue
+        split = _SPLITS.get(_key(below.parts[0]), "")
+        for number, box in _yolo_boxes(labels, image):
+            samples.append(Sample(image, str(below), _TXL_CLASSES[number], "txl-pbc", split, image.stem, box))
+    return DataSet("TXL-PBC", samples, left_out)
+
+
+def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[int, Box]]:
+    """Yield class number and box, of centre and size over the size of the image."""
+    pixels = cv2.imread(str(image))
+    if pixels is None:
+        raise UserError(f"{image}: not a readable image; remove it or replace the file")
+    height, width = pixels.shape[:2]
+    for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            kind, x, y, w, h = (float(field) for field in text.split())
+            _TXL_CLASSES[int(kind)]
+        except (ValueError, IndexError):
+            raise UserError(f"{labels}, line {line}: not a class 0 to 2 and four shares: {text!r}") from None
+        left, top = round((x - w / 2) * width), round((y - h / 2) * height)
+        yield int(kind), Box(left, top, round(w * width), round(h * height))
+
+
+def _find_tree(folder: Path) -> Path | None:
+    return folder if any(_images(folder)) else None
+
+
+def _read_tree(folder: Path, place: Path) -> DataSet:
+    """Read a folder for each class, below folders for splits where there are any."""
+    samples, left_out = [], Counter[str]()
+    strange, homeless = Counter[str](), list[str]()
+    source = re.sub(r"\W+", "-", folder.resolve().name.lower())
+    for image in _images(folder):
+        below = image.relative_to(folder)
+        parents = below.parts[:-1]
+        skipped = next((p for p in parents if _key(p) in _NO_CELL_OF_ONE_CLASS), None)
+        if skipped:
+            left_out[skipped] += 1
+            continue
+        named = [class_of(p) for p in parents]
+        name = next((n for n in reversed(named) if n), None)
+        if name is None and parents and _key(parents[-1]) not in _SPLITS:
+            strange[parents[-1]] += 1
+        elif name is None:
+            homeless.append(str(below))
+        else:
+            split = next((_SPLITS[_key(p)] for p in parents if _key(p) in _SPLITS), "")
+            film = _film(image.stem)
+            samples.append(Sample(image, str(below), name, source, split, film, _lisc_box(folder, below)))
+    if strange:
+        raise UserError(
+            f"{folder}: no class of the model is called "
+            + ", ".join(f"{name} ({number} images)" for name, number in sorted(strange.items()))
+            + f"; rename or remove these folders (classes: {', '.join(c.name for c in CLASSES)})"
+        )
+    if homeless:
+        raise UserError(
+            f"{folder}: {len(homeless)} images lie in no folder of a class, the first is {homeless[0]}; "
+            f"move them, or label them in {_LISTS[1]} (columns file, class)"
+        )
+    return DataSet(_tree_name(samples), samples, [f"{name}: {n} images" for name, n in left_out.items()])
+
+
+def _tree_name(samples: list[Sample]) -> str:
+    """Return which published tree it is, by what only that one has."""
+    parts = [{_key(p) for p in Path(s.file).parts} for s in samples]
+    tops = set().union(*parts)
+    stems = [s.path.stem for s in samples]
+    if "testa" in tops or _many(s.film for s in samples):
+        return "Raabin-WBC"
+    if _many(
+        re.fullmatch(r"(SNE|BNE|NEUTROPHIL|BA|EO|ERB|IG|MMY|MY|PMY|LY|MO|PLATELET)_\d+", s) for s in stems
+    ):
+        return "PBC"
+    if _many(re.fullmatch(r"_\d_\d+", s) for s in stems):
+        return "BCCD, augmented (12,444 images): copies of one image lie in several parts"
+    if "maindataset" in tops or tops & {"eosi", "lymp"}:
+        return "LISC"
+    if any("misp" in s.source for s in samples):
+        return "MISP"
+    return "a folder for each class"
+
+
+def _many(signs: Iterable[object]) -> bool:
+    found = [bool(s) for s in signs]
+    return sum(found) > len(found) / 2
+
+
+def _film(stem: str) -> str:
+    """Return the blood film of a Raabin-WBC crop: name of film or day, image, cell; else empty."""
+    match = re.fullmatch(r"(\d+(?:-\d+)+|20\d{6})_\d+_\d+", stem)
+    return match[1] if match else ""
+
+
+def _lisc_box(folder: Path, below: Path) -> Box | None:
+    """Return the cell of a LISC field as its first expert drew it; None where there is no such mask."""
+    names = [p for p in below.parts[:-1] if class_of(p)]
+    masks = folder / "Ground Truth Segmentation" / names[-1] / "areaforexpert1"
+    file = masks / f"{below.stem}_expert.bmp"
+    if not file.is_file():
+        return None
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if mask is None or not mask.any():
+        raise UserError(f"{file}: not a readable mask of a cell; remove it or replace the file")
+    return Box(*cv2.boundingRect(mask))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Yield the images below a folder in the order of their names, masks (NAME_mask beside NAME) aside."""
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGES and f.is_file())
+    names = {f.with_suffix("") for f in files}
+    for file in files:
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        mask = file.stem.endswith("_mask") and file.with_name(file.stem.removesuffix("_mask")) in names
+        if not hidden and not mask:
+            yield file
+
+
+_READERS: tuple[tuple[Callable[[Path], Path | None], Callable[[Path, Path], DataSet]], ...] = (
+    (_find_list, _read_list),
+    (_find_zheng, _read_zheng),
+    (_find_bccd, _read_bccd),
+    (_find_yolo, _read_yolo),
+    (_find_tree, _read_tree),
+)
