@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge.classify import DEFAULT_MODEL, Answers
 from edge.errors import UserError
 from edge.report import write_json
-from training import corruptions, crossvalidate, data, metrics
+from training import crossvalidate, data, metrics, robustness
 from training.predict import Predictor, open_model, predict
 from training.recipe import RECIPES
 
@@ -110,35 +110,6 @@ def _shares(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: Seq
     }
 
 
-def robustness(
-    predictor: Predictor, samples: Sequence[data.Sample], classes: Sequence[str], seed: int = 0
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the accuracy under every fault and level: kind -> [{level, accuracy}], mildest first.
-
-    `level` is the amount of the fault, in its unit (`training.corruptions.KINDS`).
-    """
-    names = [c.name for c in predictor.classes]
-    asked = [s for s in samples if s.name in classes]
-    clean = figures(asked, predict(predictor, asked), names, classes)["accuracy"]
-    found = {}
-    for number, (kind, fault) in enumerate(corruptions.KINDS.items()):
-        rows = [{"level": fault.amounts[0], "accuracy": clean}]
-        for level in range(1, len(fault.amounts)):
-            print(f"{kind}, level {level} of {len(fault.amounts) - 1}", file=sys.stderr, flush=True)
-            answers = predict(predictor, asked, _fault(kind, level, (seed, number, level)))
-            accuracy = figures(asked, answers, names, classes)["accuracy"]
-            rows.append({"level": fault.amounts[level], "accuracy": accuracy})
-        found[kind] = rows
-    return found
-
-
-def _fault(kind: str, level: int, seed: tuple[int, ...]) -> Any:
-    def change(image: Any, box: Any, number: int) -> Any:
-        return corruptions.corrupt(image, box, kind, level, np.random.default_rng((*seed, number)))
-
-    return change
-
-
 def _print(result: dict[str, Any]) -> None:
     for key, label in (
         ("accuracy", "accuracy"),
@@ -162,14 +133,6 @@ def _print(result: dict[str, Any]) -> None:
         print(f"{name:22}" + "".join(f"{n:6d}" for n in row))
 
 
-def _print_robustness(sweep: dict[str, list[dict[str, Any]]]) -> None:
-    print("accuracy by level of fault (* a careless microscopist)")
-    for kind, rows in sweep.items():
-        careless = corruptions.KINDS[kind].careless
-        cells = [f"{100 * r['accuracy']:.2f}{'*' if i == careless else ' '}" for i, r in enumerate(rows)]
-        print(f"{kind:12}" + "".join(f"{c:>9}" for c in cells))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite or .keras file")
@@ -188,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--weights", default="imagenet", help="as training.train has it")
     trained.add_argument("--epochs", type=int, help="as training.train has it")
     trained.add_argument("--output", type=Path, default=Path("runs/by-turns"), help="folder of the runs")
-    trained.add_argument("--cluster", help="address of a Dask scheduler, tcp://host:8786; here without")
+    tasks = parser.add_argument_group("where --robustness and training by turns run")
+    tasks.add_argument("--cluster", help="address of a Dask scheduler, tcp://host:8786; here without")
+    tasks.add_argument("--workers", type=int, help="processes here; half the cores if not given")
     return parser
 
 
@@ -201,8 +166,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     result = judge(predictor, samples, classes)
     _print(result)
     if options.robustness:
-        result["robustness"] = robustness(predictor, samples, classes)
-        _print_robustness(result["robustness"])
+        result["robustness"] = robustness.sweep(
+            options.model, samples, classes, cluster=options.cluster, workers=options.workers
+        )
+        print(robustness.table(result["robustness"]))
     if options.json:
         write_json(options.json, result)
     if options.report:
@@ -231,7 +198,12 @@ def _by_turns(options: argparse.Namespace) -> None:
         divided = crossvalidate.leave_one_source_out(samples, recipe.seed)
     classes = data.STUDY_CLASSES if options.classes == "five" else None
     result = crossvalidate.cross_validate(
-        divided, recipe, options.output, cluster=options.cluster, classes=classes
+        divided,
+        recipe,
+        options.output,
+        cluster=options.cluster,
+        workers=options.workers,
+        classes=classes,
     )
     if options.json:
         write_json(options.json, result)

@@ -4,13 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.cells import CellClass, Role
 from edge.classify import Answers
 from edge.errors import UserError
 from training import data, evaluate
-from training.corruptions import KINDS
-from training.evaluate import figures, judge, main, robustness
-from training.framing import Framing
+from training.evaluate import figures, main
 
 NAMES = ("a", "b", "c")
 
@@ -21,20 +18,6 @@ def sample(name: str) -> data.Sample:
 
 def answers(*rows: tuple[float, ...]) -> Answers:
     return Answers(np.array(rows, np.float32), np.arange(len(rows), dtype=np.float32))
-
-
-class Brightness:
-    """Tells bright images from dark ones by their mean."""
-
-    classes = (CellClass("lymphocyte", Role.COUNTED), CellClass("monocyte", Role.COUNTED))
-    size = 32
-    framing = Framing.IMAGE
-
-    def answer(self, views: np.ndarray) -> Answers:
-        bright = views.mean(axis=(1, 2, 3)) > 190
-        return Answers(
-            np.stack([bright, ~bright], axis=1).astype(np.float32), np.zeros(len(views), np.float32)
-        )
 
 
 def test_only_the_chosen_classes_are_judged_by_the_largest_of_them() -> None:
@@ -69,17 +52,6 @@ def test_the_figures_follow_from_the_answers() -> None:
 def test_classes_that_cannot_be_judged_are_told(classes: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         figures([sample("a")], answers((1, 0, 0)), NAMES, classes)
-
-
-def test_faults_of_light_take_what_rests_on_light_alone(made_data: Path) -> None:
-    samples = [s for s in data.load(made_data) if s.name in ("lymphocyte", "monocyte")]
-    clean = judge(Brightness(), samples)["accuracy"]
-    sweep = robustness(Brightness(), samples[:4], ["lymphocyte", "monocyte"])
-    assert set(sweep) == set(KINDS)
-    assert all([p["level"] for p in rows] == list(KINDS[kind].amounts) for kind, rows in sweep.items())
-    assert sweep["gain"][0]["accuracy"] == 1.0 >= clean
-    assert min(p["accuracy"] for p in sweep["gain"]) < 1.0
-    assert {p["accuracy"] for p in sweep["rotation"]} == {1.0}
 
 
 def test_the_shipped_model_knows_real_cells(
