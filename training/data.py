@@ -107,6 +107,18 @@ def random_split(samples: Sequence[Sample], seed: int) -> list[Sample]:
     return [replace(s, split=part) for s, part in zip(ordered, parts, strict=True)]
 
 
+def with_validation(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return the samples with a fifth of those of split train, whole films, in split validation.
+
+    Raises:
+        UserError: split train is of one film or image.
+    """
+    learn = [s for s in samples if s.split == "train"]
+    films = len({(s.source, s.film or s.file) for s in learn})
+    judge = {id(s) for s in grouped_folds(learn, min(5, films), seed)[-1]}
+    return [replace(s, split="validation") if id(s) in judge else s for s in samples]
+
+
 def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sample]]:
     """Return `k` parts of about equal size and class mix; no film is in two of them.
 

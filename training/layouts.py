@@ -300,7 +300,13 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
             f"{folder}: {len(homeless)} images lie in no folder of a class, the first is {homeless[0]}; "
             f"move them, or label them in {_LISTS[1]} (columns file, class)"
         )
-    return DataSet(_tree_name(samples), samples, [f"{name}: {n} images" for name, n in left_out.items()])
+    notes = [f"{name}: {n} images" for name, n in left_out.items()]
+    return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder))
+
+
+def _empty_classes(folder: Path) -> list[str]:
+    named = sorted(f for f in folder.rglob("*") if f.is_dir() and class_of(f.name))
+    return [f"{f.relative_to(folder)}: a class without an image" for f in named if not any(_images(f))]
 
 
 def _tree_name(samples: list[Sample]) -> str:

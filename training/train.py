@@ -7,6 +7,7 @@ image was in which part), `history.csv`, the figures of the test images (`evalua
 
 import argparse
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -24,6 +25,8 @@ from training.recipe import RECIPES, Recipe, claim
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
+_KEPT_COPIES = 10
+"""Of all weights that a run keeps on disk, at most, while it replaces an older backup."""
 
 
 def train(
@@ -66,7 +69,8 @@ def train(
 def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.Sample]:
     """Return the samples of the recipe's classes, each with its split.
 
-    Where the data set names no split, the study's random one (70/20/10) is drawn by the recipe's seed.
+    Where the data set names no split, the study's random one (70/20/10) is drawn by the recipe's seed;
+    where it names a training part alone, a fifth of its films or images validates.
     """
     found = list(data.load(Path(recipe.data)) if samples is None else samples)
     if recipe.classes == "five":
@@ -76,6 +80,8 @@ def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.
         found = [replace(s, split="train") if s.source == recipe.join else s for s in found]
     if not any(s.split == "train" for s in found):
         found = data.random_split(found, recipe.seed)
+    elif not any(s.split == "validation" for s in found):
+        found = data.with_validation(found, recipe.seed)
     data.check_trainable(found)
     return found
 
@@ -98,6 +104,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
     """Return the fitted network, in float32."""
     classes = exam.truth.shape[1]
     network = _build(recipe, classes)
+    _check_space(output, network)
     network.compile(
         keras.optimizers.AdamW(
             _rate(recipe, len(lessons)),
@@ -125,6 +132,17 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
     elif recipe.averaging:
         network.optimizer.finalize_variable_values(network.trainable_variables)
     return _in_float32(network, recipe, classes)
+
+
+def _check_space(output: Path, network: keras.Model) -> None:
+    """Check that the run's files fit: in float32 the backup (weights, average, two moments), best, model."""
+    needed = _KEPT_COPIES * 4 * network.count_params()
+    free = shutil.disk_usage(output).free
+    if free < needed:
+        raise UserError(
+            f"{output}: {free / 1e6:.0f} MB are free there, and {needed / 1e6:.0f} MB are needed; "
+            "make room, or give --output another folder"
+        )
 
 
 def _build(recipe: Recipe, classes: int) -> keras.Model:
@@ -206,6 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report(recipe, file)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}; the same command goes on from the last whole epoch", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last whole epoch", file=sys.stderr)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_the_random_split_is_70_20_10_whatever_the_order() -> None:
     assert Counter(s.split for s in samples) == {"train": 70, "validation": 20, "test": 10}
     assert data.random_split(made_samples()[::-1], seed=3) == samples
     assert data.random_split(made_samples(), seed=4) != samples
+
+
+def test_a_fifth_of_the_training_films_validates_where_the_data_set_names_none() -> None:
+    samples = [replace(s, split="train") for s in made_samples(films=True)]
+    divided = data.with_validation(samples, seed=1)
+    films = {split: {s.film for s in divided if s.split == split} for split in ("train", "validation")}
+    assert not films["train"] & films["validation"]
+    assert sum(s.split == "validation" for s in divided) == pytest.approx(20, abs=4)
+    with pytest.raises(UserError, match="1 parts"):
+        data.with_validation(samples[:1], seed=1)
 
 
 def test_folds_share_classes_evenly() -> None:

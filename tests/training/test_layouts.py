@@ -189,6 +189,13 @@ def test_unknown_folders_are_refused_by_name(tmp_path: Path) -> None:
         layouts.read(tmp_path)
 
 
+def test_a_class_without_an_image_is_told(tmp_path: Path, capsys) -> None:
+    write(tmp_path, "neutrophil/1.png")
+    (tmp_path / "Basophils").mkdir()
+    assert len(data.load(tmp_path)) == 1
+    assert "Basophils: a class without an image" in capsys.readouterr().err
+
+
 def test_masks_and_hidden_files_are_no_cells(tmp_path: Path) -> None:
     write(tmp_path, "neutrophil/1.png", "neutrophil/1_mask.png", ".cache/2.png")
     assert [s.file for s in layouts.read(tmp_path).samples] == ["neutrophil/1.png"]

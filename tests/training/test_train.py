@@ -140,3 +140,13 @@ def test_the_command_ends_with_a_report(
 def test_an_error_is_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert train.main(["--data", str(tmp_path), "--output", str(tmp_path / "run")]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_no_space_left_is_told_before_the_first_epoch(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(UserError, match="1 MB are free there, and .* MB are needed"):
+        train.train(tiny(made_data), tmp_path / "run")
+    assert not (tmp_path / "run" / "history.csv").exists()
