@@ -147,6 +147,6 @@ def test_no_space_left_is_told_before_the_first_epoch(
 ) -> None:
     full = type("Usage", (), {"free": 1_000_000})
     monkeypatch.setattr(train.shutil, "disk_usage", lambda folder: full)
-    with pytest.raises(UserError, match="1 MB are free there, and .* MB are needed"):
+    with pytest.raises(UserError, match=r"1 MB are free there, and .* MB are needed"):
         train.train(tiny(made_data), tmp_path / "run")
     assert not (tmp_path / "run" / "history.csv").exists()
