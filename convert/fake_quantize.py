@@ -194,10 +194,11 @@ def lessons(
 
     def read(task: tuple[int, int]) -> Image:
         position, index = task
-        image, box = data.read_image(cells.samples[index].path), cells.boxes[index]
+        sample, box = cells.samples[index], cells.boxes[index]
+        image = data.read_image(sample.path)
         if position % 2:
             return crop(image, box, size)
-        return augment(image, box, size, np.random.default_rng((seed, position)))
+        return augment(image, box, size, sample.name, np.random.default_rng((seed, position)))
 
     with ThreadPoolExecutor() as pool:
         start = 0

@@ -211,7 +211,7 @@ def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]
     crops = []
     for sample, box in zip(chosen.samples, chosen.boxes, strict=True):
         image = data.read_image(sample.path)
-        crops += [crop(image, box, size), augment(image, box, size, rng)]
+        crops += [crop(image, box, size), augment(image, box, size, sample.name, rng)]
     return np.stack(crops)
 
 

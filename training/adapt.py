@@ -175,10 +175,11 @@ def _see(trained: Trained, cells: Boxed, variants: int, seed: int) -> Seen:
 
 
 def _views(trained: Trained, cells: Boxed, place: int, variants: int, seed: int) -> NDArray[np.uint8]:
-    image, box = data.read_image(cells.samples[place].path), cells.boxes[place]
+    sample, box = cells.samples[place], cells.boxes[place]
+    image = data.read_image(sample.path)
     random = (np.random.default_rng((seed, variant, place)) for variant in range(variants))
     plain = view(image, box, trained.size, trained.framing)
-    return np.stack([plain, *(augment(image, box, trained.size, rng) for rng in random)])
+    return np.stack([plain, *(augment(image, box, trained.size, sample.name, rng) for rng in random)])
 
 
 def _answer(head: Head, cells: Seen) -> NDArray[np.int64]:

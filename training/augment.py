@@ -1,6 +1,6 @@
 """Other slides, stains, lamps, cameras and hands, imitated on the images of one laboratory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -15,20 +15,42 @@ _DEEP = 1.5
 """Optical density (natural logarithm) that a change of contrast leaves as it is: a nucleus has about it."""
 _CELL_REACH = 0.53
 """Radius to which the cell is stained, over the longer side of its box."""
+_Dye = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+_ANY: _Dye = ((0.1, 1.0), (0.1, 1.0), (0.1, 1.0))
+_DYES: Mapping[str, _Dye] = {
+    "eosinophil": ((0.05, 0.4), (0.7, 1.0), (0.5, 1.0)),
+    "neutrophil": ((0.1, 0.6), (0.5, 1.0), (0.3, 1.0)),
+    "immature_granulocyte": ((0.1, 0.8), (0.5, 1.0), (0.3, 1.0)),
+    "lymphocyte": ((0.5, 1.0), (0.5, 1.0), (0.1, 0.6)),
+    "monocyte": ((0.5, 1.0), (0.5, 1.0), (0.1, 0.6)),
+}
+"""What a Romanowsky stain gives a cytoplasm: the range of its density in red, green and blue. Eosin makes it
+orange to pink, methylene blue and its azures make it grey to blue."""
 
 
-def augment(image: Image, box: Box, size: int, rng: Random) -> Image:
+def augment(image: Image, box: Box, size: int, name: str, rng: Random) -> Image:
     """Return one random variant of the crop round `box`, shape (`size`, `size`, 3) RGB.
 
-    Covers turning, mirroring, scale, an imprecise box; a stain that fills the cytoplasm, stain strength
-    and contrast, white balance, brightness, camera colours; defocus, low resolution, noise and JPEG.
-    Every third variant or so keeps near the image: the own laboratory must be learned to the last detail.
+    Covers turning, mirroring, scale, an imprecise box; a smear without neighbours, a stain that fills the
+    cytoplasm, stain strength and contrast, white balance, brightness, camera colours; defocus, low
+    resolution, noise and JPEG. Every third variant or so keeps near the image: the own laboratory must be
+    learned to the last detail.
+
+    Args:
+        image: a labelled image, RGB.
+        box: of its cell.
+        size: side of the crop, pixels.
+        name: class of the cell; a class has a cytoplasm of its own.
+        rng: source of all chance.
     """
     degree = 0.25 if rng.random() < 0.35 else 1.0
     side = CONTEXT * box.side * _framing(rng)
     view = _turn(image, box, side, size, rng)
+    cell = box.side / side * size
+    if rng.random() < 0.3 * degree:
+        view = _clear(view, rng.uniform(0.5, 0.62) * cell)
     if rng.random() < 0.6 * degree:
-        view = _fill(view, _CELL_REACH * box.side / side * size, rng)
+        view = _fill(view, _CELL_REACH * cell, _DYES.get(name, _ANY), rng)
     view = _stain(view, degree, rng)
     view = _camera_colours(view, degree, rng)
     for chance, spoil in _SPOILS:
@@ -53,20 +75,33 @@ def _turn(image: Image, box: Box, side: float, size: int, rng: Random) -> Image:
     return _image(cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE))
 
 
-def _fill(view: Image, radius: float, rng: Random) -> Image:
+def _clear(view: Image, radius: float) -> Image:
+    # The red cells around tell one laboratory from another, not one class from another.
+    size = view.shape[0]
+    light = view.astype(np.float32)
+    background = np.percentile(light.reshape(-1, 3), 85, axis=0)
+    inside = _step((radius - _from_middle(size)) / (0.015 * size))[..., None]
+    return _image(np.clip(light * inside + background * (1 - inside), 0, 255))
+
+
+def _fill(view: Image, radius: float, dye: _Dye, rng: Random) -> Image:
     # A quick stain colours the whole cytoplasm. What is left to tell an eosinophil from a neutrophil are
     # granules and lobes, and these hold in every laboratory; how pink a cytoplasm is does not.
     size = view.shape[0]
     light = view.astype(np.float32)
     grey = cv2.GaussianBlur(light.mean(axis=2), (0, 0), 0.012 * size)
     density = -np.log((grey + 4) / (float(np.percentile(grey, 90)) + 4))
-    y, x = np.ogrid[:size, :size]
-    inside = np.hypot(x - size / 2, y - size / 2) - radius
-    where = _step((density - 0.12) / 0.03) * _step(-inside / (0.03 * size))
+    where = _step((density - 0.12) / 0.03) * _step((radius - _from_middle(size)) / (0.03 * size))
     where = cv2.GaussianBlur(where.astype(np.float32), (0, 0), 0.012 * size)
-    dye = rng.uniform(0.1, 1, 3).astype(np.float32)
-    amount = rng.uniform(0, 0.7) * dye / dye.max()
+    colour = rng.uniform(*np.transpose(dye)).astype(np.float32)
+    amount = rng.uniform(0, 0.7) * colour / colour.max()
     return _image(np.clip(light * np.exp(-where[..., None] * amount), 0, 255))
+
+
+def _from_middle(size: int) -> NDArray[np.float64]:
+    """Return each pixel's distance from the middle, pixels, shape (`size`, `size`)."""
+    y, x = np.ogrid[:size, :size]
+    return np.asarray(np.hypot(x - size / 2, y - size / 2))
 
 
 def _step(value: NDArray[np.floating]) -> NDArray[np.floating]:

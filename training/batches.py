@@ -122,9 +122,10 @@ class Lessons(keras.utils.PyDataset):
             self._order = rng.choice(number, number, p=self._share)
 
     def _see(self, index: int, rng: np.random.Generator) -> Image:
-        image, box = data.read_image(self._cells.samples[index].path), self._cells.boxes[index]
+        sample, box = self._cells.samples[index], self._cells.boxes[index]
+        image = data.read_image(sample.path)
         if self._recipe.augment:
-            return augment(image, box, self._size, rng)
+            return augment(image, box, self._size, sample.name, rng)
         return view(image, box, self._size, self._recipe.framing)
 
 
