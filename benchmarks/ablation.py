@@ -18,6 +18,7 @@ from training.recipe import RECIPES, Balance, Recipe
 
 VARIANTS: dict[str, dict[str, object]] = {
     "our recipe": {},
+    "no cells of the textbook": {"textbook": 0},
     "no augmentation": {"augment": False},
     "no augmentation, whole image": {"augment": False, "framing": Framing.IMAGE},
     "BatchNorm learns the laboratory": {"frozen_statistics": False},

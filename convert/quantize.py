@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from convert.fake_quantize import check_supported, fine_tune, lessons, measure_r
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE, write_json
-from training import data, rendered
+from training import data
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
@@ -41,15 +41,18 @@ from training.framing import Framing
 from training.model import Trained, load
 from training.predict import open_model, predict
 from training.recipe import Recipe, read_recipe
-from training.train import prepare
+from training.train import draw, prepare
 
 SOURCES = {
     "pbc": "Acevedo et al. 2020, PBC dataset, Hospital Clinic of Barcelona, CC BY 4.0, "
     "doi:10.17632/snkd93bnjr.1",
     "bccd": "BCCD data set (Cheng and contributors), MIT, github.com/Shenggan/BCCD_Dataset",
     "imagenet": "MobileNet-V3-Small, ImageNet weights, Google, Apache-2.0",
-    "rendered": "cells drawn by this project (training.rendered); never part of a figure",
+    "rendered": "cells of the demo, drawn by this project (training.rendered); never part of a figure",
+    "textbook": "cells drawn by this project from the textbook's description (training.textbook); never part "
+    "of a figure",
 }
+"""By the source of a sample, and the weights that training began with."""
 
 
 def quantize(
@@ -152,9 +155,14 @@ def card(
     options: argparse.Namespace,
     trained: Trained,
     recipe: Recipe,
+    *,
     chosen: Sequence[data.Sample],
+    learned: Collection[str],
 ) -> dict[str, Any]:
-    """Return the model card without figures: what the file is, and how it came to be."""
+    """Return the model card without figures: what the file is, and how it came to be.
+
+    `chosen` calibrated its integers, and it learned from the sources `learned`.
+    """
     conversion = {
         name: getattr(options, name) for name in ("calibrate", "fine_tune_steps", "fine_tune_rate", "seed")
     }
@@ -171,14 +179,14 @@ def card(
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
         "review_below": 0.0,
         "familiar": trained.facts["familiar"],
-        "sources": SOURCES,
+        "sources": {name: text for name, text in SOURCES.items() if name == "imagenet" or name in learned},
         "recipe": asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name},
         "temperature": trained.facts["temperature"],
         "conversion": conversion,
         "calibration": [s.file for s in chosen],
         "figures": {},
-        "limits": "PBC and BCCD name no patients, so cells of one person may lie on both sides of the PBC "
-        "split: figures on it are optimistic. BCCD was learned from, so it measures nothing here.",
+        "limits": "PBC names no patients, so cells of one person may lie on both sides of its split: figures "
+        "on it are optimistic. The other laboratories were never learned from.",
     }
 
 
@@ -191,7 +199,7 @@ def _convert(options: argparse.Namespace) -> None:
     learn = data.select(prepare(recipe, table), "train")
     chosen = calibration(learn, options.calibrate, options.seed)
     crops = _calibration_crops(find_cells(chosen), trained.size, options.seed)
-    drawn = rendered.write_cells(options.model.parent / "rendered", recipe.rendered, recipe.seed)
+    drawn = draw(options.model.parent, recipe)
     print(f"finding the cells of {len(learn) + len(drawn)} images", flush=True)
     content = quantize(
         trained.network,
@@ -200,8 +208,10 @@ def _convert(options: argparse.Namespace) -> None:
         steps=options.fine_tune_steps,
         learning_rate=options.fine_tune_rate,
     )
-    facts = card(content, options, trained, recipe, chosen)
-    _install(content, facts, table, options.output)
+    learned = {s.source for s in learn + drawn}
+    facts = card(content, options, trained, recipe, chosen=chosen, learned=learned)
+    elsewhere = sorted({s.source for s in table} - learned)
+    _install(content, facts, table, elsewhere, options.output)
     print(json.dumps(facts["figures"], indent=1))
 
 
@@ -215,7 +225,13 @@ def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]
     return np.stack(crops)
 
 
-def _install(content: bytes, facts: dict[str, Any], table: Sequence[data.Sample], output: Path) -> None:
+def _install(
+    content: bytes,
+    facts: dict[str, Any],
+    table: Sequence[data.Sample],
+    elsewhere: Sequence[str],
+    output: Path,
+) -> None:
     """Put file and card in place, with the figures added; nothing half-written, nothing that does not run."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
@@ -223,24 +239,27 @@ def _install(content: bytes, facts: dict[str, Any], table: Sequence[data.Sample]
         part.write_bytes(content)
         write_json(part.with_suffix(".json"), facts)
         loads(part)
-        facts |= figures(part, table)
+        facts |= figures(part, table, elsewhere)
         write_json(part.with_suffix(".json"), facts)
         part.with_suffix(".json").replace(output.with_suffix(".json"))
         part.replace(output)
 
 
-def figures(file: Path, table: Sequence[data.Sample], review_share: float = 0.05) -> dict[str, Any]:
+def figures(
+    file: Path, table: Sequence[data.Sample], elsewhere: Sequence[str], review_share: float = 0.05
+) -> dict[str, Any]:
     """Return what the card says of the file's quality, measured through the instrument's code.
 
     `review_below` is the confidence that the least sure `review_share` of the validation cells do
     not reach, and the limit of `familiar` is set anew: the integer file's own distances count.
-    Accuracies are of the study's five classes, and of all classes where a set has them.
+    Accuracies are of the study's five classes, and of all classes where a set has them; `elsewhere` names
+    sources that the model never saw.
     """
     predictor = open_model(file)
     names = [c.name for c in predictor.classes]
     found: dict[str, float] = {}
     settings: dict[str, Any] = {}
-    for split in ("validation", "test", "zheng1"):
+    for split in ("validation", "test", *elsewhere):
         samples = [s for s in data.select(table, split) if s.name in names]
         print(f"evaluating {len(samples)} cells of {split}", flush=True)
         answers = predict(predictor, samples)

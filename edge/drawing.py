@@ -21,7 +21,7 @@ PATCH = 1.3
 """Side of a drawn patch over the cell's diameter."""
 
 
-class _Canvas:
+class Canvas:
     """A transparent square on which a cell is painted; coordinates in cell radii from the middle."""
 
     def __init__(self, diameter_px: float, rng: Random) -> None:
@@ -82,7 +82,7 @@ class _Canvas:
         return np.clip(weighted, 0, 255).astype(np.uint8), np.asarray(alpha, np.float32)
 
 
-def _neutrophil(c: _Canvas) -> None:
+def _neutrophil(c: Canvas) -> None:
     body = c.blob(0, 0, 0.97, 0.06)
     c.paint(body, (226, 203, 207), np.asarray(5 * c.noise(0.12), np.float32))
     c.paint(np.asarray(0.5 * c.dots(body, 220, 0.022), np.float32), (178, 128, 160))
@@ -101,7 +101,7 @@ def _neutrophil(c: _Canvas) -> None:
     c.nucleus(np.maximum(nucleus, bridge))
 
 
-def _eosinophil(c: _Canvas) -> None:
+def _eosinophil(c: Canvas) -> None:
     body = c.blob(0, 0, 0.97, 0.05)
     c.paint(body, (222, 172, 160))
     c.paint(
@@ -115,21 +115,21 @@ def _eosinophil(c: _Canvas) -> None:
     c.nucleus(np.maximum(first, second))
 
 
-def _basophil(c: _Canvas) -> None:
+def _basophil(c: Canvas) -> None:
     body = c.blob(0, 0, 0.95, 0.08)
     c.paint(body, (176, 150, 186))
     c.nucleus(c.blob(0.05, 0, 0.72, 0.2), (112, 84, 142))
     c.paint(c.dots(body, 230, 0.07), (58, 34, 98), np.asarray(10 * c.noise(0.05), np.float32))
 
 
-def _lymphocyte(c: _Canvas) -> None:
+def _lymphocyte(c: Canvas) -> None:
     body = c.blob(0, 0, 0.97, 0.07)
     c.paint(body, (158, 172, 214), np.asarray(7 * c.noise(0.15), np.float32))
     x, y = c.rng.uniform(-0.1, 0.1, 2)
     c.nucleus(c.blob(x, y, 0.8, 0.07, 0.94), clumps=0.2)
 
 
-def _monocyte(c: _Canvas) -> None:
+def _monocyte(c: Canvas) -> None:
     body = c.blob(0, 0, 0.96, 0.12)
     c.paint(body, (174, 176, 202), np.asarray(7 * c.noise(0.1), np.float32))
     a = c.rng.uniform(0, 6.3)
@@ -144,7 +144,7 @@ def _monocyte(c: _Canvas) -> None:
 class Kind:
     """How a type of leukocyte is drawn, and how often."""
 
-    paint: Callable[[_Canvas], None]
+    paint: Callable[[Canvas], None]
     smallest: float
     largest: float
     """Diameters in red cells."""
@@ -171,14 +171,14 @@ def draw_leukocyte(name: str, diameter_px: float, rng: Random) -> tuple[Image, M
     """
     if name not in KINDS:
         raise UserError(f"{name!r} cannot be drawn; there are {', '.join(LEUKOCYTES)}")
-    canvas = _Canvas(diameter_px, rng)
+    canvas = Canvas(diameter_px, rng)
     KINDS[name].paint(canvas)
     return canvas.finish()
 
 
 def draw_red_cell(diameter_px: float, rng: Random) -> tuple[Image, Mask]:
     """Draw one red cell; return as `draw_leukocyte` does."""
-    c = _Canvas(diameter_px, rng)
+    c = Canvas(diameter_px, rng)
     body = c.blob(0, 0, 0.95, 0.05, rng.uniform(0.88, 1))
     x, y = rng.uniform(-0.08, 0.08, 2)
     pallor = cv2.GaussianBlur(c.blob(x, y, 0.45, 0.1), (0, 0), 0.18 * c.radius)
@@ -190,7 +190,7 @@ def draw_red_cell(diameter_px: float, rng: Random) -> tuple[Image, Mask]:
 
 def draw_platelet(diameter_px: float, rng: Random) -> tuple[Image, Mask]:
     """Draw one platelet; return as `draw_leukocyte` does."""
-    c = _Canvas(diameter_px, rng)
+    c = Canvas(diameter_px, rng)
     body = c.blob(0, 0, 0.9, 0.3)
     c.paint(np.asarray(0.85 * body, np.float32), (176, 148, 190), np.asarray(16 * c.noise(0.25), np.float32))
     c.paint(np.asarray(0.8 * c.dots(body, 12, 0.14), np.float32), (120, 76, 146))

@@ -78,6 +78,19 @@ def shares(samples: Sequence[data.Sample], balance: Balance) -> NDArray[np.float
     return np.asarray(weight / weight.sum())
 
 
+def correction(classes: Sequence[str], balance: Balance) -> NDArray[np.float64]:
+    """Return what the classes' scores (log-probabilities) lack of blood's own shares, shape (classes,).
+
+    By Bayes' rule a score moves by the logarithm of the share in use over the share that was drawn: here
+    that of the root. In doubt the commoner class is the likelier one. Classes that healthy blood does not
+    show move with the rarest one that it does.
+    """
+    if balance is not Balance.BLOOD:
+        return np.zeros(len(classes))
+    rarest = min(_IN_BLOOD.values())
+    return np.log([_IN_BLOOD.get(name, rarest) ** 0.5 for name in classes])
+
+
 class Lessons(keras.utils.PyDataset):
     """What an epoch teaches: drawn anew for each, the same for the same seed.
 

@@ -42,18 +42,29 @@ def set_temperature(network: keras.Model, value: float) -> None:
     head.set_weights([w / value for w in head.get_weights()])
 
 
-def finish(network: keras.Model, learned: Exam, judged: Exam) -> tuple[keras.Model, dict[str, Any]]:
+def add_to_scores(network: keras.Model, amounts: NDArray[np.floating]) -> None:
+    """Add to the score of each class, in the head's weights; `amounts` has shape (classes,)."""
+    head = network.get_layer(HEAD)
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel, bias + amounts])
+
+
+def finish(
+    network: keras.Model, learned: Exam, judged: Exam, correction: NDArray[np.floating]
+) -> tuple[keras.Model, dict[str, Any]]:
     """Return the network with true confidences and an embedding, and what its card says of both.
 
     Args:
         network: fitted; its head's weights change in place.
         learned: training cells as they are.
         judged: validation cells.
+        correction: added to the classes' scores in the end, shape (classes,).
     """
     probe = keras.Model(network.input, [network.output, network.get_layer(FEATURES).output])
     probabilities, checked = (np.asarray(answer) for answer in probe.predict(judged, verbose=0))
     degree = temperature(probabilities, judged.truth.argmax(axis=1))
     set_temperature(network, degree)
+    add_to_scores(network, correction)
     features = np.asarray(probe.predict(learned, verbose=0)[1])
     both, familiar = add_embedding(network, (features, learned.truth.argmax(axis=1)), checked)
     return both, {"temperature": round(degree, 4), "familiar": familiar.facts()}

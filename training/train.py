@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from edge.errors import UserError
-from training import backbones, data, evaluate, finish, hardware, model, predict, rendered
-from training.batches import Exam, Lessons, find_cells
+from training import backbones, data, evaluate, finish, hardware, model, predict, rendered, textbook
+from training.batches import Exam, Lessons, correction, find_cells
 from training.callbacks import Best, History, Progress
 from training.framing import Framing
 from training.recipe import RECIPES, Recipe, claim
@@ -51,7 +51,8 @@ def train(
     if _finished(output, recipe):
         return file
     learn, judge = data.select(parts, "train"), data.select(parts, "validation")
-    learn = learn + rendered.write_cells(output / "rendered", recipe.rendered, recipe.seed)
+    real = len(learn)
+    learn = learn + draw(output, recipe)
     classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
     names = tuple(c.name for c in classes)
     print(f"{len(learn)} training and {len(judge)} validation images; {hardware.use_all(recipe.seed)}")
@@ -60,8 +61,9 @@ def train(
     lesson, exam = find_cells(learn), Exam(find_cells(judge), names, size, recipe.framing)
     network = _fit(recipe, output, Lessons(lesson, names, size, recipe), exam, tensorboard=tensorboard)
     print("measuring confidence and strangeness", flush=True)
-    chosen = np.linspace(0, len(learn) - 1, min(len(learn), _FINISHING_CELLS)).astype(int).tolist()
-    both, facts = finish.finish(network, Exam(lesson.pick(chosen), names, size, recipe.framing), exam)
+    chosen = np.linspace(0, real - 1, min(real, _FINISHING_CELLS)).astype(int).tolist()
+    learned = Exam(lesson.pick(chosen), names, size, recipe.framing)
+    both, facts = finish.finish(network, learned, exam, correction(names, recipe.balance))
     model.save(model.Trained(both, classes, recipe.framing, {"epochs": recipe.epochs, **facts}), file)
     return file
 
@@ -84,6 +86,12 @@ def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.
         found = data.with_validation(found, recipe.seed)
     data.check_trainable(found)
     return found
+
+
+def draw(output: Path, recipe: Recipe) -> list[data.Sample]:
+    """Draw the cells that the recipe asks for, into the run's folder."""
+    demo = rendered.write_cells(output / "rendered", recipe.rendered, recipe.seed)
+    return demo + textbook.write_cells(output / "textbook", recipe.textbook, recipe.seed)
 
 
 def write_split(file: Path, samples: Sequence[data.Sample]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training import data
-from training.batches import Exam, Lessons, find_cells, shares
+from training.batches import Exam, Lessons, correction, find_cells, shares
 from training.framing import Framing
 from training.recipe import Balance, Recipe
 
@@ -25,6 +25,16 @@ def test_the_commoner_class_in_blood_is_drawn_more_often_and_all_alike_if_even()
     assert blood.sum() == pytest.approx(1)
     assert blood[:30].sum() / blood[30:].sum() == pytest.approx((0.6 / 0.007) ** 0.5)
     assert even[:30].sum() == pytest.approx(0.5)
+
+
+def test_scores_are_set_right_for_blood_as_it_is() -> None:
+    """What was drawn by the root of its share, times the correction, has its share."""
+    samples = [sample(i, "neutrophil") for i in range(30)] + [sample(i, "basophil") for i in range(70)]
+    drawn = shares(samples, Balance.BLOOD)
+    in_use = np.array([drawn[:30].sum(), drawn[30:].sum()])
+    in_use = in_use * np.exp(correction(["neutrophil", "basophil"], Balance.BLOOD))
+    assert in_use[0] / in_use[1] == pytest.approx(0.6 / 0.007)
+    assert not correction(["neutrophil", "basophil"], Balance.EVEN).any()
 
 
 def test_a_small_laboratory_is_heard_beside_a_large_one() -> None:

@@ -34,6 +34,15 @@ def test_the_temperature_goes_into_the_head() -> None:
     assert after[:, 0] - after[:, 1] == pytest.approx((before[:, 0] - before[:, 1]) / 2, abs=1e-5)
 
 
+def test_an_amount_is_added_to_the_scores() -> None:
+    network = small_network()
+    image = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+    before = np.log(network.predict(image, verbose=0))
+    finish.add_to_scores(network, np.array([0.0, 1.5]))
+    after = np.log(network.predict(image, verbose=0))
+    assert after[:, 1] - after[:, 0] == pytest.approx(before[:, 1] - before[:, 0] + 1.5, abs=1e-5)
+
+
 def test_cells_of_a_class_lie_round_its_mean_with_variance_one() -> None:
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], 2000)

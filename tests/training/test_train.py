@@ -15,7 +15,7 @@ from training.recipe import RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
-TINY = {"size": 96, "epochs": 2, "batch": 16, "rendered": 0, "weights": "none"}
+TINY = {"size": 96, "epochs": 2, "batch": 16, "rendered": 0, "textbook": 0, "weights": "none"}
 
 
 def tiny(folder: Path, **changes: object) -> Recipe:
@@ -51,7 +51,7 @@ def die_in_the_second(self, epoch, logs=None):
         os._exit(9)
     whole(self, epoch, logs)
 History.on_epoch_end = die_in_the_second
-recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, weights="none")
+recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights="none")
 train.train(recipe, Path(sys.argv[2]))
 """
 
