@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 recipe, options.output / name.replace(" ", "-").replace(",", ""), samples, parts
             )
             rows.append(f"{name:33}" + "".join(f"{100 * figure:12.1f}" for figure in figures))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

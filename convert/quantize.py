@@ -16,7 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def card(
         "calibration": [s.file for s in chosen],
         "figures": {},
         "limits": "PBC names no patients, so cells of one person may lie on both sides of its split: figures "
-        "on it are optimistic. The other laboratories were never learned from.",
+        "on it are optimistic. What a figure calls by a source's name was never learned from.",
     }
 
 
@@ -195,8 +195,8 @@ def _convert(options: argparse.Namespace) -> None:
     if trained.framing is not Framing.CELL:
         raise UserError(f"{options.model}: sees whole images, the instrument sees cells; use --recipe robust")
     recipe = read_recipe(options.model.parent / "recipe.json")
-    table = data.load(options.data)
-    learn = data.select(prepare(recipe, table), "train")
+    table = prepare(replace(recipe, data=str(options.data)), None)
+    learn = data.of_split(table, "train")
     chosen = calibration(learn, options.calibrate, options.seed)
     crops = _calibration_crops(find_cells(chosen), trained.size, options.seed)
     drawn = draw(options.model.parent, recipe)
@@ -259,8 +259,10 @@ def figures(
     names = [c.name for c in predictor.classes]
     found: dict[str, float] = {}
     settings: dict[str, Any] = {}
-    for split in ("validation", "test", *elsewhere):
-        samples = [s for s in data.select(table, split) if s.name in names]
+    parts = {split: data.of_split(table, split) for split in ("validation", "test")}
+    parts |= {source: [s for s in table if s.source == source] for source in elsewhere}
+    for split, part in parts.items():
+        samples = [s for s in part if s.name in names]
         print(f"evaluating {len(samples)} cells of {split}", flush=True)
         answers = predict(predictor, samples)
         found[f"{split}, five classes"] = evaluate(samples, answers, names, data.STUDY_CLASSES)["accuracy"]
@@ -283,14 +285,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
-    parser.add_argument("--fine-tune-steps", type=int, default=200, help="batches with rounded activations")
-    parser.add_argument("--fine-tune-rate", type=float, default=3e-5, help="their learning rate")
+    parser.add_argument("--fine-tune-steps", type=int, default=800, help="batches with rounded activations")
+    parser.add_argument("--fine-tune-rate", type=float, default=1.5e-4, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1)
     try:
         _convert(parser.parse_args(arguments))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

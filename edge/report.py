@@ -96,7 +96,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         if replaced:
             with suppress(OSError):
                 part.unlink()
-        raise UserError(
-            f"{path}: {error.strerror}; the count itself is saved: run again with the same --specimen and "
-            "another --json"
-        ) from None
+        raise UserError(f"{path}: {error.strerror}; name another file") from None

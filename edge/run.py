@@ -118,7 +118,11 @@ class Instrument:
                 session.finish()
                 display.show(session.state("finished"))
         if self._config.json:
-            write_json(self._config.json, session.result(complete))
+            try:
+                write_json(self._config.json, session.result(complete))
+            except UserError as problem:
+                again = "the count itself is saved: run again with the same --specimen and another --json"
+                raise UserError(f"{problem}; {again}") from None
         return Outcome(session, complete, error)
 
     def idle(self, outcome: Outcome) -> str | None:

@@ -23,9 +23,10 @@ from edge.report import write_json
 from training import data, finish, metrics, model
 from training.augment import augment
 from training.batches import Boxed, find_cells
-from training.framing import view
+from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
 from training.recipe import claim, read_recipe
+from training.train import prepare
 
 _LEAST_CELLS = 20
 _VARIANTS = 8
@@ -78,8 +79,8 @@ def adapt(
     _check(trained, site)
     home = [s for s in home if s.name in trained.names]
     here = _see(trained, find_cells(site), _VARIANTS, seed)
-    learned = _see(trained, find_cells(_spread(data.select(home, "train"), _REPLAYED)), 0, seed)
-    judged = _see(trained, find_cells(data.select(home, "validation")), 0, seed)
+    learned = _see(trained, find_cells(_spread(data.of_split(home, "train"), _REPLAYED)), 0, seed)
+    judged = _see(trained, find_cells(data.of_split(home, "validation")), 0, seed)
     layer = trained.network.get_layer(HEAD)
     old = layer.get_weights()
     new = fit_head(old, here, learned)
@@ -141,6 +142,10 @@ def _even(truth: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _check(trained: Trained, site: Sequence[data.Sample]) -> None:
+    if trained.framing is Framing.IMAGE:
+        raise UserError("the model sees whole images, not cells; adapt one of the robust recipe")
+    if len({(s.source, s.film or s.file) for s in site}) < 2:
+        raise UserError("all cells are of one blood film: nothing is left to judge by; add another film's")
     strange = sorted({s.name for s in site} - set(trained.names))
     if strange:
         raise UserError(
@@ -193,7 +198,8 @@ def _cross_validate(
     """Return what heads say of each cell of the site that did not learn from it, nor from its film."""
     place = {id(s): i for i, s in enumerate(site)}
     said = np.zeros(len(site), np.int64)
-    for part in data.grouped_folds(site, _FOLDS, seed):
+    films = len({(s.source, s.film or s.file) for s in site})
+    for part in data.grouped_folds(site, min(_FOLDS, films), seed):
         tested = np.array([place[id(s)] for s in part], np.int64)
         rest = np.setdiff1d(np.arange(len(site)), tested)
         said[tested] = _answer(fit_head(head, here.pick(rest), learned), here.pick(tested))
@@ -242,13 +248,14 @@ def _adapt(options: argparse.Namespace) -> None:
     site = data.load(options.images)
     if options.split:
         site = data.select(site, options.split)
-    fitted, figures = adapt(trained, site, data.load(options.data or Path(recipe.data)), options.seed)
+    recipe = replace(recipe, data=str(options.data or recipe.data))
+    fitted, figures = adapt(trained, site, prepare(recipe, None), options.seed)
     _print(figures)
     reason = why_worse(figures)
     if reason:
         raise UserError(f"the new model is worse and was not written: {reason}")
     options.output.mkdir(parents=True, exist_ok=True)
-    claim(options.output / "recipe.json", recipe)
+    claim(options.output / "recipe.json", read_recipe(options.model.parent / "recipe.json"))
     write_json(options.output / "adapted.json", figures)
     model.save(fitted, options.output / "model.keras")
     print(options.output / "model.keras")
@@ -259,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _adapt(options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

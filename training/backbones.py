@@ -115,7 +115,7 @@ def build_backbone(name: str, weights: str | None, size: int | None = None) -> k
         network: keras.Model = getattr(keras.applications, backbone.constructor)(
             input_tensor=_prepare(image, backbone.input), include_top=False, weights=weights
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Keras raises a bare Exception where a download fails
         raise UserError(
             f"{name}: the weights {weights!r} cannot be used ({error}); --weights names a Keras weights "
             "file without top, imagenet, or none"

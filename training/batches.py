@@ -68,6 +68,8 @@ def shares(samples: Sequence[data.Sample], balance: Balance) -> NDArray[np.float
     times. Beside the classes the sources are balanced: each has a share by the root of its size, so that a
     small laboratory is heard beside a large one.
     """
+    if balance is Balance.NONE:
+        return np.full(len(samples), 1 / len(samples))
     weight = np.ones(len(samples))
     for source, number in Counter(s.source for s in samples).items():
         weight[[s.source == source for s in samples]] *= number**-0.5
@@ -129,7 +131,7 @@ class Lessons(keras.utils.PyDataset):
         self._epoch = epoch
         rng = np.random.default_rng((self._recipe.seed, epoch))
         number = len(self._truth)
-        if self._recipe.balance is Balance.NONE:
+        if self._recipe.balance is Balance.NONE:  # each once, not at random
             self._order = rng.permutation(number)
         else:
             self._order = rng.choice(number, number, p=self._share)

@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+from edge.errors import UserError
+
 
 def read_history(file: Path) -> list[dict[str, float]]:
     """Return the epochs of a run so far, oldest first; an empty list before the first has ended."""
@@ -35,12 +37,70 @@ class History(keras.callbacks.Callback):
         """Add the epoch, unless it was written before the run was cut off."""
         rows = [row for row in read_history(self._file) if row["epoch"] < epoch]
         rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
-        part = self._file.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, fieldnames=list(rows[-1]))
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self._file)
+        _write_history(self._file, rows)
+
+
+def has_stopped(history: Path, patience: int) -> bool:
+    """Tell whether the run is over: none of its last `patience` epochs was better; 0 never stops."""
+    return 0 < patience <= epochs_without_gain([row["val_accuracy"] for row in read_history(history)])
+
+
+def _write_history(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    part = file.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, fieldnames=list(rows[-1]))
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(file)
+
+
+class Backup(keras.callbacks.Callback):
+    """Keeps what a run needs to go on: weights, averages and the optimizer's moments after each epoch.
+
+    A file is whole or not there, and names the epochs that it has seen: a kill at any moment costs one
+    epoch at most.
+
+    Args:
+        folder: takes the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write the new file, then remove the old ones."""
+        self._folder.mkdir(exist_ok=True)
+        part, file = self._folder / "part.weights.h5", self._folder / f"{epoch + 1}.weights.h5"
+        self.model.save_weights(part)
+        part.replace(file)
+        for other in self._files():
+            if other != file:
+                other.unlink()
+
+    def restore(self, network: keras.Model, history: Path) -> int:
+        """Load the newest file into a compiled `network`, cut `history` to it; return the epochs done."""
+        newest = max(self._files(), key=_epochs, default=None)
+        done = 0 if newest is None else _epochs(newest)
+        rows = read_history(history)
+        if rows[:done]:
+            _write_history(history, rows[:done])
+        else:
+            history.unlink(missing_ok=True)
+        if newest is not None:
+            network.optimizer.build(network.trainable_variables)
+            try:
+                network.load_weights(newest)
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(f"{newest}: not a backup of this run ({error}); remove it") from None
+        return done
+
+    def _files(self) -> list[Path]:
+        return [f for f in self._folder.glob("*.weights.h5") if f.name.split(".")[0].isdigit()]
+
+
+def _epochs(file: Path) -> int:
+    return int(file.name.split(".")[0])
 
 
 class Best(keras.callbacks.Callback):
@@ -55,15 +115,11 @@ class Best(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save or stop."""
-        since = epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)])
-        if since == 0:
-            self.model.save_weights(self._weights)
-        self.model.stop_training = since >= self._patience
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Do not go on with a run that had stopped."""
-        since = epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)])
-        self.model.stop_training = since >= self._patience > 0
+        if epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)]) == 0:
+            part = self._weights.with_name(f"part-{self._weights.name}")
+            self.model.save_weights(part)
+            part.replace(self._weights)
+        self.model.stop_training = has_stopped(self._history, self._patience)
 
 
 class Progress(keras.callbacks.Callback):

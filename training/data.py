@@ -83,6 +83,19 @@ def select(samples: Sequence[Sample], split: str) -> list[Sample]:
     return chosen
 
 
+def of_split(samples: Sequence[Sample], split: str) -> list[Sample]:
+    """Return the samples of one split.
+
+    Raises:
+        UserError: there are none.
+    """
+    chosen = [s for s in samples if s.split == split]
+    if not chosen:
+        names = ", ".join(sorted({s.split or "(none)" for s in samples}))
+        raise UserError(f"no image is of split {split}; there are {names}")
+    return chosen
+
+
 def read_image(path: Path) -> Image:
     """Read an image file as RGB, shape (height, width, 3).
 
@@ -105,6 +118,22 @@ def random_split(samples: Sequence[Sample], seed: int) -> list[Sample]:
     bounds = (0.7 * len(ordered), 0.9 * len(ordered))
     parts = ["train" if n < bounds[0] else "validation" if n < bounds[1] else "test" for n in drawn]
     return [replace(s, split=part) for s, part in zip(ordered, parts, strict=True)]
+
+
+def split_by_film(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return the samples with a split of about 70 % train, 20 % validation, 10 % test, no film in two parts.
+
+    Raises:
+        UserError: there are fewer than three films or images.
+    """
+    films = len({(s.source, s.film or s.file) for s in samples})
+    if films < 3:
+        raise UserError(f"{films} blood films or images: three are the least, to learn, validate and test")
+    parts = grouped_folds(samples, min(10, films), seed)
+    # A class with few films is in the first parts alone: it is for learning.
+    judged = max(1, len(parts) // 5)
+    names = ["train"] * (len(parts) - judged - 1) + ["validation"] * judged + ["test"]
+    return [replace(s, split=name) for part, name in zip(parts, names, strict=True) for s in part]
 
 
 def with_validation(samples: Sequence[Sample], seed: int) -> list[Sample]:

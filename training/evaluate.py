@@ -8,6 +8,7 @@ what it never saw.
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,9 +163,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not options.images:
         samples = data.select(samples, options.split)
     predictor = open_model(options.model)
-    classes = data.STUDY_CLASSES if options.classes == "five" else [c.name for c in predictor.classes]
+    known = [c.name for c in predictor.classes]
+    classes = data.STUDY_CLASSES if options.classes == "five" else known
+    others = Counter(s.name for s in samples if s.name not in classes)
+    told = ", ".join(f"{name} ({number})" for name, number in others.items())
+    if others and options.classes == "all":
+        raise UserError(f"the model does not tell {told}; --classes five leaves them out")
     result = judge(predictor, samples, classes)
     _print(result)
+    if others:
+        print(f"left out: {told}")
     if options.robustness:
         result["robustness"] = robustness.sweep(
             options.model, samples, classes, cluster=options.cluster, workers=options.workers
@@ -192,7 +200,7 @@ def _by_turns(options: argparse.Namespace) -> None:
     if options.epochs:
         recipe = replace(recipe, epochs=options.epochs)
     samples = data.load(options.data)
-    if options.cross_validate:
+    if options.cross_validate is not None:
         divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)
     else:
         divided = crossvalidate.leave_one_source_out(samples, recipe.seed)
@@ -214,11 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        if options.cross_validate or options.leave_one_source_out:
+        if options.cross_validate is not None and options.leave_one_source_out:
+            raise UserError("--cross-validate and --leave-one-source-out are two ways; give one of them")
+        if options.cross_validate is not None or options.leave_one_source_out:
             _by_turns(options)
         else:
             _evaluate(options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -46,7 +46,7 @@ class Findings:
 
 
 def inspect(samples: Sequence[Sample]) -> Findings:
-    """Open every image once and compare them all; memory holds a sketch of 32 bytes each."""
+    """Open every image once and compare them all; memory holds about a kilobyte of each."""
     unreadable, sizes = [], Counter[tuple[int, int]]()
     seen: list[Sample] = []
     sketches, digests = [], []
@@ -69,12 +69,22 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     pairs = [(group[0], other) for group in duplicates for other in group[1:]]
     near = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
     alike = pairs + near
+    conflicts = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].name != seen[j].name]
+    leaks = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].split != seen[j].split]
+    first: dict[Path, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.path, sample)
+        # A field holds several cells, each with its box; a crop is of one class.
+        if sample.name != other.name and sample.box is None:
+            conflicts.append((other.file, sample.file))
+        if sample.split != other.split:
+            leaks.append((other.file, sample.file))
     return Findings(
         unreadable,
         [[seen[i].file for i in group] for group in duplicates],
         [(seen[i].file, seen[j].file) for i, j in near],
-        [(seen[i].file, seen[j].file) for i, j in alike if seen[i].name != seen[j].name],
-        [(seen[i].file, seen[j].file) for i, j in alike if seen[i].split != seen[j].split],
+        conflicts,
+        leaks,
         sizes,
     )
 

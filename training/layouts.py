@@ -267,6 +267,25 @@ def _find_tree(folder: Path) -> Path | None:
     return folder if any(_images(folder)) else None
 
 
+_ALL_IDB = re.compile(r"Im\d{3}_[01]")
+"""ALL-IDB's file names: number of the image, and whether it shows a lymphoblast."""
+
+
+def _find_all_idb(folder: Path) -> Path | None:
+    for file in _images(folder):
+        labelled = any(class_of(part) for part in file.relative_to(folder).parts[:-1])
+        if _ALL_IDB.fullmatch(file.stem) and not labelled:
+            return file.parent
+    return None
+
+
+def _read_all_idb(folder: Path, place: Path) -> DataSet:
+    raise UserError(
+        f"{folder}: ALL-IDB tells lymphoblasts (_1) from other cells (_0), not the types of leukocytes; "
+        f"label its crops in {_LISTS[1]} (columns file, class), as the study did"
+    )
+
+
 def _read_tree(folder: Path, place: Path) -> DataSet:
     """Read a folder for each class, below folders for splits where there are any."""
     samples, left_out = [], Counter[str]()
@@ -369,5 +388,6 @@ _READERS: tuple[tuple[Callable[[Path], Path | None], Callable[[Path, Path], Data
     (_find_zheng, _read_zheng),
     (_find_bccd, _read_bccd),
     (_find_yolo, _read_yolo),
+    (_find_all_idb, _read_all_idb),
     (_find_tree, _read_tree),
 )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -154,13 +155,17 @@ def load(file: Path) -> Trained:
         raise UserError(f"{card_of(file)}: not the card of a trained model ({error!r})") from None
     try:
         network = keras.models.load_model(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise UserError(f"{file}: not a Keras model ({error})") from None
-    trained = Trained(network, classes, framing, facts)
-    outputs = network.outputs[0].shape[-1]
-    if outputs != len(classes):
-        raise UserError(f"{file}: {outputs} outputs, its card names {len(classes)} classes")
-    return trained
+    absent = sorted({"familiar", "temperature", "epochs"} - set(facts))
+    if absent:
+        raise UserError(f"{card_of(file)}: not the card of a trained model ({', '.join(absent)} missing)")
+    outputs = [output.shape[-1] for output in network.outputs]
+    if len(outputs) != 2:
+        raise UserError(f"{file}: {len(outputs)} outputs; a trained model has probabilities and an embedding")
+    if outputs[0] != len(classes):
+        raise UserError(f"{file}: {outputs[0]} outputs, its card names {len(classes)} classes")
+    return Trained(network, classes, framing, facts)
 
 
 def card_of(file: Path) -> Path:

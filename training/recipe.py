@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge.errors import UserError
+from training.backbones import BACKBONES
 from training.framing import Framing
 
 
@@ -90,6 +91,37 @@ RECIPES = {
 }
 """`study`: Katar et al., section 3 (ImageNet weights, Adam 1e-4, batch 64, at most 50 epochs, early
 stopping on the validation accuracy with patience 5, no augmentation)."""
+
+
+def check(recipe: Recipe) -> None:
+    """Check what a command line can get wrong, before anything is read or written.
+
+    Raises:
+        UserError: names the setting.
+    """
+    for name, fits, must in (
+        ("classes", recipe.classes in ("all", "five"), '"all" or "five"'),
+        ("model", recipe.model in BACKBONES, f"one of {', '.join(sorted(BACKBONES))}"),
+        ("size", recipe.size == 0 or recipe.size >= 32, "0 or at least 32"),
+        ("epochs", recipe.epochs >= 1, "at least 1"),
+        ("batch", recipe.batch >= 1, "at least 1"),
+        ("learning_rate", recipe.learning_rate > 0, "more than 0"),
+        ("weight_decay", recipe.weight_decay >= 0, "0 or more"),
+        ("label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to less than 1"),
+        ("averaging", 0 <= recipe.averaging < 1, "from 0 to less than 1"),
+        ("patience", recipe.patience >= 0, "0 or more"),
+        ("rendered", recipe.rendered >= 0, "0 or more"),
+        ("textbook", recipe.textbook >= 0, "0 or more"),
+        ("seed", recipe.seed >= 0, "0 or more"),
+        ("weights", recipe.weights in ("imagenet", "none") or Path(recipe.weights).is_file(), "a file"),
+    ):
+        if not fits:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {getattr(recipe, name)}: must be {must}")
+    if recipe.patience and recipe.averaging:
+        raise UserError("--patience keeps the best epoch's own weights: give --averaging 0 with it")
+    if recipe.augment and recipe.framing is Framing.IMAGE:
+        raise UserError("--framing image has no augmentation: give --no-augment with it")
 
 
 def read_recipe(file: Path) -> Recipe:

@@ -19,9 +19,9 @@ import numpy as np
 from edge.errors import UserError
 from training import backbones, data, evaluate, finish, hardware, model, predict, rendered, textbook
 from training.batches import Exam, Lessons, correction, find_cells
-from training.callbacks import Best, History, Progress
+from training.callbacks import Backup, Best, History, Progress, has_stopped
 from training.framing import Framing
-from training.recipe import RECIPES, Recipe, claim
+from training.recipe import RECIPES, Recipe, check, claim
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
@@ -43,14 +43,15 @@ def train(
     Raises:
         UserError: the recipe, its data or the folder will not do; told before any training.
     """
+    check(recipe)
+    parts = prepare(recipe, samples)
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
     file = output / "model.keras"
-    parts = prepare(recipe, samples)
     write_split(output / "split.csv", parts)
     if _finished(output, recipe):
         return file
-    learn, judge = data.select(parts, "train"), data.select(parts, "validation")
+    learn, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
     real = len(learn)
     learn = learn + draw(output, recipe)
     classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
@@ -71,17 +72,21 @@ def train(
 def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.Sample]:
     """Return the samples of the recipe's classes, each with its split.
 
-    Where the data set names no split, the study's random one (70/20/10) is drawn by the recipe's seed;
-    where it names a training part alone, a fifth of its films or images validates.
+    Where the data set names no split, one of 70/20/10 is drawn by the recipe's seed: for the study recipe
+    over all images, as it was there, else over whole blood films. Where it names a training part alone, a
+    fifth of its films or images validates.
     """
     found = list(data.load(Path(recipe.data)) if samples is None else samples)
     if recipe.classes == "five":
         found = [s for s in found if s.name in data.STUDY_CLASSES]
     if recipe.join:
-        data.select(found, recipe.join)
+        if recipe.join not in {s.source for s in found}:
+            sources = ", ".join(sorted({s.source for s in found}))
+            raise UserError(f"--join {recipe.join}: no such source; there are {sources}")
         found = [replace(s, split="train") if s.source == recipe.join else s for s in found]
     if not any(s.split == "train" for s in found):
-        found = data.random_split(found, recipe.seed)
+        divide = data.random_split if recipe.recipe == "study" else data.split_by_film
+        found = divide(found, recipe.seed)
     elif not any(s.split == "validation" for s in found):
         found = data.with_validation(found, recipe.seed)
     data.check_trainable(found)
@@ -128,17 +133,25 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
         History(history),
         Progress(recipe.epochs),
-        keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
     ]
     if recipe.patience:
         callbacks.append(Best(history, best, recipe.patience))
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
-    network.fit(lessons, epochs=recipe.epochs, validation_data=exam, verbose=0, callbacks=callbacks)
+    backup = Backup(output / "backup")
+    done = backup.restore(network, history)
+    if not has_stopped(history, recipe.patience):
+        # The backup comes last: whatever else an epoch leaves is there before the epoch counts as done.
+        network.fit(
+            lessons,
+            initial_epoch=done,
+            epochs=recipe.epochs,
+            validation_data=exam,
+            verbose=0,
+            callbacks=[*callbacks, backup],
+        )
     if recipe.patience:
         network.load_weights(best)
-    elif recipe.averaging:
-        network.optimizer.finalize_variable_values(network.trainable_variables)
     return _in_float32(network, recipe, classes)
 
 

@@ -130,23 +130,38 @@ def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "not a model", "without its recipe", "strange recipe", "sees whole images"]
+    "case",
+    [
+        ("missing", "no such file"),
+        ("not a model", "not the card of a trained model"),
+        ("without its recipe", "not a recipe"),
+        ("strange recipe", "not a recipe"),
+        ("sees whole images", "the instrument sees cells"),
+    ],
 )
 def test_what_cannot_be_converted_leaves_no_file(
-    kind: str, network: keras.Model, made_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    case: tuple[str, str],
+    network: keras.Model,
+    made_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
+    kind, message = case
     trained = tmp_path / "run" / "model.keras"
     trained.parent.mkdir()
     if kind == "not a model":
         trained.write_text("Dear colleague")
     elif kind != "missing":
         framing = Framing.IMAGE if kind == "sees whole images" else Framing.CELL
-        model.save(model.Trained(network, data.CLASSES, framing, {}), trained)
+        embedding = keras.layers.Dense(4)(network.get_layer(model.FEATURES).output)
+        both = keras.Model(network.input, [network.outputs[0], embedding])
+        facts = {"epochs": 1, "temperature": 1.0, "familiar": {"means": [[0.0] * 4], "limit": 1.0}}
+        model.save(model.Trained(both, data.CLASSES, framing, facts), trained)
     if kind == "strange recipe":
         (trained.parent / "recipe.json").write_text('{"oven": 180}')
     elif kind != "without its recipe":
         (trained.parent / "recipe.json").write_text(json.dumps(asdict(Recipe())))
     output = tmp_path / "out" / "wbc.tflite"
     assert quantize.main(["--model", str(trained), "--data", str(made_data), "--output", str(output)]) == 1
-    assert "error:" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not output.parent.exists()

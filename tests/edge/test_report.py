@@ -38,7 +38,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / "result.json"
     file.write_text("old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left on device; the count itself is saved"):
+    with pytest.raises(UserError, match="No space left on device; name another file"):
         write_json(file, {"a": 1})
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]

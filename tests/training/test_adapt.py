@@ -27,7 +27,8 @@ def trained() -> model.Trained:
     rng = np.random.default_rng(0)
     features = rng.normal(0, 1, (800, 64)), np.repeat(np.arange(8), 100)
     both, familiar = finish.add_embedding(network, features, features[0])
-    return model.Trained(both, data.CLASSES, Framing.CELL, {"familiar": familiar.facts()})
+    facts = {"familiar": familiar.facts(), "epochs": 1, "temperature": 1.0}
+    return model.Trained(both, data.CLASSES, Framing.CELL, facts)
 
 
 def site(made_data: Path) -> list[data.Sample]:

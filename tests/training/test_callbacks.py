@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from training.callbacks import Best, History, epochs_without_gain, read_history
+from edge.errors import UserError
+from training.callbacks import Backup, Best, History, epochs_without_gain, has_stopped, read_history
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -38,8 +39,40 @@ def test_training_stops_after_patience_and_the_best_weights_are_kept(tmp_path: P
     assert stops == [False, False, False, True]
     network.load_weights(weights)
     assert network.get_weights()[1] == 1  # the first of the two best epochs
-    again = Best(file, weights, patience=2)
-    again.set_model(network)
-    network.stop_training = False
-    again.on_train_begin()
-    assert network.stop_training
+    assert has_stopped(file, 2)
+    assert not has_stopped(file, 3)
+    assert not has_stopped(file, 0)
+
+
+def compiled() -> keras.Model:
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    network.compile("adam", "mse")
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def test_a_backup_is_the_newest_whole_epoch_and_cuts_the_history_to_it(tmp_path: Path) -> None:
+    file, backup = tmp_path / "history.csv", Backup(tmp_path / "backup")
+    history, network = History(file), compiled()
+    backup.set_model(network)
+    for epoch in range(3):
+        network.set_weights([np.array([[float(epoch)]]), np.zeros(1)])
+        history.on_epoch_end(epoch, {"val_accuracy": 0.5})
+        if epoch < 2:  # killed before the third was kept
+            backup.on_epoch_end(epoch)
+    (tmp_path / "backup" / "part.weights.h5").write_bytes(b"half")
+    other = compiled()
+    assert Backup(tmp_path / "backup").restore(other, file) == 2
+    assert other.get_weights()[0] == 1
+    assert len(read_history(file)) == 2
+    assert [f.name for f in (tmp_path / "backup").glob("[0-9]*")] == ["2.weights.h5"]
+    (tmp_path / "backup" / "3.weights.h5").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"3\.weights\.h5: not a backup of this run"):
+        backup.restore(other, file)
+
+
+def test_a_run_without_a_backup_begins_anew(tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    History(file).on_epoch_end(0, {"val_accuracy": 0.5})
+    assert Backup(tmp_path / "backup").restore(compiled(), file) == 0
+    assert not file.exists()

@@ -68,6 +68,23 @@ def test_the_shipped_model_knows_real_cells(
     assert (tmp_path / "report" / "report.html").is_file()
 
 
+def test_classes_that_the_model_does_not_tell_are_refused_by_name(
+    made_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    class FiveClasses:
+        classes = data.CLASSES[:5]
+
+    monkeypatch.setattr(evaluate, "open_model", lambda file: FiveClasses())
+    assert evaluate.main(["--data", str(made_data)]) == 1
+    told = capsys.readouterr().err
+    assert "the model does not tell immature_granulocyte (2), erythroblast (2), platelet (2)" in told
+
+
+def test_two_ways_to_train_by_turns_are_refused(capsys: pytest.CaptureFixture) -> None:
+    assert evaluate.main(["--cross-validate", "0", "--leave-one-source-out"]) == 1
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--data", str(shared_data), "--split", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err

@@ -39,6 +39,15 @@ def test_each_flaw_is_found_and_nothing_else(flawed: Path) -> None:
     assert found.sizes == {(96, 96): 7, (80, 80): 1}
 
 
+def test_a_file_that_a_list_names_twice_is_a_conflict_and_a_leak(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", cell(0))
+    (tmp_path / "cells.csv").write_text(
+        "file,class,split\na.png,monocyte,train\na.png,lymphocyte,test\n", encoding="utf-8"
+    )
+    found = inspection.inspect(layouts.read(tmp_path).samples)
+    assert found.conflicts == found.leaks == [("a.png", "a.png")]
+
+
 def test_the_command_prints_the_tables_and_fails_where_labels_conflict(flawed: Path, capsys) -> None:
     assert inspection.main([str(flawed)]) == 1
     text = capsys.readouterr().out

@@ -153,18 +153,18 @@ def test_the_augmented_bccd_is_recognised_and_warned_of(tmp_path: Path) -> None:
     assert sorted(s.split for s in found.samples) == ["test", "test-simple", "train"]
 
 
+def test_all_idb_needs_a_list_of_classes(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ALL_IDB2", "img/Im001_1.tif", "img/Im131_0.tif")
+    with pytest.raises(UserError, match=r"ALL-IDB tells lymphoblasts .* classes\.csv"):
+        layouts.read(folder)
+    (folder / "classes.csv").write_text("file,class\nimg/Im131_0.tif,lymphocyte\n")
+    assert [s.name for s in layouts.read(folder).samples] == ["lymphocyte"]
+
+
 def test_misp_is_a_folder_for_each_class(tmp_path: Path) -> None:
     folder = write(tmp_path / "MISP", "Eosinophils/1.jpg", "Monocytes/2.jpg")
     found = layouts.read(folder)
     assert (found.layout, found.samples[0].source) == ("MISP", "misp")
-
-
-def test_all_idb_needs_a_list_of_classes(tmp_path: Path) -> None:
-    write(tmp_path, "Im001_1.jpg", "Im002_0.jpg")
-    with pytest.raises(UserError, match=r"no folder of a class, the first is Im001_1\.jpg; .* classes\.csv"):
-        layouts.read(tmp_path)
-    (tmp_path / "classes.csv").write_text("file,class\nIm002_0.jpg,Neutrophil\n")
-    assert classes(layouts.read(tmp_path).samples) == {"neutrophil": 1}
 
 
 def test_txl_pbc_has_boxes_but_serves_no_classifier(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -44,9 +46,18 @@ def test_no_squeeze_channel_is_dead() -> None:
             assert np.abs(layer.get_weights()[0]).max(axis=(0, 1, 2)).min() >= 1e-3
 
 
+FACTS = {"epochs": 3, "temperature": 1.0, "familiar": {"means": [[0.0] * 4], "limit": 1.0}}
+
+
+def with_embedding(network: keras.Model) -> keras.Model:
+    embedding = keras.layers.Dense(4)(network.get_layer(model.FEATURES).output)
+    return keras.Model(network.input, [network.output, embedding])
+
+
 def test_a_saved_model_is_read_with_its_card(network: keras.Model, tmp_path: Path) -> None:
     classes = CLASSES
-    model.save(model.Trained(network, classes, Framing.CELL, {"epochs": 3}), tmp_path / "model.keras")
+    trained = model.Trained(with_embedding(network), classes, Framing.CELL, FACTS)
+    model.save(trained, tmp_path / "model.keras")
     again = model.load(tmp_path / "model.keras")
     assert (again.classes, again.framing, again.size, again.facts["epochs"]) == (
         classes,
@@ -56,23 +67,39 @@ def test_a_saved_model_is_read_with_its_card(network: keras.Model, tmp_path: Pat
     )
 
 
+def edit_card(file: Path, **changes: object) -> None:
+    card = file.with_suffix(".json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+
+
+def without_config(file: Path) -> None:
+    """A zip that is no model."""
+    with ZipFile(file, "w") as content:
+        content.writestr("other.txt", "x")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda file: file.unlink(), "no such file"),
         (lambda file: file.write_bytes(b"PK"), "not a Keras model"),
         (lambda file: file.with_suffix(".json").unlink(), "not the card"),
-        (
-            lambda file: file.with_suffix(".json").write_text('{"classes": [], "framing": "cell"}'),
-            "8 outputs",
-        ),
+        (lambda file: edit_card(file, classes=[]), "8 outputs, its card names 0"),
+        (lambda file: file.with_suffix(".json").write_text('{"classes": [], "framing": "cell"}'), "missing"),
+        (without_config, "not a Keras model"),
     ],
 )
 def test_a_damaged_model_is_told(
     network: keras.Model, tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     file = tmp_path / "model.keras"
-    model.save(model.Trained(network, CLASSES, Framing.CELL, {}), file)
+    model.save(model.Trained(with_embedding(network), CLASSES, Framing.CELL, FACTS), file)
     spoil(file)
     with pytest.raises(UserError, match=message):
         model.load(file)
+
+
+def test_a_model_without_an_embedding_is_told(network: keras.Model, tmp_path: Path) -> None:
+    model.save(model.Trained(network, CLASSES, Framing.CELL, FACTS), tmp_path / "model.keras")
+    with pytest.raises(UserError, match="1 outputs; a trained model has"):
+        model.load(tmp_path / "model.keras")

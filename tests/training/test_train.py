@@ -11,6 +11,7 @@ import pytest
 from edge.errors import UserError
 from training import data, model, train
 from training.callbacks import read_history
+from training.framing import Framing
 from training.recipe import RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
@@ -111,8 +112,49 @@ def test_a_laboratory_outside_the_splits_may_join_the_training(made_data: Path) 
     joined = train.prepare(tiny(made_data, join="bccd"), None)
     assert {s.split for s in apart if s.source == "bccd"} == {"other-laboratory"}
     assert {s.split for s in joined if s.source == "bccd"} == {"train"}
-    with pytest.raises(UserError, match="'lisc'"):
+    with pytest.raises(UserError, match="--join lisc: no such source; there are bccd, pbc"):
         train.prepare(tiny(made_data, join="lisc"), None)
+
+
+def test_a_folder_called_train_is_no_split(made_data: Path) -> None:
+    """A tree's source is the name of its folder, and that may be the name of a split."""
+    samples = [replace(s, source="train", split="") for s in data.load(made_data)]
+    parts = train.prepare(tiny(made_data), samples)
+    sizes = {name: len(data.of_split(parts, name)) for name in ("train", "validation", "test")}
+    assert sum(sizes.values()) == len(samples)
+    assert sizes["train"] > sizes["validation"] >= sizes["test"] > 0
+
+
+def test_a_film_is_in_one_part_alone(made_data: Path) -> None:
+    samples = [replace(s, split="", film=f"{i % 12}") for i, s in enumerate(data.load(made_data))]
+    of_film: dict[str, set[str]] = {}
+    for s in train.prepare(tiny(made_data), samples):
+        of_film.setdefault(s.film, set()).add(s.split)
+    assert all(len(splits) == 1 for splits in of_film.values())
+    assert set().union(*of_film.values()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "--batch 0: must be at least 1"),
+        ({"seed": -1}, "--seed -1"),
+        ({"averaging": 2.0}, "--averaging 2.0"),
+        ({"classes": "fiv"}, '--classes fiv: must be "all" or "five"'),
+        ({"model": "vgg"}, "--model vgg: must be one of"),
+        ({"weights": "nope.h5"}, "--weights nope.h5: must be a file"),
+        ({"patience": 3}, "give --averaging 0"),
+        ({"framing": Framing.IMAGE}, "give --no-augment"),
+    ],
+)
+def test_a_wrong_setting_is_told_and_leaves_no_folder(
+    made_data: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train.train(tiny(made_data, **changes), tmp_path / "run")
+    with pytest.raises(UserError, match="no such folder"):
+        train.train(tiny(tmp_path / "typo"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_names_a_recipe_and_changes_it() -> None:
