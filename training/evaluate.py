@@ -50,7 +50,8 @@ def figures(
 
     Samples of other classes are left out, and the prediction is the most probable of `classes`. Keys:
     accuracy, balanced_accuracy, macro_f1, intervals (95 %, of these three), classes, confusion (row =
-    truth), per_class, ece, reliability, review_curve, accuracy_after_review (5 % sent), predictions.
+    truth), per_class, ece, reliability, review_curve, accuracy_after_review (5 % sent), predictions; and
+    five, where `classes` are more than the study's: what follows from the confusion among its five.
 
     Raises:
         UserError: no sample is of one of `classes`, or the model lacks one of them.
@@ -65,6 +66,8 @@ def figures(
     # Among some of the classes the probabilities are those given that it is one of them.
     shares = chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-12)
     truth = np.array([classes.index(samples[i].name) for i in rows], np.int64)
+    of_five = [i for i in rows if samples[i].name in data.STUDY_CLASSES]
+    more = set(classes) > set(data.STUDY_CLASSES) and of_five
     predicted = shares.argmax(axis=1)
     confidence, right = shares.max(axis=1), predicted == truth
     bars = metrics.reliability(confidence, right)
@@ -85,7 +88,16 @@ def figures(
             }
             for k, i in enumerate(rows)
         ],
+        **({"five": _among_five(samples, answers, names, of_five)} if more else {}),
     }
+
+
+def _among_five(
+    samples: Sequence[data.Sample], answers: Answers, names: Sequence[str], rows: Sequence[int]
+) -> dict[str, Any]:
+    chosen = answers.probabilities[np.ix_(rows, [names.index(c) for c in data.STUDY_CLASSES])]
+    truth = np.array([data.STUDY_CLASSES.index(samples[i].name) for i in rows], np.int64)
+    return _shares(truth, chosen.argmax(axis=1), data.STUDY_CLASSES)
 
 
 def _shares(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _split(split: tuple[Sequence[str], Sequence[Sequence[int | str]]] | None, dr
 
 def _table3(name: str, evaluation: Mapping[str, Any]) -> Html:
     """Return Table 3 turned on its side, so that it fits a page."""
-    if not study.is_comparable(evaluation["classes"]):
+    if study.comparable(evaluation) is None:
         why = (
             "The study tells five classes apart; its figures stand only beside a run that was judged on the "
             "same five (--classes five). This run's own are under Confusion."

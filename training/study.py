@@ -4,7 +4,7 @@ Katar et al., Automatic classification of white blood cells using pre-trained de
 University Journal of Computer and Information Sciences: 10 % test split of Raabin-WBC, drawn at random.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from training import data
@@ -64,9 +64,12 @@ STUDY: dict[str, tuple[float, tuple[_P_S_F1, _P_S_F1, _P_S_F1, _P_S_F1, _P_S_F1]
 MEASURES = ("precision", "sensitivity", "f1")
 
 
-def is_comparable(classes: Sequence[str]) -> bool:
-    """Return whether a run tells the study's five classes apart, no fewer and no more."""
-    return set(classes) == set(data.STUDY_CLASSES)
+def comparable(evaluation: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the part of an evaluation that is of the study's five classes, no fewer and no more, if any."""
+    if set(evaluation["classes"]) == set(data.STUDY_CLASSES):
+        return evaluation
+    five: Mapping[str, Any] | None = evaluation.get("five")
+    return five
 
 
 def table(name: str, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[float | str | None]]]:
@@ -76,12 +79,13 @@ def table(name: str, evaluation: Mapping[str, Any]) -> tuple[list[str], list[lis
         name: of the run.
         evaluation: its accuracy, classes and per_class.
     """
-    five = is_comparable(evaluation["classes"])
-    classes = list(data.STUDY_CLASSES) if five else list(evaluation["classes"])
-    own = [evaluation["per_class"][c][m] for c in classes for m in MEASURES]
+    five = comparable(evaluation)
+    judged = evaluation if five is None else five
+    classes = list(evaluation["classes"]) if five is None else list(data.STUDY_CLASSES)
+    own = [judged["per_class"][c][m] for c in classes for m in MEASURES]
     header = ["model", "accuracy", *(f"{c} {m}" for c in classes for m in MEASURES)]
-    rows: list[list[float | str | None]] = [[name, *(_percent(v) for v in [evaluation["accuracy"], *own])]]
-    if five:
+    rows: list[list[float | str | None]] = [[name, *(_percent(v) for v in [judged["accuracy"], *own])]]
+    if five is not None:
         rows += [[f"study: {m}", a, *(v for c in of_class for v in c)] for m, (a, of_class) in STUDY.items()]
     return header, rows
 

@@ -6,7 +6,7 @@ import pytest
 
 from edge.classify import Answers
 from edge.errors import UserError
-from training import data, evaluate
+from training import data, evaluate, study
 from training.evaluate import figures, main
 
 NAMES = ("a", "b", "c")
@@ -34,6 +34,21 @@ def test_only_the_chosen_classes_are_judged_by_the_largest_of_them() -> None:
     }
     assert found["per_class"]["b"]["sensitivity"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_a_run_of_eight_classes_tells_its_figures_among_the_studys_five() -> None:
+    names = [c.name for c in data.CLASSES]
+    said = np.full((3, 8), 0.01)
+    said[0, names.index("neutrophil")] = said[2, names.index("platelet")] = 0.9
+    said[1, names.index("immature_granulocyte")], said[1, names.index("monocyte")] = 0.6, 0.3
+    samples = [sample(n) for n in ("neutrophil", "monocyte", "platelet")]
+    found = figures(samples, Answers(said, np.zeros(3)), names, names)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["five"]["accuracy"] == 1
+    assert found["five"]["classes"] == list(data.STUDY_CLASSES)
+    _, rows = study.table("ours", found)
+    assert rows[0][1] == 100
+    assert len(rows) == 4
 
 
 def test_the_figures_follow_from_the_answers() -> None:
