@@ -14,6 +14,7 @@ EMBEDDING = "embedding"
 """Name of the second output."""
 _DIMENSIONS = 32
 """Of the embedding; the directions in which the training cells of a class differ most."""
+_LEAST_LIMIT = 1e-3
 STRANGE_SHARE = 0.01
 """Share of the validation cells that the limit calls strange."""
 
@@ -108,7 +109,8 @@ def _familiar(
 ) -> Familiar:
     means = np.stack([embedding[truth == c].mean(axis=0) for c in np.unique(truth)]).astype(np.float32)
     limit = float(np.quantile(distance(np.asarray(checked, np.float32), means), 1 - STRANGE_SHARE))
-    return Familiar(means, limit)
+    # A network that has learned nothing may put all cells in one place.
+    return Familiar(means, max(limit, _LEAST_LIMIT))
 
 
 def widened(trained: Trained, features: NDArray[np.floating], truth: NDArray[np.int64]) -> Familiar:

@@ -56,6 +56,13 @@ def test_cells_of_a_class_lie_round_its_mean_with_variance_one() -> None:
     assert [a.shape for a in answers] == [(2, 2), (2, 3)]
 
 
+def test_a_network_that_puts_all_cells_in_one_place_is_finished_too() -> None:
+    _, familiar = finish.add_embedding(
+        small_network(), (np.ones((10, 3)), np.repeat([0, 1], 5)), np.ones((4, 3))
+    )
+    assert read_familiar(familiar.facts()).limit > 0
+
+
 def test_one_validation_cell_in_a_hundred_is_strange_and_a_far_one_is() -> None:
     rng = np.random.default_rng(1)
     truth = np.repeat([0, 1], 1000)
