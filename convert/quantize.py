@@ -1,8 +1,9 @@
 """A trained model to the full-integer file of the edge, with its card: `python -m convert.quantize`.
 
 Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
-it right is in `training.model` (an activation and scales that integers can carry) and in
-`convert.fake_quantize` (ranges, and a short fine-tuning with rounded activations).
+it right is in `training.model` (an activation and scales that integers can carry), in `convert.equalise`
+(channels of like range in the first layer) and in `convert.fake_quantize` (ranges, and a short fine-tuning
+with rounded activations).
 """
 
 import argparse
@@ -28,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from convert.equalise import equalise
 from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
 from edge.errors import UserError
 from edge.preprocess import crop
@@ -73,7 +75,8 @@ def quantize(
         learning_rate: of the fine-tuning.
 
     Raises:
-        UserError: fewer than 50 crops, another input size, or an operation without integer form.
+        UserError: fewer than 50 crops, another input size, an operation without integer form, or a network
+            that does not begin as MobileNet-V3-Small.
     """
     if len(crops) < 50:
         raise UserError(f"{len(crops)} calibration images are too few; give 50 or more")
@@ -81,7 +84,8 @@ def quantize(
         raise UserError(f"the model takes {network.input_shape[1:]}, the crops are {crops.shape[1:]}")
     check_supported(network)
     print(f"measuring ranges on {len(crops)} crops", flush=True)
-    student = with_fake_quantization(network, measure_ranges(network, crops))
+    equal = equalise(network, crops)
+    student = with_fake_quantization(equal, measure_ranges(equal, crops))
     if steps:
         print(f"fine-tuning with rounded activations, {steps} batches", flush=True)
         fine_tune(student, network, batches, steps=steps, learning_rate=learning_rate)
@@ -173,7 +177,7 @@ def card(
         "bytes": len(content),
         "created": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0",
-        "architecture": "MobileNet-V3-Small 1.0 with swish for hard-swish; average pooling; softmax",
+        "architecture": f"{recipe.model} with swish for hard-swish; average pooling; softmax",
         "size": trained.size,
         "input": "RGB, uint8, 0..255, one crop of 1.5 x the cell's box (edge.preprocess)",
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from edge.report import write_json
-from training import data, finish, metrics, model
+from training import before_after, data, finish, metrics, model
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.framing import Framing, view
@@ -41,6 +41,8 @@ _MOST_LOST = 0.005
 
 Head = Sequence[NDArray[np.float32]]
 """Kernel (channels, classes) and bias (classes,)."""
+Shares = NDArray[np.float32]
+"""Probabilities, shape (cells, classes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +83,34 @@ def adapt(
     here = _see(trained, find_cells(site), _VARIANTS, seed)
     learned = _see(trained, find_cells(_spread(data.of_split(home, "train"), _REPLAYED)), 0, seed)
     judged = _see(trained, find_cells(data.of_split(home, "validation")), 0, seed)
-    layer = trained.network.get_layer(HEAD)
-    old = layer.get_weights()
+    old = trained.network.get_layer(HEAD).get_weights()
     new = fit_head(old, here, learned)
+    tested, kept = _cross_validate(old, here, learned, site, seed), _answer(new, judged)
+    degree = _temperature((tested, here.truth), (kept, judged.truth))
+    names = trained.names
     figures = {
         "cells": dict(Counter(s.name for s in site)),
-        "site": _figures(here.truth, _answer(old, here), _cross_validate(old, here, learned, site, seed)),
-        "home": _figures(judged.truth, _answer(old, judged), _answer(new, judged)),
+        "site": _figures(names, here.truth, _answer(old, here), _cooled(tested, degree)),
+        "home": _figures(names, judged.truth, _answer(old, judged), _cooled(kept, degree)),
     }
-    layer.set_weights(new)
+    trained.network.get_layer(HEAD).set_weights(new)
+    finish.set_temperature(trained.network, degree)
     familiar = finish.widened(trained, here.features[:, 0], here.truth)
-    return replace(trained, facts={**trained.facts, "familiar": familiar.facts()}), figures
+    facts = {**trained.facts, "familiar": familiar.facts(), "temperature": round(degree, 4)}
+    return replace(trained, facts=facts), figures
 
 
 def why_worse(figures: dict[str, Any]) -> str | None:
     """Return why the new model must not replace the old one, with figures; None where it may."""
-    site, home = figures["site"], figures["home"]
-    if site["after"] < site["before"]:
-        return f"on the site's cells {100 * site['before']:.1f} % were right, now {100 * site['after']:.1f} %"
-    if home["after"] < home["before"] - _MOST_LOST:
+    (site, now_site), (home, now_home) = (
+        [figures[where][when]["accuracy"] for when in ("before", "after")] for where in ("site", "home")
+    )
+    if now_site < site:
+        return f"on the site's cells {100 * site:.1f} % were right, now {100 * now_site:.1f} %"
+    if now_home < home - _MOST_LOST:
         return (
-            f"on the validation cells of the first training {100 * home['before']:.1f} % were right, now "
-            f"{100 * home['after']:.1f} %"
+            f"on the validation cells of the first training {100 * home:.1f} % were right, now "
+            f"{100 * now_home:.1f} %"
         )
     return None
 
@@ -187,17 +195,15 @@ def _views(trained: Trained, cells: Boxed, place: int, variants: int, seed: int)
     return np.stack([plain, *(augment(image, box, trained.size, sample.name, rng) for rng in random)])
 
 
-def _answer(head: Head, cells: Seen) -> NDArray[np.int64]:
-    """Return the class that a head gives the plain view of each cell."""
-    return np.asarray((cells.features[:, 0] @ head[0] + head[1]).argmax(axis=1))
+def _answer(head: Head, cells: Seen) -> Shares:
+    """Return the probabilities that a head gives the plain view of each cell."""
+    return _softmax(cells.features[:, 0] @ head[0] + head[1])
 
 
-def _cross_validate(
-    head: Head, here: Seen, learned: Seen, site: Sequence[data.Sample], seed: int
-) -> NDArray[np.int64]:
+def _cross_validate(head: Head, here: Seen, learned: Seen, site: Sequence[data.Sample], seed: int) -> Shares:
     """Return what heads say of each cell of the site that did not learn from it, nor from its film."""
     place = {id(s): i for i, s in enumerate(site)}
-    said = np.zeros(len(site), np.int64)
+    said = np.zeros((len(site), len(head[1])), np.float32)
     films = len({(s.source, s.film or s.file) for s in site})
     for part in data.grouped_folds(site, min(_FOLDS, films), seed):
         tested = np.array([place[id(s)] for s in part], np.int64)
@@ -206,27 +212,34 @@ def _cross_validate(
     return said
 
 
-def _figures(truth: NDArray[np.int64], before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[str, Any]:
-    gained, lost, p = metrics.mcnemar(after == truth, before == truth)
+def _temperature(site: tuple[Shares, NDArray[np.int64]], home: tuple[Shares, NDArray[np.int64]]) -> float:
+    """Return the temperature that fits both (probabilities, classes), the site weighing as much as home."""
+    times = max(1, round(len(home[1]) / len(site[1])))
+    shares = np.concatenate([np.repeat(site[0], times, axis=0), home[0]])
+    return finish.temperature(shares, np.concatenate([np.repeat(site[1], times), home[1]]))
+
+
+def _cooled(shares: Shares, degree: float) -> Shares:
+    return _softmax(np.asarray(np.log(np.maximum(shares, 1e-12)) / degree, np.float32))
+
+
+def _figures(names: Sequence[str], truth: NDArray[np.int64], before: Shares, after: Shares) -> dict[str, Any]:
+    right_before, right_after = (shares.argmax(axis=1) == truth for shares in (before, after))
+    gained, lost, p = metrics.mcnemar(right_after, right_before)
     return {
         "cells": len(truth),
-        "before": float((before == truth).mean()),
-        "after": float((after == truth).mean()),
+        "before": _summary(names, truth, before),
+        "after": _summary(names, truth, after),
         "now_right": gained,
         "now_wrong": lost,
         "p": p,
     }
 
 
-def _print(figures: dict[str, Any]) -> None:
-    print(f"{'':34}{'cells':>7}{'before %':>10}{'after %':>10}{'now right':>11}{'now wrong':>11}{'p':>8}")
-    for key, label in (
-        ("site", "this site, by cross-validation"),
-        ("home", "the first training's validation"),
-    ):
-        f = figures[key]
-        shares = f"{100 * f['before']:10.2f}{100 * f['after']:10.2f}"
-        print(f"{label:34}{f['cells']:7d}{shares}{f['now_right']:11d}{f['now_wrong']:11d}{f['p']:8.3f}")
+def _summary(names: Sequence[str], truth: NDArray[np.int64], shares: Shares) -> dict[str, Any]:
+    said = np.asarray(shares.argmax(axis=1), np.int64)
+    bars = metrics.reliability(shares.max(axis=1), said == truth)
+    return {**metrics.summary(truth, said, names), "ece": metrics.calibration_error(bars)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,7 +263,9 @@ def _adapt(options: argparse.Namespace) -> None:
         site = data.select(site, options.split)
     recipe = replace(recipe, data=str(options.data or recipe.data))
     fitted, figures = adapt(trained, site, prepare(recipe, None), options.seed)
-    _print(figures)
+    header, rows = before_after.overview(figures)
+    for row in (header, *rows):
+        print(f"{row[0]:34}" + "".join(f"{text:>12}" for text in row[1:]))
     reason = why_worse(figures)
     if reason:
         raise UserError(f"the new model is worse and was not written: {reason}")
@@ -259,6 +274,7 @@ def _adapt(options: argparse.Namespace) -> None:
     write_json(options.output / "adapted.json", figures)
     model.save(fitted, options.output / "model.keras")
     print(options.output / "model.keras")
+    print(before_after.write(options.output, figures))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -134,7 +134,7 @@ def _camera_colours(view: Image, degree: float, rng: Random) -> Image:
 
 
 def _defocus(view: Image, rng: Random) -> Image:
-    return _image(cv2.GaussianBlur(view, (0, 0), view.shape[0] / 224 * rng.uniform(0.4, 3.5)))
+    return _image(cv2.GaussianBlur(view, (0, 0), view.shape[0] / 224 * rng.uniform(0.4, 4.5)))
 
 
 def _low_resolution(view: Image, rng: Random) -> Image:
@@ -155,10 +155,10 @@ def _jpeg(view: Image, rng: Random) -> Image:
 
 
 _SPOILS: tuple[tuple[float, Callable[[Image, Random], Image]], ...] = (
-    (0.3, _defocus),
+    (0.45, _defocus),
     (0.2, _low_resolution),
-    (0.2, _noise),
-    (0.2, _jpeg),
+    (0.35, _noise),
+    (0.25, _jpeg),
 )
 
 

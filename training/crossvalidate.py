@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edge.errors import UserError
 from edge.report import write_json
 from training import data, metrics
@@ -107,7 +109,7 @@ def _marked(samples: Sequence[data.Sample], split: str) -> list[data.Sample]:
 
 
 def train_and_judge(task: FoldTask) -> dict[str, Any]:
-    """Train one fold, or go on with it; return accuracy, classes, confusion, predictions of its test part.
+    """Train one fold, or go on with it; return the figures of its test part, as `evaluate.figures` does.
 
     Raises:
         UserError: the folder holds another division of the data.
@@ -117,9 +119,8 @@ def train_and_judge(task: FoldTask) -> dict[str, Any]:
     claim(task.folder, task.fold)
     model = train.train(task.recipe, task.folder, task.fold.samples)
     figures = evaluate.judge(predict.open_model(model), task.fold.of("test"), task.classes)
-    kept = {key: figures[key] for key in ("accuracy", "classes", "confusion", "predictions")}
-    write_json(task.folder / "evaluation.json", kept)
-    return kept
+    write_json(task.folder / "evaluation.json", figures)
+    return figures
 
 
 def claim(folder: Path, fold: Fold) -> None:
@@ -185,15 +186,14 @@ def pooled(divided: Sequence[Fold], answers: Sequence[dict[str, Any]]) -> dict[s
     ]
     shares = [answer["accuracy"] for answer in answers]
     names = _classes(answers)
-    truth, predicted = ([names.index(p[key]) for p in predictions] for key in ("class", "predicted"))
-    confusion = metrics.confusion_matrix(truth, predicted, len(names))
+    truth, predicted = (
+        np.array([names.index(p[key]) for p in predictions], np.int64) for key in ("class", "predicted")
+    )
     return {
         "folds": [_summary(f, answer) for f, answer in zip(divided, answers, strict=True)],
         "mean": statistics.fmean(shares),
         "standard_deviation": statistics.stdev(shares) if len(shares) > 1 else None,
-        "accuracy": metrics.accuracy(confusion),
-        "classes": names,
-        "confusion": confusion.tolist(),
+        **metrics.summary(truth, predicted, names),
         "predictions": predictions,
     }
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
@@ -106,6 +105,12 @@ def read_image(path: Path) -> Image:
     if image is None:
         raise UserError(f"{path}: not a readable image; remove it from the table or replace the file")
     return np.asarray(image, np.uint8)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write an RGB image, shape (height, width, 3); raises OSError where that cannot be done."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{path}: the image cannot be written; is there space left?")
 
 
 def random_split(samples: Sequence[Sample], seed: int) -> list[Sample]:
@@ -207,12 +212,6 @@ def _is_readable(sample: Sample) -> bool:
     except UserError:
         return False
     return True
-
-
-def labels(samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Return the class index of each sample, shape (samples,)."""
-    index = {c.name: i for i, c in enumerate(CLASSES)}
-    return np.array([index[s.name] for s in samples], np.int64)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ what it never saw.
 """
 
 import argparse
-import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL, Answers
 from edge.errors import UserError
@@ -73,7 +71,7 @@ def figures(
     bars = metrics.reliability(confidence, right)
     curve = metrics.review_curve(1 - confidence, right)
     return {
-        **_shares(truth, predicted, classes),
+        **metrics.summary(truth, predicted, classes),
         "ece": metrics.calibration_error(bars),
         "reliability": [{"confidence": b.confidence, "accuracy": b.accuracy, "cells": b.cells} for b in bars],
         "review_curve": curve[np.unique(np.linspace(0, len(curve) - 1, _CURVE_POINTS).astype(int))].tolist(),
@@ -97,30 +95,7 @@ def _among_five(
 ) -> dict[str, Any]:
     chosen = answers.probabilities[np.ix_(rows, [names.index(c) for c in data.STUDY_CLASSES])]
     truth = np.array([data.STUDY_CLASSES.index(samples[i].name) for i in rows], np.int64)
-    return _shares(truth, chosen.argmax(axis=1), data.STUDY_CLASSES)
-
-
-def _shares(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Return what follows from the confusion matrix."""
-    matrix = metrics.confusion_matrix(truth.tolist(), predicted.tolist(), len(classes))
-    of_interest = {
-        "accuracy": metrics.accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy,
-        "macro_f1": metrics.macro_f1,
-    }
-    return {
-        **{name: figure(matrix) for name, figure in of_interest.items()},
-        "intervals": {
-            name: metrics.bootstrap(truth, predicted, len(classes), figure)
-            for name, figure in of_interest.items()
-        },
-        "classes": list(classes),
-        "confusion": matrix.tolist(),
-        "per_class": {
-            name: {key: None if math.isnan(value) else value for key, value in row.items()}
-            for name, row in metrics.per_class(matrix, classes).items()
-        },
-    }
+    return metrics.summary(truth, chosen.argmax(axis=1), data.STUDY_CLASSES)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -136,6 +111,10 @@ def _print(result: dict[str, Any]) -> None:
     print(f"{'5 % sent to review':22}{100 * result['accuracy_after_review']:8.2f} % of the rest right")
     strange = sum(p["strangeness"] > 1 for p in result["predictions"]) / len(result["predictions"])
     print(f"{'unlike the training':22}{100 * strange:8.2f} %")
+    _print_classes(result)
+
+
+def _print_classes(result: dict[str, Any]) -> None:
     print(f"{'class':22}{'precision':>10}{'sensitivity':>12}{'F1':>8}{'cells':>7}")
     for name, f in result["per_class"].items():
         shares = (f["precision"], f["sensitivity"], f["f1"])
@@ -181,6 +160,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     told = ", ".join(f"{name} ({number})" for name, number in others.items())
     if others and options.classes == "all":
         raise UserError(f"the model does not tell {told}; --classes five leaves them out")
+    for folder in (options.json and options.json.parent, options.report):
+        if folder:  # a place that cannot be written is told before the work
+            folder.mkdir(parents=True, exist_ok=True)
     result = judge(predictor, samples, classes)
     _print(result)
     if others:
@@ -228,6 +210,7 @@ def _by_turns(options: argparse.Namespace) -> None:
     if options.json:
         write_json(options.json, result)
     print(crossvalidate.table(result))
+    _print_classes(result)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,29 @@ def bootstrap(
     values = [figure(d.reshape(classes, classes)) for d in drawn]
     low, high = np.nanquantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def summary(truth: Labels, predicted: Labels, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what follows from the confusion matrix, ready for JSON.
+
+    Keys: accuracy, balanced_accuracy, macro_f1, intervals (95 %, of these three), classes, confusion,
+    per_class. What has no denominator is None.
+    """
+    matrix = confusion_matrix(truth.tolist(), predicted.tolist(), len(classes))
+    of_interest = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
+    return {
+        **{name: figure(matrix) for name, figure in of_interest.items()},
+        "intervals": {
+            name: list(bootstrap(truth, predicted, len(classes), figure))
+            for name, figure in of_interest.items()
+        },
+        "classes": list(classes),
+        "confusion": matrix.tolist(),
+        "per_class": {
+            name: {key: None if math.isnan(value) else value for key, value in row.items()}
+            for name, row in per_class(matrix, classes).items()
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,11 +125,6 @@ def heat_map_grid(
     return figure
 
 
-def gallery(crops: Sequence[Image], overlays: Sequence[Image | None], captions: Sequence[str]) -> Figure:
-    """Return the worst mistakes: crop, heat map of the wrong answer, and what was taken for what."""
-    return heat_map_grid(crops, overlays, captions, pairs=3)
-
-
 def reliability(bars: Sequence[Mapping[str, float]], error: float) -> Figure:
     """Return the reliability diagram: accuracy against confidence, and how many cells lie where.
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edge.drawing import LEUKOCYTES
 from edge.smear import Smear
-from training.data import Sample
+from training.data import Sample, write_image
 
 _VIEW = 2.7
 """Side of a written image over the cell's diameter, like the uncut images of the PBC set."""
@@ -31,6 +30,6 @@ def write_cells(folder: Path, per_class: int, seed: int) -> list[Sample]:
             side = round(_VIEW * cell.diameter_px)
             view = smear.view(cell.x - side / 2, cell.y - side / 2, side, side)
             path = folder / f"{name}-{number}.png"
-            cv2.imwrite(str(path), cv2.cvtColor(view, cv2.COLOR_RGB2BGR))
+            write_image(path, view)
             samples.append(Sample(path, path.name, name, "rendered", "train"))
     return samples

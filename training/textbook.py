@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.cells import Image
 from edge.drawing import WHITE, Canvas, Mask, draw_red_cell
-from training.data import Sample
+from training.data import Sample, write_image
 
 _DIAMETER = 130
 """Of a drawn cell, pixels: that of the PBC images."""
@@ -36,7 +36,7 @@ def write_cells(folder: Path, per_class: int, seed: int) -> list[Sample]:
         for number in range(per_class):
             image = draw(name, np.random.default_rng((seed, kind, number)))
             path = folder / f"{name}-{number}.png"
-            cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            write_image(path, image)
             samples.append(Sample(path, path.name, name, "textbook", "train"))
     return samples
 

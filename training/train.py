@@ -48,12 +48,12 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
     file = output / "model.keras"
-    write_split(output / "split.csv", parts)
     if _finished(output, recipe):
         return file
     learn, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
-    real = len(learn)
-    learn = learn + draw(output, recipe)
+    real, drawn = len(learn), draw(output, recipe)
+    write_split(output / "split.csv", parts + drawn)
+    learn = learn + drawn
     classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
     names = tuple(c.name for c in classes)
     print(f"{len(learn)} training and {len(judge)} validation images; {hardware.use_all(recipe.seed)}")

@@ -37,6 +37,7 @@ def small() -> keras.Model:
     norm = keras.layers.BatchNormalization(trainable=False)
     x = keras.layers.Activation("silu")(norm(x))
     x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization(trainable=False)(x)
     gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
     gate = keras.layers.ReLU(6.0)(keras.layers.Conv2D(16, 1)(gate) + 3.0) * (1 / 6)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Multiply()([x, gate]))

@@ -39,7 +39,8 @@ def site(made_data: Path) -> list[data.Sample]:
 def test_the_head_learns_a_new_site(trained: model.Trained, made_data: Path) -> None:
     fitted, figures = adapt.adapt(trained, site(made_data), data.load(made_data))
     assert figures["site"]["cells"] == 32
-    assert figures["site"]["after"] > figures["site"]["before"] + 0.2
+    assert figures["site"]["after"]["accuracy"] > figures["site"]["before"]["accuracy"] + 0.2
+    assert fitted.facts["temperature"] != 1.0
     assert adapt.why_worse(figures) is None
     assert len(fitted.facts["familiar"]["means"]) == 16
 
@@ -53,7 +54,11 @@ def test_the_head_learns_a_new_site(trained: model.Trained, made_data: Path) -> 
     ],
 )
 def test_a_worse_model_is_told_with_figures(site_after: float, home_after: float, reason: str | None) -> None:
-    figures = {"site": {"before": 0.8, "after": site_after}, "home": {"before": 0.99, "after": home_after}}
+    shares = {"site": (0.8, site_after), "home": (0.99, home_after)}
+    figures = {
+        key: {when: {"accuracy": share} for when, share in zip(("before", "after"), pair, strict=True)}
+        for key, pair in shares.items()
+    }
     told = adapt.why_worse(figures)
     assert told is None if reason is None else reason in str(told)
 
@@ -76,6 +81,10 @@ def test_the_command_writes_a_better_model_and_refuses_a_worse_one(
     arguments = ["--model", str(run / "model.keras"), "--images", str(made_data), "--split", "train"]
     assert adapt.main([*arguments, "--output", str(tmp_path / "better")]) == 0
     assert model.load(tmp_path / "better" / "model.keras").names == trained.names
+    told = (tmp_path / "better" / "report.html").read_text()
+    assert "this site, by cross-validation" in told
+    assert told.count("<img") == 4
+    assert "this site, by cross-validation" in capsys.readouterr().out
     monkeypatch.setattr(adapt, "why_worse", lambda figures: "it is worse")
     assert adapt.main([*arguments, "--output", str(tmp_path / "worse")]) == 1
     assert "it is worse" in capsys.readouterr().err

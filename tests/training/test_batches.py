@@ -69,5 +69,5 @@ def test_an_exam_keeps_the_order_and_shows_the_cells_as_they_are(made_data: Path
     exam = Exam(find_cells(samples), NAMES, 64, Framing.CELL, batch=5)
     views = np.concatenate([exam[i][0] for i in range(len(exam))])
     assert views.shape == (16, 64, 64, 3)
-    assert exam.truth.argmax(axis=1).tolist() == data.labels(samples).tolist()
+    assert [NAMES[i] for i in exam.truth.argmax(axis=1)] == [s.name for s in samples]
     assert np.array_equal(views[5], find_cells(samples[5:6]).views(64, Framing.CELL)[0])

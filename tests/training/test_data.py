@@ -35,10 +35,6 @@ def test_a_split_or_a_source_is_selected_by_name(made_data: Path) -> None:
         data.select(samples, "elsewhere")
 
 
-def test_labels_follow_the_table(made_data: Path) -> None:
-    assert data.labels(data.load(made_data)[:10]).tolist() == [0] * 8 + [1] * 2
-
-
 def made_samples(films: bool = False) -> list[data.Sample]:
     names = ["neutrophil"] * 60 + ["eosinophil"] * 30 + ["basophil"] * 10
     return [
