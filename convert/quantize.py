@@ -7,15 +7,12 @@ with rounded activations).
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -26,11 +23,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is im
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from convert import tflite
 from convert.equalise import equalise
 from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
+from convert.heat_map import with_heat_map
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE, write_json
@@ -40,7 +38,7 @@ from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
 from training.finish import STRANGE_SHARE
 from training.framing import Framing
-from training.model import Trained, load
+from training.model import FEATURES, Trained, load
 from training.predict import open_model, predict
 from training.recipe import Recipe, read_recipe
 from training.train import draw, prepare
@@ -65,7 +63,7 @@ def quantize(
     steps: int,
     learning_rate: float,
 ) -> bytes:
-    """Return the INT8 .tflite file of a model with RGB 0..255 input.
+    """Return the INT8 .tflite file of a model with RGB 0..255 input; its last output is the heat map.
 
     Args:
         network: input (size, size, 3); first output (classes,) probabilities, second an embedding or none.
@@ -89,42 +87,8 @@ def quantize(
     if steps:
         print(f"fine-tuning with rounded activations, {steps} batches", flush=True)
         fine_tune(student, network, batches, steps=steps, learning_rate=learning_rate)
-    return _to_tflite(student, crops)
-
-
-def _to_tflite(student: keras.Model, crops: NDArray[np.uint8]) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_keras_model(student)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # The ranges are in the model; the converter still asks for data, for the inside of swish.
-    converter.representative_dataset = lambda: ([crop[None].astype(np.float32)] for crop in crops[::4])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    converter.inference_output_type = tf.uint8
     print("converting", flush=True)
-    try:
-        with _unheard():
-            return bytes(converter.convert())
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"the model cannot be made an integer file: {error}") from None
-
-
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Drop what is written to stdout and stderr, by native code too: the converter talks to its makers."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for stream, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, stream)
-            os.close(copy)
+    return tflite.integer(with_heat_map(student, crops), crops[::4])
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
@@ -183,6 +147,7 @@ def card(
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
         "review_below": 0.0,
         "familiar": trained.facts["familiar"],
+        "heat_side": trained.network.get_layer(FEATURES).input.shape[1],
         "sources": {name: text for name, text in SOURCES.items() if name == "imagenet" or name in learned},
         "recipe": asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name},
         "temperature": trained.facts["temperature"],

@@ -104,6 +104,8 @@ class Detection:
     """Variance of the Laplacian over the crop (grey levels squared); 0 is featureless."""
     strangeness: float
     """How unlike the training cells it is (`edge.strangeness`); above 1 is strange."""
+    heat: NDArray[np.float32] | None = None
+    """How much each place of the crop speaks for the class, 0..1, shape (side, side); None without a map."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Crops to class probabilities, by the INT8 model file and its card.
+"""Crops to class probabilities, by the model file and its card.
 
 The only module that imports the interpreter: ai-edge-litert, or tflite-runtime where that alone is
 installed.
@@ -37,6 +37,8 @@ class Card:
     """Confidence (0..1) below which a person looks at the cell."""
     familiar: Familiar | None
     """What the training cells are like; None for a model without an embedding."""
+    heat_side: int | None
+    """Side of the model's heat maps; None for a model without."""
     facts: Mapping[str, Any]
     """The whole card, for reports."""
 
@@ -66,6 +68,7 @@ def read_card(model: Path) -> Card:
             classes=classes,
             review_below=float(facts["review_below"]),
             familiar=read_familiar(facts["familiar"]) if "familiar" in facts else None,
+            heat_side=int(facts["heat_side"]) if "heat_side" in facts else None,
             facts=facts,
         )
     except OSError as error:
@@ -85,6 +88,9 @@ class Answers:
     """Shape (crops, classes); each row sums to 1."""
     strangeness: NDArray[np.float32]
     """Shape (crops,), from 0; above 1 is unlike the training cells. All 0 without an embedding."""
+    heat: NDArray[np.float32] | None = None
+    """How much each place of a crop speaks for the most probable class: 0..1, shape (crops, side, side). The
+    strongest place of a crop is 1, or all are 0. None where the model file draws no maps."""
 
 
 class Classifier:
@@ -98,11 +104,13 @@ class Classifier:
         self.card = read_card(model)
         self._interpreter = _load(model, self.card, threads)
         self._input = self._interpreter.get_input_details()[0]
-        size, familiar = self.card.size, self.card.familiar
+        size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
         _agree(model, "input", self._input, (1, size, size, 3))
-        shapes = [(1, len(self.card.classes))]
+        shapes: dict[str, tuple[int, ...]] = {"probabilities": (1, len(self.card.classes))}
         if familiar is not None:
-            shapes.append((1, familiar.means.shape[1]))
+            shapes["embedding"] = (1, familiar.means.shape[1])
+        if side is not None:
+            shapes["heat"] = (1, side, side, len(self.card.classes))
         self._outputs = _outputs(model, self._interpreter.get_output_details(), shapes)
 
     def classify(self, crops: Sequence[Image]) -> Answers:
@@ -111,23 +119,29 @@ class Classifier:
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
+        side = self.card.heat_side
         probabilities = np.empty((len(crops), len(self.card.classes)), np.float32)
         strangeness = np.zeros(len(crops), np.float32)
+        heat = None if side is None else np.empty((len(crops), side, side), np.float32)
         for i, crop in enumerate(crops):
-            self._interpreter.set_tensor(self._input["index"], crop[None])
+            self._interpreter.set_tensor(self._input["index"], crop[None].astype(self._input["dtype"]))
             self._interpreter.invoke()
-            shares = self._read(0)
+            shares = self._read("probabilities")
             # Eight-bit outputs sum to 1 but for their rounding.
             probabilities[i] = shares / shares.sum()
             if self.card.familiar is not None:
-                strangeness[i] = self.card.familiar.strangeness(self._read(1)[None])[0]
-        return Answers(probabilities, strangeness)
+                strangeness[i] = self.card.familiar.strangeness(self._read("embedding")[None])[0]
+            if heat is not None:
+                speaks = np.maximum(self._read("heat")[..., shares.argmax()], 0)
+                heat[i] = speaks / (speaks.max() or 1)
+        return Answers(probabilities, strangeness, heat)
 
-    def _read(self, number: int) -> NDArray[np.float32]:
-        output = self._outputs[number]
-        scale, zero = output["quantization"]
+    def _read(self, name: str) -> NDArray[np.float32]:
+        output = self._outputs[name]
         raw = self._interpreter.get_tensor(output["index"])[0].astype(np.float32)
-        return np.asarray((raw - zero) * np.float32(scale), np.float32)
+        scale, zero = output["quantization"]
+        # A float file has no scale.
+        return np.asarray((raw - zero) * np.float32(scale), np.float32) if scale else raw
 
 
 def _load(model: Path, card: Card, threads: int) -> Any:
@@ -160,24 +174,24 @@ def _interpreter_class() -> Any:
 
 
 def _outputs(
-    model: Path, found: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]]
-) -> list[Mapping[str, Any]]:
-    """Return the outputs in the order of `shapes`: the converter keeps neither order nor names."""
+    model: Path, found: Sequence[Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the outputs by name, known by their shapes: the converter keeps neither order nor names."""
     if len(found) != len(shapes):
         raise UserError(
             f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again"
         )
-    ordered = []
-    for shape in shapes:
+    outputs = {}
+    for name, shape in shapes.items():
         fitting = [o for o in found if tuple(int(n) for n in o["shape"]) == shape]
-        _agree(model, "output", (fitting or found)[0], shape)
-        ordered.append(fitting[0])
-    return ordered
+        outputs[name] = (fitting or found)[0]
+        _agree(model, "output", outputs[name], shape)
+    return outputs
 
 
 def _agree(model: Path, what: str, tensor: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     found = tuple(int(n) for n in tensor["shape"])
-    if found != shape or tensor["dtype"] is not np.uint8:
+    if found != shape or tensor["dtype"] not in (np.uint8, np.float32):
         raise UserError(
             f"{model}: {what} is {tensor['dtype'].__name__} {found}, the card says uint8 {shape}; "
             "convert the model again"

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.cells import Box, Image
 
 
@@ -17,6 +20,8 @@ class Label:
     confidence: float
     number: int | None
     """The number of the counted cell; None while it is not counted yet."""
+    heat: NDArray[np.float32] | None = None
+    """How much each place of the crop speaks for the class, 0..1, shape (side, side); None without a map."""
 
 
 @dataclass(frozen=True, slots=True)

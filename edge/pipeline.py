@@ -25,10 +25,11 @@ def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Dete
     boxes = [found.box for found in locator.locate(frame.image) if found.whole]
     crops = [crop(frame.image, box, classifier.card.size) for box in boxes]
     answers = classifier.classify(crops)
+    heats = [None] * len(boxes) if answers.heat is None else answers.heat
     return tuple(
-        Detection(box, p, view, sharpness(view), float(strangeness))
-        for box, p, view, strangeness in zip(
-            boxes, answers.probabilities, crops, answers.strangeness, strict=True
+        Detection(box, p, view, sharpness(view), float(strangeness), heat)
+        for box, p, view, strangeness, heat in zip(
+            boxes, answers.probabilities, crops, answers.strangeness, heats, strict=True
         )
     )
 
@@ -50,8 +51,8 @@ def run(
 
 def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:
     """Return what the page writes on the picture of this step."""
-    classes = classifier.card.classes
+    names = [c.name for c in classifier.card.classes]
     return tuple(
-        Label(d.box, classes[int(d.probabilities.argmax())].name, float(d.probabilities.max()), number)
+        Label(d.box, names[d.probabilities.argmax()], float(d.probabilities.max()), number, d.heat)
         for d, number in zip(step.detections, step.tracked.numbers, strict=True)
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge.config import check_specimen
 from edge.errors import UserError
 from edge.live import Latest, View, Wishes
+from edge.preprocess import CONTEXT
 
 STATIC = Path(__file__).parent / "static"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -81,8 +83,13 @@ class Feed:
 
 
 def encode_event(view: View) -> bytes:
-    """Return a view as one server-sent event: state, boxes and the JPEG that they belong to."""
+    """Return a view as one server-sent event: state, boxes and the JPEG that they belong to.
+
+    A label's heat (rows of percent) covers the square that the model saw: `context` times the box's longer
+    side, round its centre.
+    """
     event: dict[str, Any] = {"state": dict(view.state), "labels": [], "size": None, "jpeg": None}
+    event["context"] = CONTEXT
     scale = 1.0
     if view.image is not None:
         scale = min(1.0, MAX_SIDE_PX / max(view.image.shape[:2]))
@@ -94,7 +101,9 @@ def encode_event(view: View) -> bytes:
     for label in view.labels:
         box = (label.box.x, label.box.y, label.box.width, label.box.height)
         shown = {"name": label.name, "confidence": float(label.confidence), "number": label.number}
-        event["labels"].append({"box": [round(float(length) * scale, 1) for length in box], **shown})
+        heat = None if label.heat is None else np.rint(100 * label.heat).astype(int).tolist()
+        rounded = [round(float(length) * scale, 1) for length in box]
+        event["labels"].append({"box": rounded, **shown, "heat": heat})
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 

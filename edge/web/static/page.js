@@ -18,6 +18,7 @@ const setText = (target, text) => target.textContent === text || (target.textCon
 let shown = null; // the newest event
 let picture = null; // the decoded image that belongs to `drawn`
 let drawn = null; // the event whose picture and boxes are on the canvas
+let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
 let connected = null; // null while the first attempt runs
 let [newestMs, spoken] = [0, ""];
@@ -117,6 +118,7 @@ async function showPicture(event) {
     await image.decode();
   }
   [picture, drawn] = [image, event];
+  if (event.labels.some((label) => label.heat)) $("why").hidden = false;
   draw();
 }
 
@@ -136,6 +138,7 @@ function draw() {
   pen.setTransform(density, 0, 0, density, 0, 0);
   pen.imageSmoothingQuality = "high";
   pen.drawImage(picture, left, top, width * scale, height * scale);
+  if (explaining) for (const label of drawn.labels) drawHeat(pen, label, [left, top], scale);
   const placed = [];
   // Counted cells last, so that their boxes lie above.
   for (const label of drawn.labels.toSorted((a, b) => (a.number !== null) - (b.number !== null))) {
@@ -143,6 +146,24 @@ function draw() {
     drawBox(pen, label, { x: left + x, y: top + y, w, h }, placed, [clientWidth, clientHeight]);
   }
   canvas.ariaLabel = `On the picture: ${drawn.labels.map(caption).join(", ") || "no cell"}`;
+}
+
+// Viridis at five places, dark to light: it also reads in grey and with any colour vision.
+const HEAT = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+
+function heatPixel(percent) {
+  const place = Math.min((percent / 100) * (HEAT.length - 1), HEAT.length - 1.001);
+  const [low, high] = [HEAT[Math.floor(place)], HEAT[Math.floor(place) + 1]];
+  return [...low.map((value, i) => value + (high[i] - value) * (place % 1)), 128];
+}
+
+function drawHeat(pen, { box: [x, y, w, h], heat }, [left, top], scale) {
+  if (!heat) return;
+  const small = new OffscreenCanvas(heat.length, heat.length);
+  const pixels = new Uint8ClampedArray(heat.flat().flatMap(heatPixel));
+  small.getContext("2d").putImageData(new ImageData(pixels, heat.length), 0, 0);
+  const side = drawn.context * Math.max(w, h) * scale;
+  pen.drawImage(small, left + (x + w / 2) * scale - side / 2, top + (y + h / 2) * scale - side / 2, side, side);
 }
 
 function caption(label) {
@@ -253,6 +274,13 @@ async function togglePause() {
   setTimeout(() => (refused = ""), REFUSAL_MS);
 }
 
+function toggleWhy() {
+  if ($("why").hidden) return;
+  explaining = !explaining;
+  $("why").ariaPressed = String(explaining);
+  draw();
+}
+
 function askSpecimen() {
   if ($("new").disabled || $("dialog").open) return;
   $("form").reset();
@@ -269,7 +297,7 @@ async function sendSpecimen(submit) {
   else $("dialog").close();
 }
 
-const SHORTCUTS = { " ": togglePause, n: askSpecimen };
+const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy };
 let [lastKeyMs, pending] = [-SCAN_MS, 0];
 
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
@@ -290,6 +318,7 @@ function onKey(press) {
 
 $("pause").addEventListener("click", togglePause);
 $("new").addEventListener("click", askSpecimen);
+$("why").addEventListener("click", toggleWhy);
 $("cancel").addEventListener("click", () => $("dialog").close());
 $("form").addEventListener("submit", sendSpecimen);
 document.addEventListener("keydown", onKey);

@@ -62,7 +62,7 @@ STATE: dict[str, Any] = {
     "stage": [12.4, 530.6],
 }
 LABELS = (
-    Label(Box(100, 100, 200, 200), "neutrophil", 0.984, 90),
+    Label(Box(100, 100, 200, 200), "neutrophil", 0.984, 90, np.eye(6, dtype=np.float32)),
     Label(Box(400, 300, 100, 100), "immature_granulocyte", 0.71, None),
 )
 
@@ -227,6 +227,31 @@ def test_boxes_lie_where_the_cells_are_in_the_colour_of_their_bar(page: Page) ->
     left_side, under_side, inside, bar = page.run(script)
     assert left_side[:3] == under_side[:3] == bar
     assert inside[:3] == pytest.approx([128, 128, 128], abs=2)
+
+
+def test_what_spoke_for_a_class_lies_over_its_cell_on_request(page: Page) -> None:
+    page.show(view())
+    script = """(() => {
+        const canvas = document.getElementById('picture');
+        const scale = Math.min(canvas.width / 640, canvas.height / 480);
+        const [left, top] = [(canvas.width - 640 * scale) / 2, (canvas.height - 480 * scale) / 2];
+        const at = (x, y) => [...canvas.getContext('2d').getImageData(
+            left + x * scale, top + y * scale, 1, 1).data].slice(0, 3);
+        return [at(175, 175), at(275, 130), at(60, 60), at(345, 56), at(450, 340)];
+    })()"""
+    grey = [128, 128, 128]
+    assert page.run(script)[0] == pytest.approx(grey, abs=2)
+    page.press("w")
+    page.until(lambda: page.run("document.getElementById('why').ariaPressed") == "true")
+    middle, beside, corner, outside, other = page.run(script)
+    assert middle[0] > grey[0] + 20  # hot places are yellow
+    assert middle[2] < grey[2] - 20
+    assert corner[0] > grey[0] + 20  # the model sees 1.5 times the box
+    assert beside[0] < grey[0] - 20  # cold places are violet
+    assert outside[0] < grey[0] - 20
+    assert other == pytest.approx(grey, abs=2)  # a cell without a map
+    page.browser.find_element("id", "why").click()
+    assert page.run(script)[0] == pytest.approx(grey, abs=2)
 
 
 def test_before_the_first_cell_there_is_no_percentage(page: Page) -> None:

@@ -16,8 +16,10 @@ import pytest
 from edge.cells import Box
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
+from edge.preprocess import CONTEXT
 from edge.web.server import MAX_SIDE_PX, PageServer, build_app
 
+HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
 STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3, "classes": []}
 
 
@@ -26,7 +28,7 @@ def view_of(width: int, height: int, total: int = 3) -> View:
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = 255
     labels = (
-        Label(Box(10, 20, 300, 400), "neutrophil", np.float32(0.75), 7),
+        Label(Box(10, 20, 300, 400), "neutrophil", np.float32(0.75), 7, HEAT),
         Label(Box(0.5, 0, 50, 60), "monocyte", 0.5, None),
     )
     return View(image, labels, STATE | {"total": total})
@@ -127,9 +129,16 @@ def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
     assert event["state"] == STATE
     assert event["size"] == [640, 480]
     assert event["labels"] == [
-        {"box": [10, 20, 300, 400], "name": "neutrophil", "confidence": 0.75, "number": 7},
-        {"box": [0.5, 0, 50, 60], "name": "monocyte", "confidence": 0.5, "number": None},
+        {
+            "box": [10, 20, 300, 400],
+            "name": "neutrophil",
+            "confidence": 0.75,
+            "number": 7,
+            "heat": [[0, 50], [100, 25]],
+        },
+        {"box": [0.5, 0, 50, 60], "name": "monocyte", "confidence": 0.5, "number": None, "heat": None},
     ]
+    assert event["context"] == CONTEXT
     bgr = cv2.imdecode(np.frombuffer(base64.b64decode(event["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
     assert bgr.shape == (480, 640, 3)
     assert np.abs(bgr.mean(axis=(0, 1)) - [0, 0, 255]).max() < 3  # red stays red
