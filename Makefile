@@ -23,11 +23,11 @@ $(VENV)/edge: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[edge]'
 	touch $@
 
-# picamera2 comes without its dependencies (libcamera is not on the package index): the tests compare
-# their stand-in with its source.
+# Two come without their dependencies: the tests compare their stand-in for the Pi's camera with picamera2's
+# source, and read a model file's metadata with the schema of tflite-support (whose wheels end with 3.11).
 $(VENV)/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[edge,training,dev]'
-	$(BIN)/python -m pip install --quiet --no-deps picamera2==0.3.38
+	$(BIN)/python -m pip install --quiet --no-deps picamera2==0.3.38 'tflite-support==0.4.4; python_version < "3.12"'
 	touch $@
 
 clean:

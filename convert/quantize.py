@@ -29,6 +29,7 @@ from convert import tflite
 from convert.equalise import equalise
 from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
 from convert.heat_map import with_heat_map
+from convert.metadata import describe
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE, write_json
@@ -119,7 +120,6 @@ def loads(file: Path) -> None:
 
 
 def card(
-    content: bytes,
     options: argparse.Namespace,
     trained: Trained,
     recipe: Recipe,
@@ -127,7 +127,7 @@ def card(
     chosen: Sequence[data.Sample],
     learned: Collection[str],
 ) -> dict[str, Any]:
-    """Return the model card without figures: what the file is, and how it came to be.
+    """Return the model card without hash and figures: what the file is, and how it came to be.
 
     `chosen` calibrated its integers, and it learned from the sources `learned`.
     """
@@ -137,8 +137,6 @@ def card(
     return {
         "name": f"wbc-{recipe.model.replace('_', '-')}",
         "notice": NOTICE,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
         "created": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0",
         "architecture": f"{recipe.model} with swish for hard-swish; average pooling; softmax",
@@ -178,7 +176,9 @@ def _convert(options: argparse.Namespace) -> None:
         learning_rate=options.fine_tune_rate,
     )
     learned = {s.source for s in learn + drawn}
-    facts = card(content, options, trained, recipe, chosen=chosen, learned=learned)
+    facts = card(options, trained, recipe, chosen=chosen, learned=learned)
+    content = describe(content, facts)
+    facts |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     elsewhere = sorted({s.source for s in table} - learned)
     _install(content, facts, table, elsewhere, options.output)
     print(json.dumps(facts["figures"], indent=1))

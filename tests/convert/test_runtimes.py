@@ -1,0 +1,55 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import ask, runtimes
+from edge.classify import DEFAULT_MODEL, Classifier
+from edge.errors import UserError
+
+HERE = runtimes.Asked("here", (sys.executable,))
+
+
+def test_random_crops_are_the_same_again() -> None:
+    first, again = (list(ask.random_crops(4, 20)) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    noise, coarse, plain, _ = first
+    assert noise.shape == coarse.shape == plain.shape == (20, 20, 3)
+    assert len(np.unique(coarse[..., 0])) <= 9
+    assert len(np.unique(plain[..., 0])) == 1
+
+
+def test_a_runtime_answers_from_a_process_of_its_own(tmp_path: Path) -> None:
+    classifier = Classifier()
+    real = np.random.default_rng(5).integers(0, 256, (2, *[classifier.card.size] * 2, 3), np.uint8)
+    np.save(tmp_path / "crops.npy", real)
+    crops = [*real, *ask.random_crops(3, classifier.card.size)]
+    exact = classifier.classify(crops).probabilities
+    for delegate in (True, False):
+        found = runtimes.ask(HERE, DEFAULT_MODEL, tmp_path / "crops.npy", 3, delegate=delegate)
+        assert not isinstance(found, str)
+        assert found.shape == exact.shape
+        assert np.abs(found - exact).max() < 0.1
+
+
+def test_a_refusal_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "crops.npy", np.zeros((1, 8, 8, 3), np.uint8))
+    told = runtimes.ask(HERE, tmp_path / "nowhere.tflite", tmp_path / "crops.npy", 0, delegate=True)
+    assert isinstance(told, str)
+    assert told.startswith("exit 1: ")
+    assert "No such file" in told
+
+
+def test_the_answers_are_compared_with_the_first() -> None:
+    one = np.array([[0.9, 0.1], [0.4, 0.6]], np.float32)
+    other = np.array([[0.8, 0.2], [0.55, 0.45]], np.float32)
+    lines = runtimes.compare({"a": one, "b": other, "c": "exit 134: Aborted"})
+    assert "100.00 % the same class (0 differ)" in lines[0]
+    assert "2 crops,  50.00 % the same class (1 differ), probabilities within 0.1500" in lines[1]
+    assert "FAILED  exit 134: Aborted" in lines[2]
+
+
+def test_an_empty_folder_is_no_emulated_system(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run convert/aarch64\.sh"):
+        runtimes.emulated(tmp_path)

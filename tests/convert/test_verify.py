@@ -1,0 +1,135 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import quantize, verify
+from convert.graph import Graph, delegation
+from convert.metadata import describe
+from edge.errors import UserError
+from training import data, finish, model
+from training.framing import Framing
+
+pytestmark = pytest.mark.filterwarnings("default")  # Keras' and TensorFlow's own
+
+CROPS = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
+CARD = {
+    "name": "made",
+    "notice": "For research.",
+    "licence": "Apache-2.0",
+    "created": "2026-01-01",
+    "input": "RGB",
+    "size": 64,
+    "classes": [{"name": c.name, "role": c.role.value} for c in data.CLASSES],
+    "review_below": 0.0,
+    "heat_side": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[model.Trained, Path]:
+    """The real network with random weights, and the file made of it."""
+    plain = model.build("mobilenet_v3_small", 8, None, size=64)
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (800, 576)), np.repeat(np.arange(8), 100)
+    both, familiar = finish.add_embedding(plain, features, features[0])
+    facts = {"familiar": familiar.facts(), "temperature": 1.0, "epochs": 1}
+    content = quantize.quantize(both, CROPS, iter(()), steps=0, learning_rate=0)
+    file = tmp_path_factory.mktemp("file") / "made.tflite"
+    write(file, content, CARD | {"familiar": familiar.facts()})
+    return model.Trained(both, data.CLASSES, Framing.CELL, facts), file
+
+
+def write(file: Path, content: bytes, card: dict[str, object]) -> None:
+    content = describe(content, card)
+    file.write_bytes(content)
+    facts = card | {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    file.with_suffix(".json").write_text(json.dumps(facts))
+
+
+def test_everything_is_measured(
+    converted: tuple[model.Trained, Path], made_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "_ROUNDS", 3)
+    samples = data.select(data.load(made_data), "test")
+    found = verify.verify(*converted, samples)
+    assert found["cells"] == 16
+    for f in found["sets"].values():
+        assert f["loss"] == f["float"] - f["int8"]
+        assert 0 <= f["agreement"] <= 1
+    assert found["gaps"][0]["change"] >= found["gaps"][-1]["change"] >= 0
+    assert found["floating"] == []
+    assert found["delegate"]["pieces"] >= 1  # the scales of random weights are not all the delegate's
+    assert found["operations"]["CONV_2D"] > 30
+    assert set(found["latency_ms"]) == {"float", "int8", "stock INT8"}
+    assert all(row["error"] >= 0 for row in found["layers"])
+    assert len(found["layers"]) > 80
+    told = "\n".join(verify.lines(found))
+    assert "float: none" in told
+
+
+def test_a_file_of_another_model_is_told(
+    converted: tuple[model.Trained, Path], made_data: Path, tmp_path: Path
+) -> None:
+    trained, file = converted
+    other = Path(shutil.copy(file, tmp_path))
+    write(other, file.read_bytes(), json.loads(file.with_suffix(".json").read_text()) | {"size": 96})
+    with pytest.raises(UserError, match="it is not made of it"):
+        verify.verify(trained, other, data.load(made_data))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"floating": ["CONV_2D"]}, "not a full-integer file: CONV_2D"),
+        ({"sets": {"all classes": {"loss": 0.0021}}}, "0.21 points are lost, --max-loss allows 0.2"),
+    ],
+)
+def test_a_file_that_loses_too_much_fails(
+    changed: dict[str, object],
+    message: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    result = {"floating": [], "sets": {"all classes": {"loss": 0.0019}}} | changed
+    monkeypatch.setattr(verify, "verify", lambda *_: result)
+    monkeypatch.setattr(verify, "lines", lambda _: [])
+    monkeypatch.setattr(verify.data, "load", lambda _: [])
+    monkeypatch.setattr(verify.data, "select", lambda *_: [])
+    monkeypatch.setattr(verify.model, "load", lambda _: None)
+    code = verify.main(["--json", str(tmp_path / "found.json")])
+    assert code == (0 if message is None else 1)
+    assert (message or "") in capsys.readouterr().err
+    assert json.loads((tmp_path / "found.json").read_text()) == result
+
+
+def test_a_float_file_is_seen_as_such(converted: tuple[model.Trained, Path]) -> None:
+    content = verify.tflite.floating(converted[0].network)
+    assert all(op.floating for op in Graph(content).operations)
+    assert delegation(content).outside == {}
+
+
+def test_metadata_leaves_the_answers_and_names_the_classes(converted: tuple[model.Trained, Path]) -> None:
+    import zipfile
+
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    _, file = converted
+    with zipfile.ZipFile(file) as archive:
+        assert archive.read("labels.txt").decode().split() == [c.name for c in data.CLASSES]
+    parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(file.read_bytes()))
+    entry = next(m for m in parsed.metadata if m.name == b"TFLITE_METADATA")
+    buffer = bytes(parsed.buffers[entry.buffer].data)
+    assert buffer[4:8] == b"M001"
+    schema = pytest.importorskip("tensorflow_lite_support.metadata.metadata_schema_py_generated")
+    said = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(buffer, 0))
+    assert said.license == b"Apache-2.0"
+    given = said.subgraphMetadata[0].inputTensorMetadata[0]
+    assert (given.processUnits[0].options.mean, given.processUnits[0].options.std) == ([0], [1])
+    outputs = said.subgraphMetadata[0].outputTensorMetadata
+    assert {o.name for o in outputs} == {b"probability", b"embedding", b"heat"}
