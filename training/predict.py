@@ -97,8 +97,11 @@ def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change
             views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
             answers.append(predictor.answer(np.stack(views)))
             _progress(numbers.stop, len(samples), begun)
+    heats = [a.heat for a in answers if a.heat is not None]
     return Answers(
-        np.concatenate([a.probabilities for a in answers]), np.concatenate([a.strangeness for a in answers])
+        np.concatenate([a.probabilities for a in answers]),
+        np.concatenate([a.strangeness for a in answers]),
+        np.concatenate(heats) if heats else None,
     )
 
 

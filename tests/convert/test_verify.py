@@ -66,6 +66,7 @@ def test_everything_is_measured(
     assert found["operations"]["CONV_2D"] > 30
     assert set(found["latency_ms"]) == {"float", "int8", "stock INT8"}
     assert all(row["error"] >= 0 for row in found["layers"])
+    assert -1 <= found["heat_map"] <= 1
     assert len(found["layers"]) > 80
     told = "\n".join(verify.lines(found))
     assert "float: none" in told

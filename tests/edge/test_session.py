@@ -21,6 +21,7 @@ CARD = Card(
     ),
     review_below=0.5,
     familiar=None,
+    heat_side=None,
     facts={},
 )
 

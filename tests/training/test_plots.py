@@ -87,7 +87,7 @@ def test_galleries_show_what_they_are_given() -> None:
     )
     shown = [int(image.get_array()[0, 0, 0]) for axes in figure.axes for image in axes.images]
     assert shown == [1, 3, 2, 4]
-    assert "monocyte to\nlymphocyte" in texts(figure)
+    assert "monocyte to\nlymphocyte 0.98" in texts(figure)
 
 
 def test_robustness_names_kind_level_and_unit() -> None:
