@@ -1,17 +1,15 @@
-"""Teach a float model to live with eight-bit activations.
+"""A float model that rounds as its integer file will.
 
 Stock post-training quantization takes the least and the greatest value of every tensor for its range.
 In this network single outliers lie far beyond the rest, so most of the 256 steps are never used, and
 what swish flattens to nothing takes as many steps as what it lets through. Here each range is the one
-with the least error behind the activation, the model is fine-tuned with its stored tensors rounded and
-clipped to those ranges (straight-through gradients) to answer as the float model does, and the ranges
-travel to the converter as fake-quantization nodes, which it honours. Weights, with a scale for each
-output channel, need no such care.
+with the least error behind the activation. The copy of the model rounds and clips its stored tensors to
+these ranges and its weights to 255 steps a channel, with straight-through gradients, so that it can learn to
+live with that (`convert.distil`). The ranges travel to the converter as fake-quantization nodes, which it
+honours.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -19,13 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge.cells import Image
 from edge.errors import UserError
-from edge.preprocess import crop
-from training import data
-from training.augment import augment
-from training.batches import Boxed, shares
-from training.recipe import Balance
 
 Range = tuple[float, float]
 
@@ -71,6 +63,44 @@ class FakeQuantize(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+class RoundedConv2D(keras.layers.Conv2D):
+    """A convolution whose kernel is rounded as the integer file stores it."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Return the convolution with the rounded kernel."""
+        return super().convolution_op(inputs, _round_kernel(kernel, channels=3))
+
+
+class RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """A depthwise convolution whose kernel is rounded as the integer file stores it."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the convolution with the rounded kernel."""
+        kernel = _round_kernel(self.kernel, channels=2)
+        found = keras.ops.depthwise_conv(
+            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+        )
+        return self.activation(found + self.bias if self.use_bias else found)
+
+
+_ROUNDED: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
+    keras.layers.Conv2D: RoundedConv2D,
+    keras.layers.DepthwiseConv2D: RoundedDepthwiseConv2D,
+}
+
+
+def _round_kernel(kernel: Any, channels: int) -> Any:
+    """Return the kernel in steps of 1/127 of each channel's largest weight; the gradient is that of `kernel`.
+
+    BatchNormalization, which the converter folds into the kernel, stretches whole channels, so that the
+    steps are the same before it.
+    """
+    kernel = tf.convert_to_tensor(kernel)
+    axes = [axis for axis in range(4) if axis != channels]
+    step = tf.maximum(tf.reduce_max(tf.abs(kernel), axes, keepdims=True) / 127, 1e-12)
+    return kernel + tf.stop_gradient(tf.round(kernel / step) * step - kernel)
 
 
 def check_supported(network: keras.Model) -> None:
@@ -161,10 +191,18 @@ def _after(op: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     return lambda values: values
 
 
-def with_fake_quantization(network: keras.Model, ranges: Mapping[str, Range]) -> keras.Model:
-    """Return a copy of the model, weights included, whose stored tensors are rounded to their ranges.
+def with_fake_quantization(
+    network: keras.Model, ranges: Mapping[str, Range], *, weights: bool = False
+) -> keras.Model:
+    """Return a copy of the model, whose stored tensors are rounded to their ranges.
 
-    The copy has no Dropout: what it is to learn is to round, not to generalise.
+    The copy has no Dropout, and keeps its BatchNorm statistics: what it is to learn is to round, not to
+    generalise.
+
+    Args:
+        network: the float model.
+        ranges: of its stored tensors, by the names of their operations.
+        weights: round the kernels too. The converter does so itself.
     """
 
     def call(op: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,61 +211,21 @@ def with_fake_quantization(network: keras.Model, ranges: Mapping[str, Range]) ->
         output = op(*args, **kwargs)
         if op.name not in ranges:
             return output
-        return FakeQuantize(*ranges[op.name], name=f"{op.name}_range")(output)
+        return FakeQuantize(*ranges[op.name], name=range_name(op.name))(output)
 
-    copy = keras.models.clone_model(network, call_function=call)
+    def twin(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = _ROUNDED.get(type(layer), type(layer)) if weights else type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, call_function=call, clone_function=twin)
     for layer in network.layers:
         if layer.weights:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
+        if isinstance(layer, keras.layers.BatchNormalization):
+            copy.get_layer(layer.name).trainable = False
     return copy
 
 
-def lessons(
-    cells: Boxed, balance: Balance, size: int, seed: int, batch: int = 32
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield batches of crops without end, shape (`batch`, `size`, `size`, 3) RGB.
-
-    Half of each batch are cells as they are, half in another stain, light and focus; drawn as in training.
-    """
-    share = shares(cells.samples, balance)
-    rng = np.random.default_rng(seed)
-
-    def read(task: tuple[int, int]) -> Image:
-        position, index = task
-        sample, box = cells.samples[index], cells.boxes[index]
-        image = data.read_image(sample.path)
-        if position % 2:
-            return crop(image, box, size)
-        return augment(image, box, size, sample.name, np.random.default_rng((seed, position)))
-
-    with ThreadPoolExecutor() as pool:
-        start = 0
-        while True:
-            chosen = rng.choice(len(share), batch, p=share)
-            yield np.stack(list(pool.map(read, enumerate(chosen, start))))
-            start += batch
-
-
-def fine_tune(
-    student: keras.Model,
-    teacher: keras.Model,
-    batches: Iterator[NDArray[np.uint8]],
-    *,
-    steps: int,
-    learning_rate: float,
-) -> None:
-    """Train `student` in place to answer as `teacher` does, on `steps` of `batches`; prints progress.
-
-    Both may have more outputs than the first, the probabilities; only that one is taught.
-    """
-    student = keras.Model(student.input, student.outputs[0])
-    teacher = keras.Model(teacher.input, teacher.outputs[0])
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    student.compile(keras.optimizers.Adam(rate), keras.losses.KLDivergence())
-    recent: deque[float] = deque(maxlen=25)
-    for step, crops in zip(range(1, steps + 1), batches, strict=False):
-        images = crops.astype(np.float32)
-        told = student.train_on_batch(images, teacher.predict_on_batch(images), return_dict=True)
-        recent.append(float(told["loss"]))
-        if step % 25 == 0 or step == steps:
-            print(f"batch {step} of {steps}, divergence {sum(recent) / len(recent):.4f}", flush=True)
+def range_name(operation: str) -> str:
+    """Return the name of the layer that rounds what an operation yields."""
+    return f"{operation}_range"

@@ -2,8 +2,8 @@
 
 Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
 it right is in `training.model` (an activation and scales that integers can carry), in `convert.equalise`
-(channels of like range in the first layer) and in `convert.fake_quantize` (ranges, and a short fine-tuning
-with rounded activations).
+(channels of like range in the first layer), in `convert.fake_quantize` (ranges) and in `convert.distil` (a
+short fine-tuning of the rounded network).
 """
 
 import argparse
@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert import tflite
+from convert.distil import distil, lessons
 from convert.equalise import equalise
-from convert.fake_quantize import check_supported, fine_tune, lessons, measure_ranges, with_fake_quantization
+from convert.fake_quantize import check_supported, measure_ranges, with_fake_quantization
 from convert.heat_map import with_heat_map
 from convert.metadata import describe
 from edge.errors import UserError
@@ -69,7 +70,7 @@ def quantize(
     Args:
         network: input (size, size, 3); first output (classes,) probabilities, second an embedding or none.
         crops: calibration images, shape (n, size, size, 3), that cover what will be seen.
-        batches: crops for the fine-tuning, as `convert.fake_quantize.lessons` yields them.
+        batches: crops for the fine-tuning, as `convert.distil.lessons` yields them.
         steps: batches of fine-tuning; 0 leaves the weights as they are.
         learning_rate: of the fine-tuning.
 
@@ -84,12 +85,15 @@ def quantize(
     check_supported(network)
     print(f"measuring ranges on {len(crops)} crops", flush=True)
     equal = equalise(network, crops)
-    student = with_fake_quantization(equal, measure_ranges(equal, crops))
+    ranges = measure_ranges(equal, crops)
+    rounded = with_fake_quantization(equal, ranges)
     if steps:
-        print(f"fine-tuning with rounded activations, {steps} batches", flush=True)
-        fine_tune(student, network, batches, steps=steps, learning_rate=learning_rate)
+        print(f"fine-tuning the rounded network, {steps} batches", flush=True)
+        student = with_fake_quantization(equal, ranges, weights=True)
+        distil(student, network, batches, steps=steps, learning_rate=learning_rate)
+        rounded.set_weights(student.get_weights())
     print("converting", flush=True)
-    return tflite.integer(with_heat_map(student, crops), crops[::4])
+    return tflite.integer(with_heat_map(rounded, crops), crops[::4])
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
@@ -254,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
-    parser.add_argument("--fine-tune-steps", type=int, default=800, help="batches with rounded activations")
-    parser.add_argument("--fine-tune-rate", type=float, default=1.5e-4, help="their learning rate")
+    parser.add_argument("--fine-tune-steps", type=int, default=1500, help="batches that teach it to round")
+    parser.add_argument("--fine-tune-rate", type=float, default=2e-4, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1)
     try:
         _convert(parser.parse_args(arguments))

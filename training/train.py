@@ -83,7 +83,8 @@ def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.
         if recipe.join not in {s.source for s in found}:
             sources = ", ".join(sorted({s.source for s in found}))
             raise UserError(f"--join {recipe.join}: no such source; there are {sources}")
-        found = [replace(s, split="train") if s.source == recipe.join else s for s in found]
+        joined = [replace(s, split="train") for s in found if s.source == recipe.join]
+        found = [s for s in found if s.source != recipe.join] + data.undoubted(joined)
     if not any(s.split == "train" for s in found):
         divide = data.random_split if recipe.recipe == "study" else data.split_by_film
         found = divide(found, recipe.seed)

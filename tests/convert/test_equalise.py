@@ -45,7 +45,7 @@ def test_channels_out_of_the_way_come_to_use_the_range() -> None:
     assert end <= swish(values).max()
     error = np.abs(found.slope) * rounding_error(seen, end / 255)
     plain = rounding_error(swish(values), swish(values).max() / 255)
-    assert (error[1:3] < plain[1:3] / 4).all()
+    assert (error[1:3] < plain[1:3] / 3.5).all()
     assert (error[[0, 3]] <= plain[[0, 3]] * 1.01).all()
 
 

@@ -1,6 +1,3 @@
-from itertools import islice, repeat
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -8,17 +5,12 @@ import pytest
 from convert.fake_quantize import (
     FakeQuantize,
     check_supported,
-    fine_tune,
     least_error_range,
-    lessons,
     measure_ranges,
     stored_operations,
     with_fake_quantization,
 )
 from edge.errors import UserError
-from training import data
-from training.batches import find_cells
-from training.recipe import Balance
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -90,30 +82,30 @@ def test_dropout_is_left_out_of_the_copy() -> None:
     assert np.array_equal(copy.predict(given, verbose=0), noisy.predict(given, verbose=0))
 
 
-def test_fine_tuning_brings_the_copy_closer_to_the_float_model(
-    network: keras.Model, capsys: pytest.CaptureFixture
-) -> None:
-    ranges = {name: (low / 3, high / 3) for name, (low, high) in measure_ranges(network, CROPS).items()}
-    student = with_fake_quantization(network, ranges)
-    exact = network.predict(CROPS, verbose=0)
-    before = np.abs(student.predict(CROPS, verbose=0) - exact).mean()
-    fine_tune(student, network, repeat(CROPS), steps=50, learning_rate=3e-3)
-    after = np.abs(student.predict(CROPS, verbose=0) - exact).mean()
-    assert after < before / 2
-    assert np.array_equal(network.predict(CROPS, verbose=0), exact)
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in printed] == ["batch 25 of 50", "batch 50 of 50"]
+def test_kernels_have_255_steps_a_channel_and_pass_the_gradient() -> None:
+    image = keras.Input((16, 16, 3))
+    wide = keras.layers.Conv2D(4, 3, use_bias=False, name="wide")(image)
+    deep = keras.Model(image, keras.layers.DepthwiseConv2D(3, use_bias=False, name="deep")(wide))
+    copy = with_fake_quantization(deep, {}, weights=True)
+    given = CROPS.astype(np.float32) / 255
 
+    def stepped(kernel: np.ndarray, channels: int) -> np.ndarray:
+        axes = tuple(axis for axis in range(4) if axis != channels)
+        step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+        return np.asarray(np.round(kernel / step) * step)
 
-def test_lessons_are_crops_that_the_seed_decides(made_data: Path) -> None:
-    cells = find_cells(data.select(data.load(made_data), "train"))
-    first, again, other = (
-        list(islice(lessons(cells, Balance.BLOOD, 64, seed, batch=4), 2)) for seed in (1, 1, 2)
-    )
-    assert all(crops.shape == (4, 64, 64, 3) for crops in first)
-    assert all(crops.dtype == np.uint8 for crops in first)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    by_hand = keras.models.clone_model(deep)
+    for name, channels in (("wide", 3), ("deep", 2)):
+        kernel = deep.get_layer(name).get_weights()[0]
+        by_hand.get_layer(name).set_weights([stepped(kernel, channels)])
+        assert np.array_equal(copy.get_layer(name).get_weights()[0], kernel)
+    said = copy.predict(given, verbose=0)
+    assert np.allclose(said, by_hand.predict(given, verbose=0), atol=1e-5)
+    assert np.abs(said - deep.predict(given, verbose=0)).max() > 1e-4
+    before = copy.get_weights()
+    copy.compile("sgd", "mse")
+    copy.train_on_batch(given, np.zeros_like(said))
+    assert all((old != new).any() for old, new in zip(before, copy.get_weights(), strict=True))
 
 
 def test_the_rounded_model_answers_almost_as_the_float_model(network: keras.Model) -> None:

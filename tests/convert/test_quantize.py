@@ -99,7 +99,7 @@ def test_the_file_answers_as_the_float_model_does(small: keras.Model) -> None:
         interpreter.set_tensor(given["index"], crop[None])
         interpreter.invoke()
         found = (interpreter.get_tensor(answer["index"])[0].astype(np.float32) - zero) * scale
-        assert np.abs(found - expected).max() < 0.06
+        assert np.abs(found - expected).max() < 0.1
 
 
 def test_the_converter_does_not_chatter(small: keras.Model, capfd: pytest.CaptureFixture) -> None:

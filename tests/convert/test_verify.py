@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,7 +16,9 @@ from training.framing import Framing
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' and TensorFlow's own
 
-CROPS = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
+RNG = np.random.default_rng(0)
+CROPS = (RNG.integers(20, 236, (60, 1, 1, 3)) + RNG.integers(-20, 20, (60, 64, 64, 3))).astype(np.uint8)
+"""Of one colour each, with a little noise."""
 CARD = {
     "name": "made",
     "notice": "For research.",
@@ -33,6 +36,7 @@ CARD = {
 def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[model.Trained, Path]:
     """The real network with random weights, and the file made of it."""
     plain = model.build("mobilenet_v3_small", 8, None, size=64)
+    _wake(plain)
     rng = np.random.default_rng(0)
     features = rng.normal(0, 1, (800, 576)), np.repeat(np.arange(8), 100)
     both, familiar = finish.add_embedding(plain, features, features[0])
@@ -41,6 +45,16 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[model.Trained, 
     file = tmp_path_factory.mktemp("file") / "made.tflite"
     write(file, content, CARD | {"familiar": familiar.facts()})
     return model.Trained(both, data.CLASSES, Framing.CELL, facts), file
+
+
+def _wake(network: keras.Model) -> None:
+    """Give BatchNorm the statistics of the crops: through random weights alone next to nothing passes."""
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.trainable, norm.momentum = True, 0.0
+    network(CROPS.astype(np.float32), training=True)
+    for norm in norms:
+        norm.trainable = False
 
 
 def write(file: Path, content: bytes, card: dict[str, object]) -> None:

@@ -27,6 +27,21 @@ def test_no_image_is_in_two_splits(shared_data: Path) -> None:
     assert max(Counter(s.path for s in samples).values()) == 1
 
 
+def test_doubted_labels_are_not_learned_from(shared_data: Path) -> None:
+    bccd = data.select(data.load(shared_data), "bccd")
+    left = Counter(s.name for s in bccd)
+    left.subtract(s.name for s in data.undoubted(bccd))
+    assert left == {"basophil": 0, "eosinophil": 48, "lymphocyte": 0, "monocyte": 0, "neutrophil": 0}
+
+
+def test_a_doubted_file_with_another_label_is_kept() -> None:
+    files = [
+        row.split(",")[0] for row in (Path(data.__file__).parent / "doubted.csv").read_text().split()[1:]
+    ]
+    mended = [data.Sample(Path(file), file, "neutrophil", "bccd", "") for file in files]
+    assert data.undoubted(mended) == mended
+
+
 def test_a_split_or_a_source_is_selected_by_name(made_data: Path) -> None:
     samples = data.load(made_data)
     assert len(data.select(samples, "validation")) == 16
