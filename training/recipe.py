@@ -47,7 +47,7 @@ class Recipe:
     """Keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another."""
     integers: bool = True
     """Build a MobileNet-V3 that can become an INT8 file (see `training.model`)."""
-    epochs: int = 20
+    epochs: int = 16
     batch: int = 32
     learning_rate: float = 6e-4
     cosine: bool = True
@@ -61,7 +61,7 @@ class Recipe:
     weights; 0 runs all epochs and keeps the last."""
     rendered: int = 12
     """Cells of the demo of each of the study's classes, so that the demo is counted too."""
-    textbook: int = 120
+    textbook: int = 360
     """Cells of each of the study's classes, drawn as the textbook has them (`training.textbook`)."""
     seed: int = 1
 

@@ -137,8 +137,9 @@ def _neutrophil(c: Canvas) -> None:
     rng = c.rng
     pale = _light(rng.uniform(0.05, 0.5), rng.uniform(0.1, 0.6), rng.uniform(0.4, 1), rng.uniform(0.2, 1))
     body = _body(c, pale, 0.08)
-    grains = np.asarray(rng.uniform(0, 0.6) * c.dots(body, 250, 0.02), np.float32)
-    c.paint(grains, _pink(rng, 0.5, 0.9))
+    # Fine as a rule; a poor stain or an infection makes them coarse and dark, never as strong as eosin's.
+    grains = c.dots(body, int(rng.integers(100, 400)), rng.uniform(0.015, 0.04))
+    c.paint(np.asarray(rng.uniform(0, 0.8) * grains, np.float32), _pink(rng, 0.3, 0.9))
     if rng.random() < 0.2:
         nucleus = _tube(c, rng.uniform(0.4, 0.55), rng.uniform(2.6, 4.4), rng.uniform(0.14, 0.21))
     else:
@@ -149,8 +150,8 @@ def _neutrophil(c: Canvas) -> None:
 
 def _eosinophil(c: Canvas) -> None:
     rng = c.rng
-    body = _body(c, _light(rng.uniform(0.2, 0.6), rng.uniform(0, 0.3), 1, rng.uniform(0.6, 1)), 0.06)
-    dark = _light(rng.uniform(0.5, 1.0), rng.uniform(0.05, 0.4), 1, rng.uniform(0.6, 1))
+    body = _body(c, _light(rng.uniform(0.3, 0.8), rng.uniform(0, 0.3), 1, rng.uniform(0.6, 1)), 0.06)
+    dark = _light(rng.uniform(0.8, 1.4), rng.uniform(0.05, 0.4), 1, rng.uniform(0.6, 1))
     size = rng.uniform(0.04, 0.065)
     c.paint(np.minimum(c.dots(body, int(rng.integers(150, 500)), size), body), dark, _texture(c, 12))
     lobes = int(rng.choice((1, 2, 3), p=(0.07, 0.78, 0.15)))
