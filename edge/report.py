@@ -4,6 +4,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,43 @@ from edge.differential import differential
 from edge.errors import UserError
 
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
+
+
+class Status(StrEnum):
+    """How far a released result may be believed."""
+
+    PRELIMINARY = "preliminary"
+    """The count was broken off, or cells of it still await review."""
+    FINAL = "final"
+    CORRECTED = "corrected"
+    """It replaces one that was final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A released result: what the LIS is told."""
+
+    specimen: str
+    version: int
+    """From 1; one more with each amendment."""
+    status: Status
+    started: datetime
+    """When the count began; aware."""
+    released: datetime
+    operator: str
+    """Who released it; may be empty."""
+    wbc: float | None
+    """Leukocytes of the specimen, 10^9/L, as the analyzer counted them; absolute counts come from it."""
+    result: Mapping[str, Any]
+    """Of `result`, without its cells."""
+
+
+def status(result: Mapping[str, Any], *, was_final: bool) -> Status:
+    """Return the status with which a result may leave; `was_final`: a final one of the specimen has left."""
+    if was_final:
+        return Status.CORRECTED
+    settled = result["complete"] and not result["review"]
+    return Status.FINAL if settled else Status.PRELIMINARY
 
 
 def result(

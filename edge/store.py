@@ -6,9 +6,7 @@ the cells with their places, the key views of the slide, the files already read.
 
 import fcntl
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,59 +16,9 @@ from typing import IO
 import numpy as np
 
 from edge.cells import Box, Cell, Skip
+from edge.database import Database
 from edge.errors import UserError
 from edge.stage import KeyView
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE specimen (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        started TEXT NOT NULL,
-        model TEXT NOT NULL,
-        source TEXT NOT NULL,
-        moving INTEGER NOT NULL,
-        frames INTEGER NOT NULL DEFAULT 0,
-        lost INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
-    CREATE TABLE cell (
-        specimen INTEGER NOT NULL REFERENCES specimen (id),
-        number INTEGER NOT NULL,
-        counted TEXT NOT NULL,
-        class TEXT NOT NULL,
-        confidence REAL NOT NULL,
-        probabilities TEXT NOT NULL,
-        source TEXT NOT NULL,
-        box TEXT NOT NULL,
-        slide_x REAL NOT NULL,
-        slide_y REAL NOT NULL,
-        review INTEGER NOT NULL,
-        crop BLOB NOT NULL,
-        PRIMARY KEY (specimen, number)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE field (
-        specimen INTEGER NOT NULL REFERENCES specimen (id),
-        name TEXT NOT NULL,
-        PRIMARY KEY (specimen, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE key_view (
-        specimen INTEGER NOT NULL REFERENCES specimen (id),
-        x REAL NOT NULL,
-        y REAL NOT NULL,
-        frame_width INTEGER NOT NULL,
-        frame_height INTEGER NOT NULL,
-        height INTEGER NOT NULL,
-        thumb BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE skip (
-        specimen INTEGER NOT NULL REFERENCES specimen (id),
-        source TEXT NOT NULL,
-        reason TEXT NOT NULL
-    ) STRICT;
-    """,
-    "ALTER TABLE cell ADD COLUMN strangeness REAL NOT NULL DEFAULT 0;",
-)
-"""Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 
 _THUMB_UNIT = 24.0
 """Key views are kept as signed bytes, this many to one standard deviation of contrast."""
@@ -101,16 +49,8 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._held: IO[str] | None = None
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # FULL, not NORMAL: in WAL mode NORMAL may lose the last commits on power loss.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+        self._db = Database(path)
 
     def __enter__(self) -> "Store":
         return self
@@ -138,7 +78,7 @@ class Store:
             UserError: another model or another kind of input began it (the two counts must not be
                 mixed), or another program is counting it.
         """
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO specimen (name, started, model, source, moving) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -181,8 +121,8 @@ class Store:
             UserError: another program does.
         """
         self._release()
-        with self._explained():
-            path = self._path.with_name(f"{self._path.name}-specimen-{specimen}.lock")
+        with self._db.explained():
+            path = self._db.path.with_name(f"{self._db.path.name}-specimen-{specimen}.lock")
             self._held = path.open("w")
             try:
                 fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,7 +161,7 @@ class Store:
             frames: number of frames of the specimen read so far.
             lost: of these, frames that could not be laid on the slide; written with `frames`.
         """
-        with self._transaction():
+        with self._db.transaction():
             self._db.executemany(
                 "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(specimen, *_cell_row(cell)) for cell in cells],
@@ -238,13 +178,6 @@ class Store:
             if frames is not None:
                 values = (frames, lost, specimen)
                 self._db.execute("UPDATE specimen SET frames = ?, lost = ? WHERE id = ?", values)
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(_MIGRATIONS):
-            raise UserError(f"{self._path}: written by a newer version of this program; update the program")
-        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
@@ -277,29 +210,6 @@ class Store:
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         return self._db.execute(query, (specimen,)).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # On a full disk SQLite may have rolled back by itself.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(
-                f"{self._path}: {error}; all that was shown before is saved. Make room, check the folder's "
-                "permissions or give --database another file, then go on with the same --specimen"
-            ) from error
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edge.cells import Box, Cell, Skip
+from edge.database import MIGRATIONS
 from edge.errors import UserError
 from edge.stage import KeyView
-from edge.store import _MIGRATIONS, Store
+from edge.store import Store
 
 SHA = "a" * 64
 
@@ -151,7 +152,7 @@ def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
 def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with sqlite3.connect(path) as db:
-        db.executescript(_MIGRATIONS[0] + "PRAGMA user_version = 1;")
+        db.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1;")
         db.execute(
             "INSERT INTO specimen (name, started, model, source, moving) VALUES ('S', '', 'm', 'x', 1)"
         )

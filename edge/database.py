@@ -1,0 +1,177 @@
+"""The one SQLite file: its schema, its settings, its errors in plain words."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.errors import UserError
+
+MIGRATIONS = (
+    """
+    CREATE TABLE specimen (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        started TEXT NOT NULL,
+        model TEXT NOT NULL,
+        source TEXT NOT NULL,
+        moving INTEGER NOT NULL,
+        frames INTEGER NOT NULL DEFAULT 0,
+        lost INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE cell (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        number INTEGER NOT NULL,
+        counted TEXT NOT NULL,
+        class TEXT NOT NULL,
+        confidence REAL NOT NULL,
+        probabilities TEXT NOT NULL,
+        source TEXT NOT NULL,
+        box TEXT NOT NULL,
+        slide_x REAL NOT NULL,
+        slide_y REAL NOT NULL,
+        review INTEGER NOT NULL,
+        crop BLOB NOT NULL,
+        PRIMARY KEY (specimen, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE field (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        name TEXT NOT NULL,
+        PRIMARY KEY (specimen, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_view (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        x REAL NOT NULL,
+        y REAL NOT NULL,
+        frame_width INTEGER NOT NULL,
+        frame_height INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        thumb BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE skip (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        source TEXT NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT;
+    """,
+    "ALTER TABLE cell ADD COLUMN strangeness REAL NOT NULL DEFAULT 0;",
+    """
+    CREATE TABLE instrument (identity TEXT NOT NULL) STRICT;
+    INSERT INTO instrument VALUES (lower(hex(randomblob(4))));
+    CREATE TABLE report (
+        id INTEGER PRIMARY KEY,
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        version INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        released TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        wbc REAL,
+        result TEXT NOT NULL,
+        UNIQUE (specimen, version)
+    ) STRICT;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        control_id TEXT NOT NULL UNIQUE,
+        report INTEGER REFERENCES report (id),
+        query TEXT,
+        state TEXT NOT NULL,
+        created TEXT NOT NULL,
+        changed TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX outbox_state ON outbox (state, id);
+    CREATE TABLE attempt (
+        outbox INTEGER NOT NULL REFERENCES outbox (id),
+        at TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        wire TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX attempt_outbox ON attempt (outbox);
+    CREATE TABLE lis_order (
+        specimen TEXT PRIMARY KEY,
+        received TEXT NOT NULL,
+        tests TEXT NOT NULL,
+        patient_id TEXT NOT NULL,
+        patient_name TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE line (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        changed TEXT NOT NULL,
+        problem TEXT NOT NULL,
+        due TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO line VALUES (1, '', '', '');
+    """,
+)
+"""Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
+
+
+class Database:
+    """One connection to the file; each thread opens its own.
+
+    Raises:
+        UserError: the file cannot be opened, is not ours, or cannot be written (disk full).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # FULL, not NORMAL: in WAL mode NORMAL may lose the last commits on power loss.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        self.execute, self.executemany = self._db.execute, self._db.executemany
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write all that the block writes, or nothing; durable on return.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with self.explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the file or the disk into a UserError."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(
+                f"{self.path}: {error}; all that was shown before is saved. Make room, check the folder's "
+                "permissions or give --database another file, then go on with the same --specimen"
+            ) from error
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise UserError(f"{self.path}: written by a newer version of this program; update the program")
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")

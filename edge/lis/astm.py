@@ -1,0 +1,142 @@
+"""Messages of E1394 (CLSI LIS02-A2): a report or a query as records, incoming records as orders."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge.lis.content import comments, model_identity, observations
+from edge.lis.mapping import SiteMapping, Test
+from edge.lis.records import Field, Record, build
+from edge.report import NOTICE, Report
+
+STANDARD = "LIS2-A2"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A specimen that the LIS asked to be counted, or (`cancelled`) no longer does."""
+
+    specimen: str
+    tests: tuple[str, ...] = ()
+    """Local codes."""
+    patient_id: str = ""
+    patient_name: str = ""
+    """Family^given^middle, as components; empty unless the LIS sent it."""
+    cancelled: bool = False
+
+
+class _Message:
+    """Records being gathered, in the site's delimiters and character set."""
+
+    def __init__(self, mapping: SiteMapping, control_id: str, processing: str, at: datetime) -> None:
+        self._mapping, self.records = mapping, list[bytes]()
+        header = (control_id, "", mapping.sender, "", "", "", "", mapping.receiver, "", processing)
+        self.add("H", *header, STANDARD, astm_time(at))
+
+    def add(self, kind: str, *fields: Field) -> None:
+        made = build(kind, *fields, delimiters=self._mapping.delimiters, encoding=self._mapping.encoding)
+        self.records.append(made)
+
+    def comment(self, number: int, text: str) -> None:
+        # I: from the instrument; G: a generic comment.
+        self.add("C", str(number), "I", text, "G")
+
+    def end(self) -> list[bytes]:
+        self.add("L", "1", "N")
+        return self.records
+
+
+def astm_time(at: datetime) -> str:
+    """Return YYYYMMDDHHMMSS in this machine's time zone."""
+    return at.astimezone().strftime("%Y%m%d%H%M%S")
+
+
+def filled(layout: str, **values: str) -> tuple[str, ...]:
+    """Return the components of a layout of the mapping file."""
+    return tuple(part.format(**values) for part in layout.split("^"))
+
+
+def reference_range(test: Test, mapping: SiteMapping) -> tuple[str, ...]:
+    """Return R-6: empty until the site enters its interval."""
+    if test.low is None or test.high is None:
+        return ("",)
+    low, high = (f"{value:.{test.decimals}f}" for value in (test.low, test.high))
+    return filled(mapping.range, low=low, high=high)
+
+
+def result_message(
+    report: Report, control_id: str, mapping: SiteMapping, order: Order | None = None
+) -> list[bytes]:
+    """Return a report as records; the same arguments give the same bytes.
+
+    Args:
+        report: the released result.
+        control_id: H-3; the same each time that this report is sent.
+        mapping: of the site.
+        order: what the LIS had asked for; its patient goes back only where the site's mapping says so.
+    """
+    message = _Message(mapping, control_id, mapping.processing, report.released)
+    status = mapping.status[report.status]
+    patient: tuple[Field, ...] = ("1",)
+    if order and mapping.patient:
+        patient = ("1", order.patient_id, "", "", tuple(order.patient_name.split("^")))
+    message.add("P", *patient)
+    layouts = (mapping.specimen, mapping.instrument_specimen)
+    ids = [filled(layout, specimen=report.specimen) for layout in layouts]
+    before: tuple[Field, ...] = ("1", *ids, filled(mapping.order_test_id), "R")
+    report_type = "C" if report.status == "corrected" else "P" if report.status == "preliminary" else "F"
+    # O-23: when reported; O-26: report type.
+    message.add("O", *before, *[""] * 16, astm_time(report.released), "", "", report_type)
+    said = comments(report, NOTICE)
+    if mapping.model == "comment":
+        said.append(model_identity(report))
+    for number, text in enumerate(said, 1):
+        message.comment(number, text)
+    if mapping.model == "manufacturer":
+        message.add("M", "1", "MODEL", model_identity(report))
+    for number, seen in enumerate(observations(report, mapping), 1):
+        test = filled(mapping.test_id, loinc=seen.test.loinc, name=seen.test.name, code=seen.test.code)
+        values: tuple[Field, ...] = (
+            seen.value,
+            seen.test.units,
+            reference_range(seen.test, mapping),
+            seen.flag,
+        )
+        times = (astm_time(report.started), astm_time(report.released))
+        message.add("R", str(number), test, *values, "", status, "", report.operator, *times, mapping.sender)
+        if seen.comment:
+            message.comment(1, seen.comment)
+    return message.end()
+
+
+def query_message(specimen: str, control_id: str, mapping: SiteMapping, at: datetime) -> list[bytes]:
+    """Return a host query: what is ordered for this specimen?"""
+    message = _Message(mapping, control_id, mapping.processing, at)
+    # Q-3: patient^specimen; Q-13 O: orders and demographics are asked for.
+    message.add("Q", "1", ("", specimen), "", (*[""] * 3, "ALL"), *[""] * 7, "O")
+    return message.end()
+
+
+def test_message(control_id: str, mapping: SiteMapping, at: datetime) -> list[bytes]:
+    """Return a message without patient, order or result: it shows that the LIS takes our frames."""
+    return _Message(mapping, control_id, "D", at).end()
+
+
+def orders(records: tuple[Record, ...]) -> list[Order]:
+    """Return the orders of an incoming message; records that are not understood are passed over.
+
+    The specimen is O-3, or the first part of O-4 that is not empty; O-12 C cancels; O-26 Y or Z, or a
+    terminator I, say that there is none.
+    """
+    found: dict[str, Order] = {}
+    patient = ("", "")
+    for record in records:
+        if record.kind == "P":
+            patient = (record.get(3) or record.get(4), "^".join(record.components(6)))
+        elif record.kind == "O" and record.get(26) not in {"Y", "Z"}:
+            specimen = record.get(3) or next(filter(None, record.components(4)), "")
+            tests = tuple(next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
+            if specimen:
+                known = found.get(specimen, Order(specimen))
+                tests = known.tests + tuple(t for t in tests if t and t not in known.tests)
+                found[specimen] = Order(specimen, tests, *patient, cancelled=record.get(12) == "C")
+    return list(found.values())

@@ -1,0 +1,78 @@
+"""What is said of a report, whatever the format: results with values as text, and comments."""
+
+from dataclasses import dataclass
+
+from edge.lis.mapping import SiteMapping, Test
+from edge.report import Report, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One result."""
+
+    test: Test
+    value: str
+    flag: str
+    """L, N or H by the site's reference interval; "" without one."""
+    comment: str
+    """Its 95 % limits; "" without."""
+
+
+def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
+    """Return the results that go out, in the order of the mapping's `send`, then of its tests."""
+    result = report.result
+    values: dict[str, dict[str, float | None]] = {
+        "percent": {name: share["percent"] for name, share in result["differential"].items()},
+        "per_100": dict(result["per_100"]),
+        "total": {"cells": result["total"]},
+        "absolute": {},
+    }
+    if report.wbc is not None:
+        shares = values["percent"].items()
+        values["absolute"] = {n: None if v is None else report.wbc * v / 100 for n, v in shares}
+    found = []
+    for kind in mapping.send:
+        for name, test in mapping.tests[kind].items():
+            value = values[kind].get(name)
+            if value is not None:
+                comment = _limits(report, name) if kind == "percent" and mapping.limits else ""
+                found.append(Observation(test, f"{value:.{test.decimals}f}", _flag(test, value), comment))
+    return found
+
+
+def comments(report: Report, notice: str) -> list[str]:
+    """Return what must be read with the results: the research-use `notice`, and why they are not final."""
+    result = report.result
+    said = [notice]
+    if result["review"]:
+        said.append(
+            f"{result['review']} of {result['total']} cells await review: their classes are not confirmed"
+        )
+    if not result["complete"]:
+        said.append("The count was ended before it was complete")
+    if result["skipped"]:
+        said.append(f"{len(result['skipped'])} images could not be read and were left out")
+    if result["lost_frames"]:
+        said.append(f"{result['lost_frames']} images could not be placed on the slide and were left out")
+    if report.status is Status.CORRECTED:
+        said.append(f"Correction: replaces the earlier report (this is version {report.version})")
+    return said
+
+
+def model_identity(report: Report) -> str:
+    """Return which model counted."""
+    model = report.result["model"]
+    return f"Counted by model {model['name']} sha256 {model['sha256']}"
+
+
+def _limits(report: Report, name: str) -> str:
+    share, total = report.result["differential"][name], report.result["total"]
+    return f"95 % limits {share['low']:.1f} to {share['high']:.1f} ({share['count']} of {total} cells)"
+
+
+def _flag(test: Test, value: float) -> str:
+    """Return the flag of the value as it is shown, so that flag and number never disagree."""
+    if test.low is None or test.high is None:
+        return ""
+    shown = round(value, test.decimals)
+    return "L" if shown < test.low else "H" if shown > test.high else "N"

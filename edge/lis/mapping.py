@@ -1,0 +1,182 @@
+"""The site's mapping file: how results are named and written for its LIS. Profiles are ready made files."""
+
+import string
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edge.cells import CellClass, Role
+from edge.errors import UserError
+from edge.lis.records import Delimiters
+from edge.lis.text import is_control, safe_encoding
+from edge.report import Status
+
+PROFILES = Path(__file__).parent / "profiles"
+KINDS = ("percent", "per_100", "total", "absolute")
+"""What can be sent."""
+_LAYOUTS = {
+    "test_id": {"loinc", "name", "code"},
+    "order_test_id": set[str](),
+    "specimen": {"specimen"},
+    "instrument_specimen": {"specimen"},
+    "range": {"low", "high"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One result that the LIS knows."""
+
+    __test__ = False  # not a pytest class
+    code: str
+    """The site's own."""
+    loinc: str
+    name: str
+    units: str
+    """UCUM where the LIS takes it."""
+    decimals: int
+    low: float | None = None
+    """Of the site's reference interval; None until it enters one."""
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMapping:
+    """A mapping file, read and checked; the keys are those of `profiles/plain.toml`, which explains them."""
+
+    delimiters: Delimiters
+    encoding: str
+    sender: str
+    receiver: str
+    processing: str
+    patient: bool
+    test_id: str
+    order_test_id: str
+    specimen: str
+    instrument_specimen: str
+    range: str
+    send: tuple[str, ...]
+    limits: bool
+    model: str
+    status: Mapping[Status, str]
+    tests: Mapping[str, Mapping[str, Test]]
+    """By kind (`KINDS`), then by class name; "cells" for the total."""
+
+    def covers(self, classes: Sequence[CellClass]) -> None:
+        """Check that every class whose share is sent has a code: one left out would falsify the rest.
+
+        Raises:
+            UserError: it has not.
+        """
+        roles = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
+        for kind in self.send:
+            names = [c.name for c in classes if c.role is roles.get(kind)]
+            if missing := [name for name in names if name not in self.tests[kind]]:
+                raise UserError(
+                    f"the LIS mapping has no code for {', '.join(missing)} under [{kind}], but the model "
+                    f"counts it; add it to the mapping file, or take {kind!r} out of send"
+                )
+
+
+def read_mapping(name: str) -> SiteMapping:
+    """Return a profile by its name, or a site's file by its path.
+
+    Raises:
+        UserError: it cannot be read, or says something that is not understood.
+    """
+    path = PROFILES / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    raw = _read(path)
+    try:
+        return _checked(raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: {error}; {PROFILES / 'plain.toml'} explains every key") from None
+
+
+def _read(path: Path, depth: int = 0) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise UserError(f"{path}: {error.strerror}; --lis-mapping is a file, or one of {names}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file ({error})") from None
+    if (profile := raw.pop("profile", None)) is None:
+        return raw
+    base = PROFILES / f"{profile}.toml"
+    if depth > 1 or not base.is_file():
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise UserError(f"{path}: profile = {profile!r}; one of {names} expected")
+    return _merged(_read(base, depth + 1), raw)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: _merged(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in over.items()
+    }
+
+
+def _checked(raw: dict[str, Any]) -> SiteMapping:
+    tests = {kind: {n: _test(f"{kind}.{n}", t) for n, t in raw.pop(kind).items()} for kind in KINDS}
+    texts: dict[str, Callable[[Any], bool]] = {
+        "patient": lambda v: isinstance(v, bool),
+        "limits": lambda v: isinstance(v, bool),
+        "model": lambda v: v in {"comment", "manufacturer"},
+        "processing": lambda v: v in {"P", "T", "D"},
+        "send": lambda v: isinstance(v, list) and bool(v) and set(v) <= set(KINDS),
+        "status": lambda v: isinstance(v, dict) and set(v) == set(Status) and all(map(_is_text, v.values())),
+    }
+    known = {f.name for f in fields(SiteMapping)} - {"tests"}
+    if unknown := set(raw) - known:
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
+    for key in known:
+        if not texts.get(key, _is_text)(raw[key]):
+            raise ValueError(f"{key} = {raw[key]!r} is not understood")
+    for key, allowed in _LAYOUTS.items():
+        _check_layout(key, raw[key], allowed)
+    if len(raw["delimiters"]) != 4:
+        raise ValueError(f"delimiters = {raw['delimiters']!r}; four characters expected")
+    raw |= {"delimiters": Delimiters(*raw["delimiters"]), "encoding": safe_encoding(raw["encoding"])}
+    raw |= {"send": tuple(raw["send"])}
+    raw |= {"status": {Status(k): v for k, v in raw["status"].items()}}
+    return SiteMapping(**raw, tests=tests)
+
+
+def _test(place: str, raw: dict[str, Any]) -> Test:
+    try:
+        test = Test(**raw)
+    except TypeError as error:
+        raise ValueError(f"[{place}]: {str(error).replace('Test.__init__()', 'it is')}") from None
+    words = (test.code, test.loinc, test.name, test.units)
+    numbers = [v for v in (test.low, test.high) if v is not None]
+    good = (
+        all(map(_is_text, words))
+        and test.code
+        and type(test.decimals) is int
+        and 0 <= test.decimals <= 4
+        and len(numbers) in {0, 2}
+        and all(type(v) in {int, float} for v in numbers)
+        and numbers == sorted(numbers)
+    )
+    if not good:
+        raise ValueError(
+            f"[{place}]: code, loinc, name, units, decimals (0-4) and both or neither of low, high expected"
+        )
+    return test
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not any(map(is_control, value))
+
+
+def _check_layout(key: str, layout: str, allowed: set[str]) -> None:
+    names = {name for _, name, _, _ in string.Formatter().parse(layout) if name is not None}
+    if not names <= allowed:
+        words = ", ".join(f"{{{n}}}" for n in sorted(allowed)) or "nothing"
+        raise ValueError(f"{key} = {layout!r}; {words} can be filled in")
