@@ -14,9 +14,61 @@ from typing import Annotated, Any
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 
+PROTOCOLS = ("astm", "oru", "oul")
+PARITIES = ("none", "even", "odd", "mark", "space")
+FLOWS = ("none", "rtscts", "dsrdtr", "xonxoff")
+
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class LisConfig:
+    """The settings of the link to the laboratory information system, which `edge.lis` reads as well."""
+
+    database: Annotated[Path, "The file that keeps every count, and the outbox."] = Path(
+        "counts/counts.sqlite"
+    )
+    serial: Annotated[
+        str | None,
+        "Send released results to the LIS over this port: a serial device, or a pyserial URL "
+        "(socket://HOST:PORT for TCP). A headless count ends by sending.",
+    ] = None
+    serial_baud: Annotated[int, "Speed of the serial line."] = 9600
+    serial_bits: Annotated[int, "Data bits: 7 or 8."] = 8
+    serial_parity: Annotated[str, f"{', '.join(PARITIES)}."] = "none"
+    serial_stop: Annotated[float, "Stop bits: 1, 1.5 or 2."] = 1.0
+    serial_flow: Annotated[str, f"Flow control: {', '.join(FLOWS)}."] = "none"
+    lis_listen: Annotated[
+        str | None, "Where the LIS connects to the instrument: the address to listen on, as 0.0.0.0:5000."
+    ] = None
+    lis_folder: Annotated[Path | None, "Write each released result as a file into this folder."] = None
+    lis_protocol: Annotated[
+        str, "astm (E1381/E1394), or HL7 v2.5.1 over MLLP: oru (ORU^R01) or oul (OUL^R22, IHE LAW)."
+    ] = "astm"
+    lis_mapping: Annotated[str, "Codes and layouts: plain, sysmex, horiba, or the site's own file."] = "plain"
+    lis_frame: Annotated[int, "Characters of text in a frame: 240 by E1381, up to 64000 by LIS01-A2."] = 240
+    lis_trace: Annotated[bool, "Keep what went over the line with each attempt, identifiers masked."] = False
+
+    def __post_init__(self) -> None:
+        ways = [name for name in LIS_WAYS if getattr(self, name)]
+        if len(ways) > 1:
+            raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
+        _check(self.serial_baud > 0, "serial_baud", self.serial_baud, "a number above 0")
+        _check(self.serial_bits in {7, 8}, "serial_bits", self.serial_bits, "7 or 8")
+        _check(self.serial_stop in {1, 1.5, 2}, "serial_stop", self.serial_stop, "1, 1.5 or 2")
+        _check(1 <= self.lis_frame <= 64_000, "lis_frame", self.lis_frame, "1 to 64000")
+        for name, known in (("serial_parity", PARITIES), ("serial_flow", FLOWS), ("lis_protocol", PROTOCOLS)):
+            _check(getattr(self, name) in known, name, getattr(self, name), f"one of {', '.join(known)}")
+
+    @property
+    def lis(self) -> bool:
+        """True where a way to the LIS is given."""
+        return any(getattr(self, name) for name in LIS_WAYS)
+
+
+LIS_WAYS = ("serial", "lis_listen", "lis_folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Config(LisConfig):
     """Every setting of the instrument; `_` in a name is `-` on the command line."""
 
     camera: Annotated[str | None, 'Count from a camera: "pi" (picamera2), or "0" or "/dev/video0" (USB).'] = (
@@ -34,7 +86,6 @@ class Config:
         str | None, "Identifier of the specimen; one that was begun before goes on. None: the date and time."
     ] = None
     target: Annotated[int | None, "Stop at this many counted cells, usually 100 or 200."] = None
-    database: Annotated[Path, "The file that keeps every count."] = Path("counts/counts.sqlite")
     model: Annotated[Path, "The .tflite file; its card (.json) lies beside it."] = DEFAULT_MODEL
     review_below: Annotated[
         float | None,
@@ -46,6 +97,11 @@ class Config:
     width: Annotated[int, "Camera picture, pixels."] = 1280
     height: Annotated[int, "Camera picture, pixels."] = 960
     headless: Annotated[bool, "No live page: the terminal alone; ends when the input ends."] = False
+    wbc: Annotated[
+        float | None, "Leukocytes of the specimen, 10^9/L, by the analyzer: absolute counts are sent as well."
+    ] = None
+    operator: Annotated[str, "Who releases the result of a headless count; sent with it."] = ""
+    lis_wait_s: Annotated[float, "A headless count waits this long for the LIS to take its result."] = 60.0
     json: Annotated[Path | None, "Write the result to this file at the end."] = None
     host: Annotated[str, "Address of the live page; any other than this machine's own needs a password."] = (
         "127.0.0.1"
@@ -54,6 +110,9 @@ class Config:
     password_file: Annotated[Path | None, "File whose first line is the live page's password."] = None
 
     def __post_init__(self) -> None:
+        LisConfig.__post_init__(self)
+        check_release(self.operator, self.wbc)
+        _check(self.lis_wait_s >= 0, "lis_wait_s", self.lis_wait_s, "0 or more")
         _check(self.target is None or self.target > 0, "target", self.target, "a number above 0")
         _check(
             self.review_below is None or 0 <= self.review_below <= 1,
@@ -86,6 +145,22 @@ HELP: dict[str, str] = {
 }
 """What each setting means, for the command line."""
 
+
+def check_release(operator: str, wbc: float | None) -> None:
+    """Check what a person gives with a release.
+
+    Raises:
+        UserError: the name is longer than 64 characters or holds control characters, or the leukocyte
+            count is not within 0.01 to 1000 x 10^9/L.
+    """
+    if len(operator) > 64 or not operator.isprintable():
+        raise UserError(
+            "the name of who releases must be at most 64 characters, none of them control characters"
+        )
+    if wbc is not None and not 0.01 <= wbc <= 1000:
+        raise UserError(f"wbc = {wbc}: leukocytes in 10^9/L expected, 0.01 to 1000")
+
+
 SOURCES = ("camera", "video", "images", "url", "demo")
 
 
@@ -107,18 +182,30 @@ def check_specimen(name: str) -> None:
         )
 
 
+def read_lis_config(file: Path | None, options: Mapping[str, Any]) -> LisConfig:
+    """Return the LIS's part of the settings of `file` overruled by `options`; see `read_config`."""
+    known = {field.name for field in dataclasses.fields(LisConfig)}
+    settings = {key: value for key, value in _settings(file, options).items() if key in known}
+    return LisConfig(**settings)
+
+
 def read_config(file: Path | None, options: Mapping[str, Any]) -> Config:
     """Return the settings of `file` (TOML, may be None) overruled by `options` (by setting name).
 
-    A source given in `options` replaces the source of the file.
+    A source, or a way to the LIS, given in `options` replaces that of the file.
 
     Raises:
         UserError: the file cannot be read, a key is unknown, or a value has the wrong type or range.
     """
+    return Config(**_settings(file, options))
+
+
+def _settings(file: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     settings = _read_toml(file) if file else {}
-    if any(options.get(name) for name in SOURCES):
-        settings = {key: value for key, value in settings.items() if key not in SOURCES}
-    return Config(**{**settings, **options})
+    for choice in (SOURCES, LIS_WAYS):
+        if any(options.get(name) for name in choice):
+            settings = {key: value for key, value in settings.items() if key not in choice}
+    return {**settings, **options}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,16 @@ class Latest:
             return seen, None
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A person's wish to release the result."""
+
+    operator: str
+    wbc: float | None
+    answer: Future[Any]
+    """Gets the outbox's entry, or the UserError that refuses."""
+
+
 class Wishes:
     """What a person asked of the running count: written by the page, read by the main loop."""
 
@@ -69,6 +80,7 @@ class Wishes:
         self._lock = threading.Lock()
         self._paused = paused
         self._specimen: str | None = None
+        self._release: Release | None = None
 
     @property
     def paused(self) -> bool:
@@ -94,3 +106,21 @@ class Wishes:
         with self._lock:
             asked, self._specimen = self._specimen, None
             return asked
+
+    def ask_release(self, operator: str, wbc: float | None) -> Future[Any]:
+        """Ask the main loop to release the result; the answer comes in the future.
+
+        A wish that nobody has taken yet is cancelled by the next.
+        """
+        wish = Release(operator, wbc, Future())
+        with self._lock:
+            before, self._release = self._release, wish
+        if before is not None:
+            before.answer.cancel()
+        return wish.answer
+
+    def take_release(self) -> Release | None:
+        """Return the release asked for, once; None when nobody asked."""
+        with self._lock:
+            asked, self._release = self._release, None
+        return asked if asked and asked.answer.set_running_or_notify_cancel() else None

@@ -12,33 +12,28 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from edge.camera import FrameSource, open_camera
-from edge.cells import Frame, Skip
 from edge.classify import Classifier
 from edge.config import HELP, Config, read_config, value_type
 from edge.errors import UserError
-from edge.live import Latest, View, Wishes
-from edge.localise import Locator
-from edge.pipeline import Step, labels, run
-from edge.report import NOTICE, write_json
-from edge.session import Session
+from edge.instrument import Instrument, Outcome
+from edge.lis.outbox import State
+from edge.lis.service import LisService
+from edge.report import NOTICE
 from edge.store import Store
-from edge.terminal import open_display
 
 if TYPE_CHECKING:
     from edge.web.server import PageServer
 
-EXIT_ERROR, EXIT_SKIPPED = 1, 3
-"""Exit codes beside 0 (the whole input was read): an error; some frames were skipped. A stop by a
-signal gives 128 + its number."""
+EXIT_ERROR, EXIT_SKIPPED, EXIT_UNSENT = 1, 3, 4
+"""Exit codes beside 0 (the whole input was read): an error; some frames were skipped; the result waits in
+the outbox. A stop by a signal gives 128 + its number."""
 
 
 class Stop:
@@ -57,164 +52,6 @@ class Stop:
         self.signal = number
         self.event.set()
         signal.signal(number, signal.SIG_DFL)
-
-
-def open_source(config: Config) -> FrameSource:
-    """Open the input that the settings name.
-
-    Raises:
-        UserError: it is missing, busy or not readable.
-    """
-    # Each kind brings its own imports: a camera needs no renderer, a file no network.
-    if config.camera:
-        return open_camera(config.camera, (config.width, config.height))
-    if config.url:
-        from edge.stream import UrlSource
-
-        return UrlSource(config.url)
-    if config.demo:
-        from edge.demo import DemoSource
-
-        return DemoSource(pace=not config.headless)
-    from edge.replay import ImageFolder, VideoFile
-
-    return VideoFile(config.video) if config.video else ImageFolder(config.images or Path())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the count of a specimen ended; all of it is stored."""
-
-    session: Session
-    complete: bool
-    """True where the whole input was read, or the target reached."""
-    error: UserError | None
-    """What broke the input off, if something did."""
-
-
-class Instrument:
-    """The main thread's work: count one specimen after another until stopped."""
-
-    def __init__(self, config: Config, store: Store, classifier: Classifier, stop: threading.Event) -> None:
-        self.latest, self.wishes = Latest(), Wishes()
-        self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
-
-    def count(self, specimen: str) -> Outcome:
-        """Count a specimen until the input ends, the target is reached, or somebody interrupts.
-
-        Whatever happens, what was counted is stored, and --json gets the result.
-
-        Raises:
-            UserError: the count could not begin, or could not be stored.
-        """
-        complete, error = False, None
-        with closing(open_source(self._config)) as source:
-            session = self._begin(specimen, source)
-            with open_display(source.length) as display:
-                try:
-                    complete = self._read(session, source, display.show)
-                except UserError as broken:
-                    error = broken
-                session.finish()
-                display.show(session.state("finished"))
-        if self._config.json:
-            try:
-                write_json(self._config.json, session.result(complete))
-            except UserError as problem:
-                again = "the count itself is saved: run again with the same --specimen and another --json"
-                raise UserError(f"{problem}; {again}") from None
-        return Outcome(session, complete, error)
-
-    def idle(self, outcome: Outcome) -> str | None:
-        """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
-        if outcome.error:
-            state = outcome.session.state("failed", str(outcome.error))
-        else:
-            state = outcome.session.state("finished", "target reached" if outcome.session.complete else "")
-        self.latest.put(View(None, (), state))
-        while not self._stop.wait(0.2):
-            specimen = self.wishes.take_specimen()
-            if specimen:
-                return specimen
-        return None
-
-    def _begin(self, specimen: str, source: FrameSource) -> Session:
-        card, review_below = self._classifier.card, self._config.review_below
-        session = Session(
-            self._store,
-            card,
-            specimen,
-            self._config.source,
-            moving=source.moving,
-            review_below=card.review_below if review_below is None else review_below,
-            target=self._config.target,
-        )
-        self.latest.put(View(None, (), session.state("starting")))
-        return session
-
-    def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
-        """Take the source to its end; return True there or at the target, False when interrupted."""
-        locator = Locator(self._config.um_per_px, steady=source.moving)
-        pace = _Pace()
-        frames = self._wanted(session, source)
-        for step in run(frames, locator, self._classifier, session.counter):
-            session.take(step)
-            if isinstance(step, Step):
-                state = session.state("counting", _message(step), fps=pace.tick(), step=step)
-                self.latest.put(View(step.frame.image, labels(step, self._classifier), state))
-            else:
-                state = session.state("counting", f"skipped {step.source}: {step.reason}")
-            show(state)
-            if session.complete:
-                return True
-        return session.complete or not self._interrupted
-
-    def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
-        """Yield the frames to count from: none while paused, none after an interruption."""
-        for frame in source.frames():
-            paused = self._hold(session, frame, source.live)
-            if self._interrupted or session.complete:
-                return
-            if not paused and session.wants(frame):
-                yield frame
-
-    def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> bool:
-        """Show the frame while paused: once for a live source, else until somebody goes on.
-
-        Returns True where the frame is not to be counted.
-        """
-        while self.wishes.paused and not self._interrupted:
-            image = frame.image if isinstance(frame, Frame) else None
-            self.latest.put(View(image, (), session.state("paused")))
-            if live:
-                return True
-            self._stop.wait(0.2)
-        return False
-
-    @property
-    def _interrupted(self) -> bool:
-        return self._stop.is_set() or self.wishes.specimen_asked
-
-
-class _Pace:
-    """Frames per second over about the last two seconds."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=200)
-
-    def tick(self) -> float:
-        now = time.monotonic()
-        self._times.append(now)
-        while now - self._times[0] > 2:
-            self._times.popleft()
-        span = now - self._times[0]
-        return (len(self._times) - 1) / span if span > 0 else 0.0
-
-
-def _message(step: Step) -> str:
-    if step.tracked.lost:
-        return "stage lost, nothing is counted: move slowly back to a place already seen"
-    return ""
 
 
 def _serve(config: Config, instrument: Instrument, stop: threading.Event) -> "PageServer":
@@ -241,7 +78,9 @@ def _read_password(file: Path) -> str:
 def _count_until_stopped(config: Config, stop: Stop) -> int:
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.database))
-        instrument = Instrument(config, store, Classifier(config.model), stop.event)
+        classifier = Classifier(config.model)
+        lis = _open_lis(config, classifier, stack) if config.lis else None
+        instrument = Instrument(config, store, classifier, stop.event, lis)
         if not config.headless:
             stack.callback(_serve(config, instrument, stop.event).stop)
         specimen = config.specimen or f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -260,8 +99,40 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
             if following is None and not config.headless:
                 following = instrument.idle(outcome)
             if following is None:
-                return _exit_code(outcome, stop)
+                code = _exit_code(outcome, stop)
+                return _deliver(config, instrument, lis, outcome, stop) or code if lis else code
             specimen = following
+
+
+def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisService:
+    lis = LisService(config, classifier.card.classes, lambda text: print(f"LIS: {text}", flush=True))
+    stack.callback(lis.stop)
+    lis.start()
+    return lis
+
+
+def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: Outcome, stop: Stop) -> int:
+    """Release the result of a headless count and wait for the LIS to take it; return 0, or the exit code."""
+    if not config.headless or outcome.error or not outcome.complete:
+        return 0
+    try:
+        entry = instrument.release(outcome.session, True, config.operator, config.wbc)
+    except UserError as error:
+        print(f"error: not released: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    print(f"LIS: message {entry.id} released as {entry.status}, to {lis.name}", flush=True)
+    end_s = time.monotonic() + config.lis_wait_s
+    while entry.state is State.WAITING and time.monotonic() < end_s and not stop.event.wait(0.1):
+        entry = lis.entry(entry.id)
+    if entry.state is State.RECEIVED:
+        return 0
+    why = entry.reason or "not tried yet"
+    print(
+        f"the result is kept in the outbox (message {entry.id}, {entry.state}: {why}); "
+        "python -m edge.lis status shows it, python -m edge.lis send sends it",
+        file=sys.stderr,
+    )
+    return EXIT_UNSENT
 
 
 def _exit_code(outcome: Outcome, stop: Stop) -> int:

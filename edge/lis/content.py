@@ -19,7 +19,11 @@ class Observation:
 
 
 def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
-    """Return the results that go out, in the order of the mapping's `send`, then of its tests."""
+    """Return the results that go out, in the order of the mapping's `send`, then of its tests.
+
+    Raises:
+        UserError: the mapping lacks a class of the report; one left out would falsify the rest.
+    """
     result = report.result
     values: dict[str, dict[str, float | None]] = {
         "percent": {name: share["percent"] for name, share in result["differential"].items()},
@@ -32,6 +36,7 @@ def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
         values["absolute"] = {n: None if v is None else report.wbc * v / 100 for n, v in shares}
     found = []
     for kind in mapping.send:
+        mapping.covers(kind, values[kind])
         for name, test in mapping.tests[kind].items():
             value = values[kind].get(name)
             if value is not None:
@@ -45,9 +50,7 @@ def comments(report: Report, notice: str) -> list[str]:
     result = report.result
     said = [notice]
     if result["review"]:
-        said.append(
-            f"{result['review']} of {result['total']} cells await review: their classes are not confirmed"
-        )
+        said.append(f"{result['review']} cells await review: their classes are not confirmed")
     if not result["complete"]:
         said.append("The count was ended before it was complete")
     if result["skipped"]:

@@ -2,12 +2,11 @@
 
 import string
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge.cells import CellClass, Role
 from edge.errors import UserError
 from edge.lis.records import Delimiters
 from edge.lis.text import is_control, safe_encoding
@@ -64,20 +63,18 @@ class SiteMapping:
     tests: Mapping[str, Mapping[str, Test]]
     """By kind (`KINDS`), then by class name; "cells" for the total."""
 
-    def covers(self, classes: Sequence[CellClass]) -> None:
-        """Check that every class whose share is sent has a code: one left out would falsify the rest.
+    def covers(self, kind: str, names: Iterable[str]) -> None:
+        """Check that each of these classes has a code, where its `kind` is sent.
 
         Raises:
-            UserError: it has not.
+            UserError: one has not.
         """
-        roles = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
-        for kind in self.send:
-            names = [c.name for c in classes if c.role is roles.get(kind)]
-            if missing := [name for name in names if name not in self.tests[kind]]:
-                raise UserError(
-                    f"the LIS mapping has no code for {', '.join(missing)} under [{kind}], but the model "
-                    f"counts it; add it to the mapping file, or take {kind!r} out of send"
-                )
+        missing = [name for name in names if kind in self.send and name not in self.tests[kind]]
+        if missing:
+            raise UserError(
+                f"the LIS mapping has no code for {', '.join(missing)} under [{kind}], but the model counts "
+                f"it; add it to the mapping file, or take {kind!r} out of send"
+            )
 
 
 def read_mapping(name: str) -> SiteMapping:

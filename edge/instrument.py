@@ -1,0 +1,228 @@
+"""The main thread's work: count one specimen after another, store, then show."""
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from edge.camera import FrameSource, open_camera
+from edge.cells import Frame, Skip
+from edge.classify import Classifier
+from edge.config import Config
+from edge.errors import UserError
+from edge.lis.outbox import Entry
+from edge.lis.service import LisService
+from edge.live import Latest, View, Wishes
+from edge.localise import Locator
+from edge.pipeline import Step, labels, run
+from edge.report import write_json
+from edge.session import Session
+from edge.store import Store
+from edge.terminal import open_display
+
+
+def open_source(config: Config) -> FrameSource:
+    """Open the input that the settings name.
+
+    Raises:
+        UserError: it is missing, busy or not readable.
+    """
+    # Each kind brings its own imports: a camera needs no renderer, a file no network.
+    if config.camera:
+        return open_camera(config.camera, (config.width, config.height))
+    if config.url:
+        from edge.stream import UrlSource
+
+        return UrlSource(config.url)
+    if config.demo:
+        from edge.demo import DemoSource
+
+        return DemoSource(pace=not config.headless)
+    from edge.replay import ImageFolder, VideoFile
+
+    return VideoFile(config.video) if config.video else ImageFolder(config.images or Path())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the count of a specimen ended; all of it is stored."""
+
+    session: Session
+    complete: bool
+    """True where the whole input was read, or the target reached."""
+    error: UserError | None
+    """What broke the input off, if something did."""
+
+
+class Instrument:
+    """Counts until stopped; `lis` is None where no way to the LIS is set."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        classifier: Classifier,
+        stop: threading.Event,
+        lis: LisService | None,
+    ) -> None:
+        self.latest, self.wishes = Latest(), Wishes()
+        self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
+        self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
+
+    def count(self, specimen: str) -> Outcome:
+        """Count a specimen until the input ends, the target is reached, or somebody interrupts.
+
+        Whatever happens, what was counted is stored, and --json gets the result.
+
+        Raises:
+            UserError: the count could not begin, or could not be stored.
+        """
+        complete, error = False, None
+        with closing(open_source(self._config)) as source:
+            session = self._begin(specimen, source)
+            with open_display(source.length) as display:
+                try:
+                    complete = self._read(session, source, display.show)
+                except UserError as broken:
+                    error = broken
+                session.finish()
+                display.show(self._state(session, "finished"))
+        if self._config.json:
+            try:
+                write_json(self._config.json, session.result(complete))
+            except UserError as problem:
+                again = "the count itself is saved: run again with the same --specimen and another --json"
+                raise UserError(f"{problem}; {again}") from None
+        return Outcome(session, complete, error)
+
+    def idle(self, outcome: Outcome) -> str | None:
+        """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
+        session, shown = outcome.session, dict[str, Any]()
+        phase, message = "finished", "target reached" if session.complete else ""
+        if outcome.error:
+            phase, message = "failed", str(outcome.error)
+        while not self._stop.is_set():
+            state = self._state(session, phase, message)
+            if state != shown:
+                shown = state
+                self.latest.put(View(None, (), state))
+            self._answer_release(session, phase)
+            if specimen := self.wishes.take_specimen():
+                return specimen
+            self._stop.wait(0.2)
+        return None
+
+    def _answer_release(self, session: Session, phase: str) -> None:
+        """Release the result if somebody has asked for it."""
+        if (asked := self.wishes.take_release()) is None:
+            return
+        try:
+            if phase == "counting":
+                raise UserError("the count goes on; pause it, then release")
+            # Without a target a person decides when it is enough.
+            complete = phase != "failed" and (session.complete or self._config.target is None)
+            asked.answer.set_result(self.release(session, complete, asked.operator, asked.wbc))
+        except UserError as error:
+            asked.answer.set_exception(error)
+        self._lis_due_s = 0.0
+
+    def release(self, session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
+        """Release the result of a count as it is now.
+
+        Raises:
+            UserError: there is no way to the LIS, nothing was counted, or it cannot be stored.
+        """
+        if self._lis is None:
+            raise UserError("no way to the LIS is set; --serial names its port")
+        return self._lis.release(session.result(complete), operator=operator, wbc=wbc)
+
+    def _state(self, session: Session, phase: str, message: str = "", **rest: Any) -> dict[str, Any]:
+        """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old."""
+        if self._lis and time.monotonic() >= self._lis_due_s:
+            self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
+        return session.state(phase, message, **rest) | {"lis": self._lis_state or None}
+
+    def _begin(self, specimen: str, source: FrameSource) -> Session:
+        card, review_below = self._classifier.card, self._config.review_below
+        session = Session(
+            self._store,
+            card,
+            specimen,
+            self._config.source,
+            moving=source.moving,
+            review_below=card.review_below if review_below is None else review_below,
+            target=self._config.target,
+        )
+        self.latest.put(View(None, (), self._state(session, "starting")))
+        return session
+
+    def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
+        """Take the source to its end; return True there or at the target, False when interrupted."""
+        locator = Locator(self._config.um_per_px, steady=source.moving)
+        pace = _Pace()
+        frames = self._wanted(session, source)
+        for step in run(frames, locator, self._classifier, session.counter):
+            session.take(step)
+            if isinstance(step, Step):
+                state = self._state(session, "counting", _message(step), fps=pace.tick(), step=step)
+                self.latest.put(View(step.frame.image, labels(step, self._classifier), state))
+            else:
+                state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
+            show(state)
+            if session.complete:
+                return True
+        return session.complete or not self._interrupted
+
+    def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
+        """Yield the frames to count from: none while paused, none after an interruption."""
+        for frame in source.frames():
+            if not self.wishes.paused:
+                self._answer_release(session, "counting")
+            paused = self._hold(session, frame, source.live)
+            if self._interrupted or session.complete:
+                return
+            if not paused and session.wants(frame):
+                yield frame
+
+    def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> bool:
+        """Show the frame while paused: once for a live source, else until somebody goes on.
+
+        Returns True where the frame is not to be counted.
+        """
+        while self.wishes.paused and not self._interrupted:
+            image = frame.image if isinstance(frame, Frame) else None
+            self.latest.put(View(image, (), self._state(session, "paused")))
+            self._answer_release(session, "paused")
+            if live:
+                return True
+            self._stop.wait(0.2)
+        return False
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._stop.is_set() or self.wishes.specimen_asked
+
+
+class _Pace:
+    """Frames per second over about the last two seconds."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=200)
+
+    def tick(self) -> float:
+        now = time.monotonic()
+        self._times.append(now)
+        while now - self._times[0] > 2:
+            self._times.popleft()
+        span = now - self._times[0]
+        return (len(self._times) - 1) / span if span > 0 else 0.0
+
+
+def _message(step: Step) -> str:
+    if step.tracked.lost:
+        return "stage lost, nothing is counted: move slowly back to a place already seen"
+    return ""

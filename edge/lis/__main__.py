@@ -1,0 +1,229 @@
+"""The link to the LIS: what waits, what went wrong, whether the connection works."""
+
+import argparse
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from edge.config import HELP, LisConfig, read_lis_config, value_type
+from edge.errors import UserError
+from edge.lis.check import check
+from edge.lis.link import AstmLink, Link, Role
+from edge.lis.mapping import read_mapping
+from edge.lis.mllp import MllpLink
+from edge.lis.outbox import Entry, Outbox
+from edge.lis.port import Opener
+from edge.lis.service import LisService, SenderLock, open_way
+from edge.lis.simulate import Host, PtyOpener
+from edge.lis.trace import LONGEST, monitor_path
+
+ANSWER_S = 60.0
+"""A query waits this long for the order."""
+
+
+def status(config: LisConfig, options: argparse.Namespace) -> int:
+    """Print what waits and why; with a number, every attempt at that message. Exit code 4 while some wait."""
+    with Outbox(config.database) as box:
+        if options.number is not None:
+            return _attempts(box, options.number)
+        line = box.line()
+        for entry in reversed(box.entries(options.limit)):
+            print(_described(entry))
+        print(f"{line.waiting} waiting" + (f" since {line.since}" if line.waiting else ""), end="")
+        print(f", {line.refused} refused" if line.refused else "")
+        if line.problem:
+            print(f"line: {line.problem}" + (f"; next attempt {line.due}" if line.due else ""))
+        lock = SenderLock(config.database)
+        if lock.take():
+            lock.free()
+            if line.waiting:
+                print("no program sends now: start the counter, or python -m edge.lis send")
+        return 4 if line.waiting or line.refused else 0
+
+
+def _described(entry: Entry) -> str:
+    # An identifier is for the person at the terminal, not for a log.
+    specimen = f" {entry.specimen}" if sys.stdout.isatty() else ""
+    version = f" version {entry.version}" if entry.version else ""
+    words = f"{entry.state} {entry.changed}, {entry.attempts} attempts"
+    reason = f"; {entry.reason}" if entry.reason else ""
+    return f"{entry.id:6}{specimen}{version} {entry.status}: {words}{reason}"
+
+
+def _attempts(box: Outbox, number: int) -> int:
+    print(_described(box.entry(number)), f"[{box.entry(number).control_id}]")
+    for at, outcome, wire in box.attempts(number):
+        print(f"  {at} {outcome}")
+        for line in wire.splitlines():
+            print(f"      {line}")
+    return 0
+
+
+def resend(config: LisConfig, options: argparse.Namespace) -> int:
+    """Let a message be sent again, under the same control ID."""
+    with Outbox(config.database) as box:
+        box.resend(options.number)
+    print(f"message {options.number} waits to be sent again")
+    return 0
+
+
+def cancel(config: LisConfig, options: argparse.Namespace) -> int:
+    """Take a message out that has not arrived."""
+    with Outbox(config.database) as box:
+        box.cancel(options.number, options.reason)
+    print(f"message {options.number} is cancelled")
+    return 0
+
+
+def send(config: LisConfig, options: argparse.Namespace) -> int:
+    """Send what waits, until nothing does (or for good, with --forever)."""
+    with _Sending(config) as service, Outbox(config.database) as box:
+        while not service.stopped.wait(0.2):
+            if not options.forever and box.line().waiting == 0:
+                print("nothing waits")
+                return 0
+    return 130
+
+
+def query(config: LisConfig, options: argparse.Namespace) -> int:
+    """Ask the LIS what is ordered for a specimen, and wait for the answer."""
+    if config.lis_protocol != "astm" or config.lis_folder:
+        raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
+    with _Sending(config) as service, Outbox(config.database) as box:
+        entry = box.query(options.specimen)
+        end_s = time.monotonic() + ANSWER_S
+        while time.monotonic() < end_s and not service.stopped.wait(0.2):
+            if found := box.orders(options.specimen):
+                print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
+                return 0
+        reason = box.entry(entry.id).reason
+    print(f"no order came in {ANSWER_S:.0f} s; the query: {reason or 'not sent'}")
+    return 1
+
+
+class _Sending:
+    """The sender while a command runs; Ctrl-C ends it."""
+
+    def __init__(self, config: LisConfig) -> None:
+        _needs_way(config)
+        self.stopped = _stop_event()
+        self._service = LisService(config, (), lambda text: print(text, flush=True))
+
+    def __enter__(self) -> "_Sending":
+        self._service.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._service.stop()
+
+
+def test(config: LisConfig, options: argparse.Namespace) -> int:
+    """Try the connection step by step."""
+    _needs_way(config)
+    return 0 if check(config, lambda text: print(text, flush=True), scan=options.scan) else 1
+
+
+def simulate(config: LisConfig, options: argparse.Namespace) -> int:
+    """Be a LIS: take messages and show them; without a port, on a pseudo terminal of its own."""
+    mapping = read_mapping(config.lis_mapping)
+    opener: Opener = open_way(config) if config.lis else PtyOpener()
+    link: Link = AstmLink(Role.HOST, config.lis_frame)
+    if config.lis_protocol != "astm":
+        link = MllpLink(mapping.encoding, accept=True)
+    if config.lis_folder:
+        raise UserError("a folder needs no simulator: look into it")
+    print(f"a LIS for trying out ({config.lis_protocol}); connect to {opener.name}", flush=True)
+    Host(opener, link, mapping.encoding, lambda text: print(text, flush=True), options.store).run(
+        _stop_event()
+    )
+    return 0
+
+
+def monitor(config: LisConfig, options: argparse.Namespace) -> int:
+    """Show the line live, decoded, identifiers masked, while the counter (or `send`) runs."""
+    path, stop = monitor_path(config.database), _stop_event()
+    with suppress(FileNotFoundError):
+        path.unlink()
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listening:
+        try:
+            listening.bind(str(path))
+            os.chmod(path, 0o600)
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; run it as the counter's user: sudo -u wbc") from None
+        listening.settimeout(0.2)
+        print("the line to the LIS (> ours, < theirs); Ctrl-C ends", flush=True)
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                print(f"{time.strftime('%H:%M:%S')} {listening.recv(LONGEST).decode().rstrip()}", flush=True)
+    path.unlink(missing_ok=True)
+    return 0
+
+
+def _stop_event() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _needs_way(config: LisConfig) -> None:
+    if not config.lis:
+        raise UserError("no way to the LIS is set: give --serial, --lis-listen or --lis-folder, or --config")
+
+
+Command = Callable[[LisConfig, argparse.Namespace], int]
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
+    for field in dataclasses.fields(LisConfig):
+        kind: Any = value_type(field.type)
+        extra: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
+        name = "--" + field.name.replace("_", "-")
+        common.add_argument(name, help=HELP[field.name], default=argparse.SUPPRESS, **extra)
+    parser = argparse.ArgumentParser(prog="python -m edge.lis", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(action: Command) -> argparse.ArgumentParser:
+        made = commands.add_parser(action.__name__, parents=[common], help=(action.__doc__ or "").rstrip("."))
+        made.set_defaults(action=action)
+        return made
+
+    listing = command(status)
+    listing.add_argument("number", type=int, nargs="?", help="a message: show every attempt at it")
+    listing.add_argument("--limit", type=int, default=50, help="messages listed")
+    command(send).add_argument("--forever", action="store_true", help="go on when nothing waits")
+    command(resend).add_argument("number", type=int)
+    cancelling = command(cancel)
+    cancelling.add_argument("number", type=int)
+    cancelling.add_argument("--reason", required=True)
+    command(query).add_argument("specimen")
+    command(test).add_argument("--scan", action="store_true", help="try other speeds where nothing answers")
+    command(simulate).add_argument("--store", type=Path, help="file that gets a JSON line for each message")
+    command(monitor)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = _parser().parse_args(arguments)
+    known = {field.name for field in dataclasses.fields(LisConfig)}
+    given = {key: value for key, value in vars(options).items() if key in known}
+    try:
+        return int(options.action(read_lis_config(options.config, given), options))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

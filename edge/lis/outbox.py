@@ -1,0 +1,314 @@
+"""The outbox: released results that the LIS must get, in the file of the counts, in the order of release."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edge.database import Database
+from edge.errors import UserError
+from edge.lis.astm import Order
+from edge.report import Report, Status, status
+
+ORDERS_KEPT = timedelta(days=90)
+QUERY_LIVES = timedelta(minutes=2)
+"""A query that could not be sent for so long has lost its purpose."""
+
+
+class State(StrEnum):
+    """Where a message stands."""
+
+    WAITING = "waiting"
+    RECEIVED = "received"
+    """The LIS has it; whether it imported it, no protocol tells."""
+    REFUSED = "refused"
+    """The LIS read it and refused it; it is sent again when a person says so."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message, waiting or done."""
+
+    id: int
+    """From 1, in the order of release; logs name a message by it."""
+    control_id: str
+    """The same each time that it is sent, and no other message's."""
+    specimen: str
+    version: int | None
+    """Of the report; None for a query."""
+    status: str
+    """Of the report ("final", ...); "query" for a query."""
+    state: State
+    created: str
+    """UTC, ISO 8601."""
+    changed: str
+    attempts: int
+    reason: str
+    """What became of the last attempt, or why it was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How the line to the LIS is, as its owner last wrote it."""
+
+    problem: str
+    """"" where all is well."""
+    due: str
+    """When the next attempt begins, UTC; "" where none is planned."""
+    waiting: int
+    """Messages that have not arrived."""
+    since: str
+    """When the oldest of these was released; "" without one."""
+    refused: int
+    """Messages that the LIS refused and nobody has dealt with."""
+
+
+_ENTRY = (
+    "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), o.state, "
+    "o.created, o.changed, o.attempts, o.reason FROM outbox o LEFT JOIN report r ON r.id = o.report "
+    "LEFT JOIN specimen s ON s.id = r.specimen "
+)
+
+
+class Outbox:
+    """One connection to the file; each thread opens its own.
+
+    Raises:
+        UserError: the file cannot be opened or written, by any method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._db.close()
+
+    def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
+        """Keep a result as released and put it into the outbox: both, or neither; durable on return.
+
+        A result that has not changed since its last release is not sent twice: its entry is returned.
+
+        Args:
+            result: of `edge.report.result`; its cells are left out.
+            operator: who released it; may be empty.
+            wbc: leukocytes of the specimen, 10^9/L.
+
+        Raises:
+            UserError: nothing was counted.
+        """
+        if not result["total"]:
+            raise UserError("nothing has been counted yet: there is no result to release")
+        content = json.dumps({key: value for key, value in result.items() if key != "cells"}, sort_keys=True)
+        with self._db.transaction():
+            (specimen,) = self._db.execute(
+                "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)
+            ).fetchone()
+            before = self._db.execute(
+                "SELECT r.version, r.status, r.result, r.wbc, o.id, o.state FROM report r "
+                "JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
+                (specimen,),
+            ).fetchall()
+            known = [row for row in before if row[5] in {State.WAITING, State.RECEIVED}]
+            if known and known[-1][2:4] == (content, wbc):
+                return self.entry(known[-1][4])
+            level = status(result, was_final=any(row[1] != Status.PRELIMINARY for row in known))
+            version = before[-1][0] + 1 if before else 1
+            row = (specimen, version, level, _now(), operator, wbc, content)
+            report = self._db.execute(
+                "INSERT INTO report (specimen, version, status, released, operator, wbc, result) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            ).lastrowid
+            number = self._put(report=report)
+        return self.entry(number)
+
+    def query(self, specimen: str) -> Entry:
+        """Ask the LIS what is ordered for a specimen: put a query into the outbox; older ones go."""
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE outbox SET state = 'cancelled', reason = 'another query came' "
+                "WHERE state = 'waiting' AND query IS NOT NULL"
+            )
+            number = self._put(query=specimen)
+        return self.entry(number)
+
+    def _put(self, *, report: int | None = None, query: str | None = None) -> int:
+        (identity,) = self._db.execute("SELECT identity FROM instrument").fetchone()
+        (last,) = self._db.execute(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'"
+        ).fetchone()
+        now = _now()
+        row = (last + 1, f"{identity}-{last + 1:06}", report, query, State.WAITING, now, now)
+        self._db.execute(
+            "INSERT INTO outbox (id, control_id, report, query, state, created, changed) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        return int(last) + 1
+
+    def next(self) -> Entry | None:
+        """Return the oldest message that waits; None where all is done."""
+        with self._db.explained():
+            row = self._db.execute(
+                _ENTRY
+                + "WHERE o.state = 'waiting' AND (o.query IS NULL OR o.created > ?) ORDER BY o.id LIMIT 1",
+                (_iso(datetime.now(UTC) - QUERY_LIVES),),
+            ).fetchone()
+        return _entry(row) if row else None
+
+    def entry(self, number: int) -> Entry:
+        """Return a message by its number.
+
+        Raises:
+            UserError: there is none.
+        """
+        with self._db.explained():
+            row = self._db.execute(_ENTRY + "WHERE o.id = ?", (number,)).fetchone()
+        if row is None:
+            raise UserError(f"message {number} is not in the outbox; status lists them")
+        return _entry(row)
+
+    def entries(self, limit: int = 50, specimen: str | None = None) -> list[Entry]:
+        """Return the newest messages, newest first; of one specimen where given."""
+        with self._db.explained():
+            rows = self._db.execute(
+                _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.id DESC LIMIT ?2", (specimen, limit)
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
+    def report(self, entry: Entry) -> Report:
+        """Return the report that a message carries."""
+        with self._db.explained():
+            row = self._db.execute(
+                "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, r.result "
+                "FROM report r JOIN specimen s ON s.id = r.specimen JOIN outbox o ON o.report = r.id "
+                "WHERE o.id = ?",
+                (entry.id,),
+            ).fetchone()
+        name, version, level, started, released, operator, wbc, result = row
+        times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
+        return Report(name, version, Status(level), *times, operator, wbc, json.loads(result))
+
+    def attempted(self, number: int, outcome: str, *, state: State, wire: str = "") -> None:
+        """Log an attempt to send a message.
+
+        Args:
+            number: of the message.
+            outcome: plain words.
+            state: what it is now; a message that was cancelled meanwhile stays so, unless it was received.
+            wire: what went over the line, identifiers masked; "" where that is not wanted.
+        """
+        now = _now()
+        with self._db.transaction():
+            self._db.execute("INSERT INTO attempt VALUES (?, ?, ?, ?)", (number, now, outcome, wire))
+            self._db.execute(
+                "UPDATE outbox SET attempts = attempts + 1, changed = ?2, reason = ?3, state = ?4 "
+                "WHERE id = ?1 AND (state = 'waiting' OR ?4 = 'received')",
+                (number, now, outcome, state),
+            )
+
+    def attempts(self, number: int) -> list[tuple[str, str, str]]:
+        """Return the attempts at a message, oldest first: time (UTC), outcome, what went over the line."""
+        with self._db.explained():
+            return self._db.execute(
+                "SELECT at, outcome, wire FROM attempt WHERE outbox = ? ORDER BY rowid", (number,)
+            ).fetchall()
+
+    def resend(self, number: int) -> None:
+        """Let a message wait again, under the same control ID.
+
+        Raises:
+            UserError: there is no such message.
+        """
+        self._set(number, State.WAITING, "to be sent again, as a person asked")
+
+    def cancel(self, number: int, reason: str) -> None:
+        """Take a message out that has not arrived.
+
+        Raises:
+            UserError: there is none, no reason is given, or the LIS has it already.
+        """
+        if not reason.strip():
+            raise UserError("a cancellation needs a reason")
+        if self.entry(number).state is State.RECEIVED:
+            raise UserError(f"message {number} was received by the LIS; release a correction instead")
+        self._set(number, State.CANCELLED, f"cancelled: {reason.strip()}")
+
+    def _set(self, number: int, state: State, reason: str) -> None:
+        self.entry(number)
+        now = _now()
+        with self._db.transaction():
+            self._db.execute("INSERT INTO attempt VALUES (?, ?, ?, '')", (number, now, reason))
+            self._db.execute(
+                "UPDATE outbox SET state = ?, changed = ?, reason = ? WHERE id = ?",
+                (state, now, reason, number),
+            )
+
+    def keep_orders(self, orders: Iterable[Order], *, patient: bool) -> None:
+        """Keep what the LIS ordered; the patient only where `patient`. Old orders go."""
+        now = datetime.now(UTC)
+        with self._db.transaction():
+            for order in orders:
+                self._db.execute("DELETE FROM lis_order WHERE specimen = ?", (order.specimen,))
+                if not order.cancelled:
+                    known = (order.patient_id, order.patient_name) if patient else ("", "")
+                    row = (order.specimen, _iso(now), json.dumps(order.tests), *known)
+                    self._db.execute("INSERT INTO lis_order VALUES (?, ?, ?, ?, ?)", row)
+            self._db.execute("DELETE FROM lis_order WHERE received < ?", (_iso(now - ORDERS_KEPT),))
+
+    def orders(self, specimen: str | None = None, limit: int = 200) -> list[Order]:
+        """Return the orders kept, newest first; of one specimen where given."""
+        with self._db.explained():
+            rows = self._db.execute(
+                "SELECT specimen, tests, patient_id, patient_name FROM lis_order "
+                "WHERE ?1 IS NULL OR specimen = ?1 ORDER BY received DESC, specimen LIMIT ?2",
+                (specimen, limit),
+            ).fetchall()
+        return [Order(name, tuple(json.loads(tests)), *patient) for name, tests, *patient in rows]
+
+    def set_line(self, problem: str, due: datetime | None = None) -> None:
+        """Write how the line is, for whoever asks."""
+        with self._db.transaction():
+            row = (_now(), problem, _iso(due) if due else "")
+            self._db.execute("UPDATE line SET changed = ?, problem = ?, due = ? WHERE id = 1", row)
+
+    def line(self) -> Line:
+        """Return how the line is, and what waits."""
+        with self._db.explained():
+            row = self._db.execute(
+                "SELECT problem, due, "
+                "(SELECT count(*) FROM outbox WHERE state = 'waiting' AND query IS NULL), "
+                "(SELECT coalesce(min(created), '') FROM outbox WHERE state = 'waiting' AND query IS NULL), "
+                "(SELECT count(*) FROM outbox WHERE state = 'refused') FROM line"
+            ).fetchone()
+        return Line(*row)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    number, control_id, specimen, version, level, state, *rest = row
+    created, changed, attempts, reason = rest
+    return Entry(
+        number, control_id, specimen, version, level, State(state), created, changed, attempts, reason
+    )
+
+
+def _now() -> str:
+    return _iso(datetime.now(UTC))
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")

@@ -1,0 +1,189 @@
+"""The LIS as the instrument sees it: release a result, see whether it has arrived."""
+
+import fcntl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from edge.cells import CellClass, Role
+from edge.config import LisConfig
+from edge.lis import astm, hl7
+from edge.lis.folder import FolderLink, FolderOpener
+from edge.lis.link import AstmLink, Link
+from edge.lis.mapping import SiteMapping, read_mapping
+from edge.lis.mllp import MllpLink
+from edge.lis.outbox import Entry, Outbox
+from edge.lis.port import Listener, Opener, SerialOpener, Wiring, listen_address
+from edge.lis.sender import STOP_S, Compose, Sender
+
+_ROLES = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
+"""What is sent of which classes."""
+
+
+def wiring(config: LisConfig) -> Wiring:
+    """Return the serial settings."""
+    return Wiring(
+        config.serial_baud, config.serial_bits, config.serial_parity, config.serial_stop, config.serial_flow
+    )
+
+
+def open_way(config: LisConfig) -> Opener:
+    """Return the opener of the port that the settings name; the settings must name one."""
+    if config.serial:
+        return SerialOpener(config.serial, wiring(config))
+    if config.lis_listen:
+        return Listener(*listen_address(config.lis_listen))
+    suffix = ".astm" if config.lis_protocol == "astm" else ".hl7"
+    return FolderOpener(config.lis_folder or Path(), suffix)
+
+
+def open_link(config: LisConfig, mapping: SiteMapping) -> Link:
+    """Return how to talk on that port."""
+    if config.lis_folder:
+        return FolderLink()
+    if config.lis_protocol != "astm":
+        return MllpLink(mapping.encoding)
+    network = config.lis_listen or "://" in (config.serial or "")
+    return AstmLink(size=config.lis_frame, byte_s=0.0 if network else wiring(config).byte_s)
+
+
+def composer(protocol: str, mapping: SiteMapping) -> Compose:
+    """Return what writes a message of the outbox in a protocol (`edge.config.PROTOCOLS`)."""
+
+    def compose(box: Outbox, entry: Entry) -> list[bytes]:
+        if entry.version is None:
+            at = datetime.fromisoformat(entry.created)
+            return astm.query_message(entry.specimen, entry.control_id, mapping, at)
+        report = box.report(entry)
+        order = next(iter(box.orders(entry.specimen)), None)
+        if protocol == "astm":
+            return astm.result_message(report, entry.control_id, mapping, order)
+        return hl7.result_message(report, entry.control_id, mapping, order, law=protocol == "oul")
+
+    return compose
+
+
+class SenderLock:
+    """Held by the one program that sends from a database."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(database.name + "-lis.lock")
+        self._file: IO[str] | None = None
+
+    def take(self) -> bool:
+        """Try to take it; return False where another program has it."""
+        file = self._path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def free(self) -> None:
+        """Let it go; safe to call twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class LisService:
+    """The outbox for the main thread, and the thread *lis* that drains it.
+
+    Args:
+        config: names a way to the LIS.
+        classes: of the model; each that is sent must have a code.
+        notice: told of what happens, in plain words, without identifiers.
+
+    Raises:
+        UserError: the mapping cannot be read or lacks a class, or the outbox cannot be opened.
+    """
+
+    def __init__(
+        self, config: LisConfig, classes: Sequence[CellClass], notice: Callable[[str], None]
+    ) -> None:
+        mapping = read_mapping(config.lis_mapping)
+        for kind, role in _ROLES.items():
+            mapping.covers(kind, (c.name for c in classes if c.role is role))
+        self._database, self._notice = config.database, notice
+        self._box = Outbox(config.database)
+        self._lock = SenderLock(config.database)
+        self._stop = threading.Event()
+        opener = open_way(config)
+        self.name = opener.name
+        self._sender = Sender(
+            config.database,
+            opener,
+            open_link(config, mapping),
+            composer(config.lis_protocol, mapping),
+            encoding=mapping.encoding,
+            patient=mapping.patient,
+            lazy=bool(config.lis_folder) or config.lis_protocol != "astm",
+            keep_trace=config.lis_trace,
+            notice=notice,
+        )
+        self._thread = threading.Thread(None, self._work, "lis", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send, unless another program sends from this database already."""
+        if self._lock.take():
+            self._thread.start()
+        else:
+            self._notice("another program sends from this database; it will send this one's results")
+
+    def stop(self) -> None:
+        """End the thread (a message under way gets a few seconds) and close; safe to call twice."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S + 7)
+            if self._thread.is_alive():
+                self._notice("the port did not let go in time; what was not sent waits in the outbox")
+        self._lock.free()
+        self._box.close()
+
+    def _work(self) -> None:
+        try:
+            self._sender.run(self._stop)
+        except Exception as fault:
+            # The count must go on; the outbox keeps everything.
+            self._notice(f"fault in the LIS link: {fault!r}; it is stopped, the outbox keeps what waits")
+
+    def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
+        """Release a result: see `Outbox.release`."""
+        return self._box.release(result, operator=operator, wbc=wbc)
+
+    def entry(self, number: int) -> Entry:
+        """Return a message of the outbox."""
+        return self._box.entry(number)
+
+    def state(self, specimen: str) -> dict[str, Any]:
+        """Return what the page shows, ready for JSON.
+
+        Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
+        and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
+        newest message of this specimen: id, version, status, state, changed, reason; None without one),
+        orders (specimens that the LIS asks for).
+        """
+        line = self._box.line()
+        newest = next(iter(self._box.entries(1, specimen)), None)
+        released = newest and {
+            "id": newest.id,
+            "version": newest.version,
+            "status": newest.status,
+            "state": newest.state.value,
+            "changed": newest.changed,
+            "reason": newest.reason,
+        }
+        return {
+            "way": self.name,
+            "problem": line.problem,
+            "due": line.due,
+            "waiting": line.waiting,
+            "since": line.since,
+            "refused": line.refused,
+            "released": released,
+            "orders": [order.specimen for order in self._box.orders()],
+        }
