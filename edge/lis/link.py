@@ -1,8 +1,8 @@
 """The link of E1381 (CLSI LIS01-A2), both roles, without I/O: bytes and time in, bytes and events out.
 
 A reply carries no number. A reply that was on its way before a frame was sent (a doubled ACK, say) must
-not be taken for the answer to it: what came in the same read is dropped, and after any refusal the link
-waits `SETTLE_S` before it sends again.
+not be taken for the answer to it: what came in the same read is dropped, and after any refusal or failed
+attempt the link waits `SETTLE_S` before it sends the next frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ BUSY_S = 10.0
 INTERRUPT_S = 15.0
 """After an interrupt by EOT, no ENQ for this long."""
 SETTLE_S = 1.0
-"""After a refusal, this long until the frame is sent again; replies that come meanwhile are late ones."""
+"""How long late replies are let pass before the next frame is sent."""
 REFUSALS = 6
 """The same frame refused this often ends the attempt."""
 LONGEST_MESSAGE = 1 << 20
@@ -42,7 +42,7 @@ class State(Enum):
     ENQ_SENT = auto()
     FRAME_SENT = auto()
     SETTLING = auto()
-    """A frame was refused, or accepted only when repeated: late replies are let pass."""
+    """After a refusal, a repeat or a failed attempt: late replies are let pass."""
     RECEIVING = auto()
 
 
@@ -52,8 +52,8 @@ class Signal(Enum):
     SEND = auto()
     ENQ = auto()
     ACK = auto()
-    ACK_REPEATED = auto()
-    """To a frame that was sent more than once; another ACK may follow."""
+    ACK_DOUBTFUL = auto()
+    """To what was sent more than once, or after an attempt that failed: another ACK may follow."""
     ACK_LAST = auto()
     NAK = auto()
     NAK_SIXTH = auto()
@@ -142,6 +142,7 @@ class AstmLink:
         # Sending: frames of the message, place in it, times the present one was sent and refused.
         self._frames: list[bytes] = []
         self._at = self._sent = self._refused = 0
+        self._failed = False
         # Receiving: number of the last frame accepted, text of the message so far.
         self._accepted: int | None = None
         self._text = bytearray()
@@ -194,6 +195,7 @@ class AstmLink:
         self._out = Output()
         if self.state in {State.ENQ_SENT, State.FRAME_SENT, State.SETTLING}:
             self._out.events.append(Event(Outcome.LINE_LOST))
+            self._failed = True
         self._drop("the line was lost")
         self.state, self._timer_s = State.IDLE, None
         return self._out
@@ -229,7 +231,9 @@ class AstmLink:
 
     def _signal(self, signal: Signal) -> None:
         """Follow the table; what it does not list is let pass."""
-        if self.state is State.FRAME_SENT:
+        if self.state is State.ENQ_SENT and signal is Signal.ACK and self._failed:
+            signal = Signal.ACK_DOUBTFUL
+        elif self.state is State.FRAME_SENT:
             signal = self._as_reply(signal)
         if (self.state, signal) in _TABLE:
             act, self.state = _TABLE[self.state, signal]
@@ -239,7 +243,7 @@ class AstmLink:
         """Tell replies to the last frame, the sixth refusal and the like apart."""
         last = self._at == len(self._frames) - 1
         if signal is Signal.ACK:
-            repeated = Signal.ACK_REPEATED if self._sent > 1 else Signal.ACK
+            repeated = Signal.ACK_DOUBTFUL if self._sent > 1 else Signal.ACK
             return Signal.ACK_LAST if last else repeated
         if signal is Signal.EOT:
             return Signal.EOT_LAST if last else Signal.EOT
@@ -278,6 +282,7 @@ class AstmLink:
         if terminate:
             self._out.data.append(EOT)
         self._timer_s, self._hold_s = None, self._now_s + hold_s
+        self._failed = outcome is not Outcome.RECEIVED
         self._out.events.append(Event(outcome))
 
     def _delivered(self) -> None:
@@ -322,6 +327,7 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.IDLE, Signal.SEND): (AstmLink._bid, State.ENQ_SENT),
     (State.IDLE, Signal.ENQ): (AstmLink._open, State.RECEIVING),
     (State.ENQ_SENT, Signal.ACK): (AstmLink._transmit, State.FRAME_SENT),
+    (State.ENQ_SENT, Signal.ACK_DOUBTFUL): (AstmLink._settle, State.SETTLING),
     (State.ENQ_SENT, Signal.NAK): (lambda k: k._end(Outcome.BUSY, BUSY_S, terminate=False), State.IDLE),
     (State.ENQ_SENT, Signal.ENQ): (
         lambda k: k._end(Outcome.CONTENTION, k._role.value, terminate=False),
@@ -329,7 +335,7 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     ),
     (State.ENQ_SENT, Signal.TIMEOUT): (lambda k: k._end(Outcome.NO_ANSWER, BUSY_S), State.IDLE),
     (State.FRAME_SENT, Signal.ACK): (AstmLink._transmit_next, State.FRAME_SENT),
-    (State.FRAME_SENT, Signal.ACK_REPEATED): (AstmLink._settle_next, State.SETTLING),
+    (State.FRAME_SENT, Signal.ACK_DOUBTFUL): (AstmLink._settle_next, State.SETTLING),
     (State.FRAME_SENT, Signal.ACK_LAST): (AstmLink._delivered, State.IDLE),
     (State.FRAME_SENT, Signal.NAK): (AstmLink._settle, State.SETTLING),
     (State.FRAME_SENT, Signal.NAK_SIXTH): (lambda k: k._end(Outcome.REFUSED_FRAME, BUSY_S), State.IDLE),

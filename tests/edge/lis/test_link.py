@@ -66,6 +66,14 @@ def opened(end: End) -> End:
     return end
 
 
+def opened_again(end: End) -> End:
+    """The first frame is out, after an attempt that failed."""
+    assert end.send() == Q
+    assert end.hear(A) == b""
+    assert end.wait(SETTLE_S) == FRAMES[0]
+    return end
+
+
 def receiving(end: End) -> End:
     assert end.hear(Q) == A
     return end
@@ -151,7 +159,7 @@ def test_a_frame_refused_six_times_ends_the_attempt_and_the_message_begins_anew(
     assert end.hear(N) == E
     assert end.outcomes == [Outcome.REFUSED_FRAME]
     assert end.wait(BUSY_S) == b""
-    opened(end)
+    opened_again(end)
 
 
 def test_refusals_are_counted_for_each_frame(end: End) -> None:
@@ -173,7 +181,7 @@ def test_an_interrupt_is_honoured_and_no_enq_follows_for_15_s(end: End) -> None:
     assert end.hear(Q) == A  # the LIS now sends
     assert end.hear(E) == b""
     end.now_s += 15
-    opened(end)
+    opened_again(end)
 
 
 def test_eot_to_the_last_frame_accepts_the_message(end: End) -> None:
@@ -218,6 +226,16 @@ def test_a_reply_that_came_with_the_time_for_a_repeat_is_no_answer_to_it(end: En
     end.now_s += SETTLE_S
     assert end.hear(A) == FRAMES[0]
     assert end.link.state is State.FRAME_SENT
+
+
+def test_answers_to_an_attempt_that_failed_are_no_answers_to_the_next(end: End) -> None:
+    end.send()
+    end.wait(REPLY_S)
+    end.wait(BUSY_S)
+    end.send()
+    assert end.hear(A) == b""  # the late one
+    assert end.hear(A) == b""
+    assert end.wait(SETTLE_S) == FRAMES[0]
 
 
 def test_long_frames(end: End) -> None:
@@ -381,7 +399,7 @@ def test_a_lost_port_leaves_any_state_for_rest(state: State) -> None:
     assert [e.outcome for e in events if e.outcome] == ([Outcome.LINE_LOST] if sending else [])
     assert end.link.state is State.IDLE
     assert end.wait(60) == b""
-    opened(end)
+    assert (opened_again if sending else opened)(end).link.state is State.FRAME_SENT
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.IDLE])

@@ -1,0 +1,258 @@
+"""A bad line in virtual time: our link on one end, a standard-keeping receiver written here on the other.
+
+    python -m tests.edge.lis.schedule 100000
+
+runs as many schedules as it is told, from seed 0; the tests run the first of them.
+
+A reply of E1381 is one byte without a number, so no sender can tell an ACK that the line made up from
+the receiver's; and its checksum, a sum, misses one in 256 of the frames with several errors. The line of
+`bad_line` therefore loses, delays, keeps back, doubles and spoils everything, but makes up no ACK, EOT or
+ENQ, and spoils a frame in one place. That of `wild_line` makes up anything; there only rest is promised.
+"""
+
+import heapq
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+
+from edge.lis.frame import ACK, ENQ, EOT, ETB, ETX, LF, NAK, STX
+from edge.lis.link import AstmLink, Outcome, State
+
+FAULTS_END_S = 300.0
+PATIENCE_S = 900.0
+"""Long enough for every timer after the faults have ended."""
+PERILOUS = (ACK, EOT, ENQ)
+
+
+class Receiver:
+    """A standard-keeping receiver: takes a message once its L record is accepted, knows repeats by H-3."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.repeats = 0
+        self.open, self.last = False, -1
+        self.raw: bytearray | None = None
+        self.text = b""
+        self.heard_s = 0.0
+
+    def hear(self, data: bytes, now_s: float) -> bytes:
+        reply = self.late(now_s)
+        for byte in data:
+            self.heard_s = now_s
+            reply += self._byte(byte)
+        return reply
+
+    def late(self, now_s: float) -> bytes:
+        """10 s for the rest of a frame, 30 s for the next one."""
+        if self.raw is not None and now_s - self.heard_s >= 10:
+            self.raw = None
+            return bytes([NAK])
+        if self.open and now_s - self.heard_s >= 30:
+            self.open, self.text = False, b""
+        return b""
+
+    def _byte(self, byte: int) -> bytes:
+        if self.open and byte == STX:
+            self.raw = bytearray()
+            return b""
+        if self.raw is not None:
+            self.raw.append(byte)
+            if byte != LF:
+                return b""
+            raw, self.raw = bytes(self.raw), None
+            return bytes([self._frame(raw)])
+        if byte == ENQ:
+            self.open, self.last, self.text = True, -1, b""
+            return bytes([ACK])
+        if byte == EOT:
+            self.open, self.text = False, b""
+        return b""
+
+    def _frame(self, raw: bytes) -> int:
+        body, tail = raw[:-4], raw[-4:]
+        if len(body) < 2 or tail != b"%02X\r\n" % (sum(body) % 256) or body[-1] not in (ETX, ETB):
+            return NAK
+        number = body[0] - 48
+        if number == self.last:
+            return ACK
+        if number != (1 if self.last < 0 else (self.last + 1) % 8):
+            return NAK
+        self.last = number
+        self.text += body[1:-1]
+        records = self.text.split(b"\r")
+        if body[-1] == ETX and records[-2][:1] == b"L":
+            self._message(records)
+            self.text = b""
+        return ACK
+
+    def _message(self, records: list[bytes]) -> None:
+        assert records[0].startswith(b"H|"), records
+        name = records[0].split(b"|")[2].decode()
+        # Whole, and in order: the records are numbered.
+        assert [r[2:] for r in records[1:-2]] == [b"%d" % n * 60 for n in range(len(records) - 3)], records
+        if name in self.taken:
+            self.repeats += 1
+        else:
+            self.taken.append(name)
+
+
+def message(name: str, records: int) -> list[bytes]:
+    body = [b"R|" + b"%d" % n * 60 + b"\r" for n in range(records)]
+    return [b"H|\\^&|%s\r" % name.encode(), *body, b"L|1\r"]
+
+
+@dataclass
+class Line:
+    """Carries bytes both ways, in order, with the faults of its dice."""
+
+    dice: random.Random
+    loss: float
+    spoil: float
+    burst: float
+    delay_s: float
+    queue: list[tuple[float, int, bool, bytes]] = field(default_factory=list)
+    count: int = 0
+    last_s: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
+    pulled: tuple[float, float] = (0.0, 0.0)
+    stalled: tuple[float, float] = (0.0, 0.0)
+    """Meanwhile a device server keeps all bytes back, then delivers them at once."""
+
+    def carry(self, data: bytes, now_s: float, *, to_receiver: bool) -> None:
+        if now_s < FAULTS_END_S:
+            data = self._spoilt(data, to_receiver)
+            if self.pulled[0] <= now_s < self.pulled[1]:
+                return
+        while data:
+            length = self.dice.randint(1, len(data)) if self.dice.random() < 0.5 else len(data)
+            part, data = data[:length], data[length:]
+            leaves_s = self.stalled[1] if self.stalled[0] <= now_s < self.stalled[1] else now_s
+            arrival_s = max(leaves_s + self.dice.uniform(0, self.delay_s), self.last_s[to_receiver])
+            self.last_s[to_receiver] = arrival_s
+            self.count += 1
+            heapq.heappush(self.queue, (arrival_s, self.count, to_receiver, part))
+
+    def _spoilt(self, data: bytes, to_receiver: bool) -> bytes:
+        if self.dice.random() < self.burst:
+            return b""
+        out = bytearray()
+        for at, byte in enumerate(data):
+            chance = self.dice.random()
+            # A doubled reply or ENQ brings an ACK too many: a made up one.
+            doubled = chance > 1 - self.spoil and (to_receiver and byte != ENQ)
+            if chance < self.loss + self.spoil or doubled:
+                kept = b"" if chance < self.loss else bytes([byte, byte] if doubled else [self._made_up()])
+                return bytes(out) + kept + data[at + 1 :]
+            out.append(byte)
+        return bytes(out)
+
+    def _made_up(self) -> int:
+        byte = self.dice.randrange(256)
+        return 0x7F if byte in PERILOUS else byte
+
+
+def bad_line(seed: int) -> tuple[Receiver, list[str], int]:
+    """Send a few messages over a bad line until it has become good again.
+
+    Returns the receiver, the messages' names in order, and how many attempts were needed. Raises
+    AssertionError where a link hangs past its timers.
+    """
+    dice = random.Random(seed)
+    worst = dice.choice([0.0, 0.001, 0.004, 0.02])
+    line = Line(
+        dice,
+        loss=dice.choice([0.0, worst]),
+        spoil=dice.choice([0.0, worst]),
+        burst=dice.choice([0.0, 0.02, 0.2]),
+        delay_s=dice.choice([0.0, 0.05, 0.4]),
+    )
+    start_s = dice.uniform(0, 100)
+    line.pulled = (start_s, start_s + dice.choice([0, 1, 20, 60]))
+    start_s = dice.uniform(0, 100)
+    line.stalled = (start_s, start_s + dice.choice([0, 0, 5, 20, 60]))
+    names = [f"M{n}" for n in range(dice.randint(1, 4))]
+    attempts = _run(dice, line, names, receiver := Receiver())
+    return receiver, names, attempts
+
+
+def _run(dice: random.Random, line: Line, names: list[str], receiver: Receiver) -> int:
+    link, waiting, sizes = AstmLink(size=dice.choice([16, 60, 240])), list(names), {}
+    now_s, attempts, busy = 0.0, 0, False
+    while waiting or line.queue:
+        assert now_s < FAULTS_END_S + PATIENCE_S, (waiting, link.state)
+        if waiting and not busy and link.ready(now_s):
+            size = sizes.setdefault(waiting[0], dice.randint(0, 9))
+            line.carry(bytes(link.send(message(waiting[0], size), "", now_s).data), now_s, to_receiver=True)
+            attempts, busy = attempts + 1, True
+        now_s = _next_s(line, link, receiver, now_s)
+        to_link = b""
+        while line.queue and line.queue[0][0] <= now_s:
+            _, _, to_receiver, part = heapq.heappop(line.queue)
+            if to_receiver:
+                line.carry(receiver.hear(part, now_s), now_s, to_receiver=False)
+            else:
+                to_link += part
+        line.carry(receiver.late(now_s), now_s, to_receiver=False)
+        gone = now_s < FAULTS_END_S and dice.random() < 0.0005
+        out = link.lost() if gone else link.advance(to_link, now_s)
+        line.carry(bytes(out.data), now_s, to_receiver=True)
+        for event in out.events:
+            busy = False
+            if event.outcome is Outcome.RECEIVED:
+                waiting.pop(0)
+    return attempts
+
+
+def _next_s(line: Line, link: AstmLink, receiver: Receiver, now_s: float) -> float:
+    """Return when something happens next."""
+    times = [now_s + 5.0]
+    if line.queue:
+        times.append(line.queue[0][0])
+    if link.deadline_s is not None:
+        times.append(link.deadline_s)
+    return max(min(times), now_s)
+
+
+def wild_line(seed: int) -> None:
+    """Let two links talk over a line that makes anything up; then be silent: both must come to rest."""
+    dice = random.Random(seed)
+    ends = [AstmLink(size=dice.choice([8, 240])), AstmLink(size=60)]
+    now_s = 0.0
+    pending = [b"", b""]
+    for _ in range(60):
+        now_s += dice.choice([0, 0.1, 1, 5, 10, 15, 30])
+        for at, link in enumerate(ends):
+            if dice.random() < 0.3 and link.ready(now_s):
+                pending[1 - at] += bytes(link.send(message("W", 3), "", now_s).data)
+            noise = bytes(dice.choice([ENQ, ACK, NAK, EOT, STX, 49, dice.randrange(256)]) for _ in range(3))
+            heard = dice.choice([b"", noise, pending[at], pending[at] * 2, pending[at][1:]])
+            pending[at] = b""
+            pending[1 - at] += bytes(link.advance(heard, now_s).data)
+    for link in ends:
+        for _ in range(8):
+            now_s += 31
+            link.advance(b"", now_s)
+        assert link.state is State.IDLE
+        assert link.ready(now_s)
+
+
+def main() -> None:
+    """Run many schedules; print what they did."""
+    total = int(sys.argv[1])
+    started_s = time.monotonic()
+    messages = repeats = attempts = 0
+    for seed in range(total):
+        receiver, names, tries = bad_line(seed)
+        assert receiver.taken == names, (seed, receiver.taken, names)
+        messages, repeats, attempts = messages + len(names), repeats + receiver.repeats, attempts + tries
+        wild_line(seed)
+        if seed % 1000 == 999:
+            print(f"{seed + 1} schedules, {time.monotonic() - started_s:.0f} s", flush=True)
+    print(
+        f"{total} schedules of a bad line and {total} of a wild one: {messages} messages in {attempts} "
+        f"attempts, every one taken exactly once and in order; {repeats} repeats were recognised"
+    )
+
+
+if __name__ == "__main__":
+    main()
