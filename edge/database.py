@@ -170,8 +170,14 @@ class Database:
             ) from error
 
     def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
+        if self._version() > len(MIGRATIONS):
             raise UserError(f"{self.path}: written by a newer version of this program; update the program")
-        for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        if self._version() < len(MIGRATIONS):
+            with self.transaction():
+                # Another program may have done it while this one waited for the lock.
+                for statement in ";".join(MIGRATIONS[self._version() :]).split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])

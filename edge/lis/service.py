@@ -15,7 +15,7 @@ from edge.lis.link import AstmLink, Link
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox
-from edge.lis.port import Listener, Opener, SerialOpener, Wiring, listen_address
+from edge.lis.port import Listener, Opener, SerialOpener, SocketOpener, Wiring, listen_address
 from edge.lis.sender import STOP_S, Compose, Sender
 
 _ROLES = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
@@ -31,6 +31,8 @@ def wiring(config: LisConfig) -> Wiring:
 
 def open_way(config: LisConfig) -> Opener:
     """Return the opener of the port that the settings name; the settings must name one."""
+    if config.serial and config.serial.startswith("socket://"):
+        return SocketOpener(config.serial)
     if config.serial:
         return SerialOpener(config.serial, wiring(config))
     if config.lis_listen:
