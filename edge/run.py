@@ -58,7 +58,8 @@ def _serve(config: Config, instrument: Instrument, stop: threading.Event) -> "Pa
     from edge.web.server import PageServer, build_app
 
     password = _read_password(config.password_file) if config.password_file else None
-    app = build_app(instrument.latest, instrument.wishes, stop, password)
+    database = config.database if config.lis else None
+    app = build_app(instrument.latest, instrument.wishes, stop, password, database)
     server = PageServer(app, config.host, config.port)
     server.start()
     print(f"live page: {server.url}", flush=True)

@@ -1,39 +1,38 @@
 """The live page: a web server in its own thread. Specimen IDs travel in bodies, never in URLs or logs."""
 
+import asyncio
 import base64
+import dataclasses
 import errno
 import json
-import re
-import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge.config import check_specimen
+from edge.config import check_release, check_specimen
 from edge.errors import UserError
+from edge.lis.outbox import Outbox
 from edge.live import Latest, View, Wishes
 from edge.preprocess import CONTEXT
+from edge.web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-LOCAL_HEADER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 MAX_SIDE_PX = 960
 """Longest side of a picture on the page; a larger frame is scaled down."""
 JPEG_QUALITY = 82
@@ -43,14 +42,9 @@ WAIT_S = 0.25
 """How long a worker thread waits for a view before it looks whether the server is closing."""
 HEARTBEAT_S = 5.0
 STOP_TIMEOUT_S = 5.0
-MAX_BODY_BYTES = 4096
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+RELEASE_TIMEOUT_S = 10.0
+OUTBOX_SHOWN = 50
+T = TypeVar("T")
 
 
 class Feed:
@@ -107,59 +101,6 @@ def encode_event(view: View) -> bytes:
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 
-class Guard:
-    """Refuses strangers before any route runs, and adds the security headers to every answer."""
-
-    def __init__(self, app: ASGIApp, password: str | None) -> None:
-        self._app = app
-        self._password = None if password is None else password.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401, 403, 413, 415 or 421."""
-        caching = "no-cache" if scope["path"].startswith("/static/") else "no-store"
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update({**HEADERS, "Cache-Control": caching})
-            await send(message)
-
-        refusal = self._refusal(scope, Headers(scope=scope))
-        await (refusal or self._app)(scope, receive, send_guarded)
-
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return why this request is not served; None where it is."""
-        # Another site's name may be made to point here (DNS rebinding): Host then still carries that name.
-        if scope["app"].state.local and not LOCAL_HEADER.fullmatch(headers.get("host", "")):
-            return PlainTextResponse("this page is served to this machine only: open it as localhost", 421)
-        if self._password is not None and not _carries(headers, self._password):
-            challenge = {"WWW-Authenticate": 'Basic realm="WBC differential", charset="UTF-8"'}
-            return PlainTextResponse("the page's password is needed", 401, challenge)
-        return _post_refusal(headers) if scope["method"] == "POST" else None
-
-
-def _carries(headers: Headers, password: bytes) -> bool:
-    """Tell whether HTTP Basic authentication brings the password (any user name)."""
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    try:
-        given = base64.b64decode(credentials, validate=True).partition(b":")[2]
-    except ValueError:
-        return False
-    return scheme.lower() == "basic" and secrets.compare_digest(given, password)
-
-
-def _post_refusal(headers: Headers) -> Response | None:
-    """Return why this post may not steer the count; None where our own page (or no browser) sent it."""
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    # Browsers without Sec-Fetch-Site (or on plain http, elsewhere than localhost) still send Origin.
-    if site != "same-origin" if site else origin and origin.partition("://")[2] != headers.get("host"):
-        return PlainTextResponse("another site's page may not steer the count", 403)
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return PlainTextResponse("application/json is expected", 415)
-    if int(headers.get("content-length", MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
-        return PlainTextResponse(f"at most {MAX_BODY_BYTES} bytes are expected, their number given", 413)
-    return None
-
-
 async def _value(request: Request, key: str) -> Any:
     """Return one value of the JSON object in the body; raises HTTPException 400."""
     try:
@@ -171,8 +112,8 @@ async def _value(request: Request, key: str) -> Any:
 class Routes:
     """What the page can ask for."""
 
-    def __init__(self, latest: Latest, feed: Feed, wishes: Wishes) -> None:
-        self._latest, self._feed, self._wishes = latest, feed, wishes
+    def __init__(self, latest: Latest, feed: Feed, wishes: Wishes, database: Path | None) -> None:
+        self._latest, self._feed, self._wishes, self._database = latest, feed, wishes, database
 
     async def index(self, _: Request) -> Response:
         """GET /: the page."""
@@ -219,17 +160,65 @@ class Routes:
         self._wishes.ask_specimen(specimen)
         return JSONResponse({"specimen": specimen})
 
+    async def release(self, request: Request) -> Response:
+        """POST /release {"operator": str, "wbc": number or null}: release the result to the LIS."""
+        operator, wbc = await _value(request, "operator"), await _value(request, "wbc")
+        if not isinstance(operator, str) or not (wbc is None or type(wbc) in {int, float}):
+            raise HTTPException(400, '"operator" must be text, "wbc" a number or null')
+        try:
+            check_release(operator.strip(), wbc)
+            asked = asyncio.wrap_future(self._wishes.ask_release(operator.strip(), wbc))
+            entry = await asyncio.wait_for(asked, RELEASE_TIMEOUT_S)
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+        except (TimeoutError, asyncio.CancelledError):
+            raise HTTPException(503, "the count does not answer; try again") from None
+        return JSONResponse({"id": entry.id})
 
-def build_app(latest: Latest, wishes: Wishes, stop: threading.Event, password: str | None) -> Starlette:
+    async def outbox(self, _: Request) -> Response:
+        """GET /outbox: the newest messages to the LIS, newest first."""
+        entries = await run_in_threadpool(self._with_outbox, lambda box: box.entries(OUTBOX_SHOWN))
+        return JSONResponse([dataclasses.asdict(entry) for entry in entries])
+
+    async def change_outbox(self, request: Request) -> Response:
+        """POST /outbox {"id": int, "action": "resend" or "cancel", "reason": str}: act on a message."""
+        number, action = await _value(request, "id"), await _value(request, "action")
+        reason = await _value(request, "reason")
+        if type(number) is not int or action not in {"resend", "cancel"} or not isinstance(reason, str):
+            raise HTTPException(400, '"id", "action" (resend or cancel) and "reason" are expected')
+        reason = "".join(c for c in reason if c.isprintable())[:200]
+
+        def act(box: Outbox) -> None:
+            if action == "resend":
+                box.resend(number)
+            else:
+                box.cancel(number, reason)
+
+        await run_in_threadpool(self._with_outbox, act)
+        return JSONResponse({"id": number})
+
+    def _with_outbox(self, action: Callable[[Outbox], T]) -> T:
+        if self._database is None:
+            raise HTTPException(404, "no way to the LIS is set")
+        try:
+            with Outbox(self._database) as box:
+                return action(box)
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+
+
+def build_app(
+    latest: Latest, wishes: Wishes, stop: threading.Event, password: str | None, database: Path | None = None
+) -> Starlette:
     """Return the page's application; `PageServer` serves it.
 
-    With a password every route asks for it (HTTP Basic, any user name). Event streams end when `stop`
-    is set. Raises UserError on an empty password.
+    `database` holds the outbox; None without a way to the LIS. With a password every route asks for it
+    (HTTP Basic, any user name). Event streams end when `stop` is set. Raises UserError on an empty password.
     """
     if password == "":
         raise UserError("the page's password is empty; give one, or none at all to serve this machine only")
     feed = Feed(latest, stop)
-    routes = Routes(latest, feed, wishes)
+    routes = Routes(latest, feed, wishes, database)
     app = Starlette(
         routes=[
             Route("/", routes.index),
@@ -237,6 +226,9 @@ def build_app(latest: Latest, wishes: Wishes, stop: threading.Event, password: s
             Route("/state", routes.state),
             Route("/pause", routes.pause, methods=["POST"]),
             Route("/specimen", routes.specimen, methods=["POST"]),
+            Route("/release", routes.release, methods=["POST"]),
+            Route("/outbox", routes.outbox),
+            Route("/outbox", routes.change_outbox, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, password=password)],

@@ -83,6 +83,7 @@ function showState(state) {
   makeRows(state.classes);
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Start" : "Pause";
+  showLis(state.lis);
   speak(state);
 }
 
@@ -92,6 +93,33 @@ function speak({ specimen, phase, total }) {
   if (milestone === spoken) return;
   spoken = milestone;
   $("spoken").textContent = `${phase}: ${total} ${$("target").textContent}`;
+}
+
+const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+function sentence({ version, status, state, reason, changed }, problem) {
+  const report = `${status} result${version > 1 ? `, version ${version},` : ""}`;
+  if (state === "received") return `${report} received by the LIS at ${clock(changed)}`;
+  if (state === "waiting") return `${report} has not arrived: ${problem || reason || "on its way"}`;
+  return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
+}
+
+function showLis(lis) {
+  $("lis").hidden = !lis;
+  if (!lis) return;
+  const { released, problem, due, waiting, since, refused: turnedDown } = lis;
+  $("lis").dataset.state = released?.state ?? "none";
+  setText($("way"), lis.way);
+  setText($("sent"), released ? sentence(released, problem) : problem ? `not released; ${problem}` : "not released");
+  const parts = [];
+  if (waiting > 1 || (waiting === 1 && released?.state !== "waiting")) parts.push(`${waiting} waiting since ${clock(since)}`);
+  if (turnedDown) parts.push(`${turnedDown} refused: see the outbox`);
+  if (due && waiting) parts.push(`next attempt at ${new Date(due).toLocaleTimeString("en-GB")}`);
+  setText($("waits"), parts.join("; "));
+  const list = lis.orders.join();
+  if ($("orders").dataset.list === list) return;
+  $("orders").dataset.list = list;
+  $("orders").replaceChildren(...lis.orders.map((specimen) => new Option(specimen)));
 }
 
 function showNotices() {
@@ -108,6 +136,8 @@ function showNotices() {
   document.body.classList.toggle("stale", connected === false);
   $("pause").disabled = !connected || !phase || over;
   $("new").disabled = !connected || !phase;
+  $("release").disabled = !connected || !(over || phase === "paused") || !shown.state.total;
+  $("release").title = phase === "counting" ? "Pause the count, then release" : "";
 }
 
 async function showPicture(event) {
@@ -282,7 +312,7 @@ function toggleWhy() {
 }
 
 function askSpecimen() {
-  if ($("new").disabled || $("dialog").open) return;
+  if ($("new").disabled || anyDialog()) return;
   $("form").reset();
   $("current").textContent = shown.state.specimen;
   $("refusal").textContent = "";
@@ -297,13 +327,64 @@ async function sendSpecimen(submit) {
   else $("dialog").close();
 }
 
-const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy };
+function askRelease() {
+  if ($("lis").hidden || $("release").disabled || anyDialog()) return;
+  const { specimen, total, review, target } = shown.state;
+  $("release-form").reset();
+  $("release-specimen").textContent = specimen;
+  const short = target && total < target ? `, fewer than the ${target} aimed at` : "";
+  const open = review ? `; ${review} await review, so it goes out as not final` : "";
+  $("release-what").textContent = `${whole(total)} cells counted${short}${open}.`;
+  $("release-refusal").textContent = "";
+  $("release-dialog").showModal();
+}
+
+async function sendRelease(submit) {
+  submit.preventDefault();
+  const text = $("wbc").value.trim().replace(",", ".");
+  const wbc = text === "" ? null : Number(text);
+  if (Number.isNaN(wbc)) {
+    $("release-refusal").textContent = "the leukocyte count must be a number, as 7.2";
+    return;
+  }
+  const reason = await wish("/release", { operator: $("operator").value, wbc });
+  $("release-refusal").textContent = reason;
+  if (!reason) $("release-dialog").close();
+}
+
+async function showOutbox() {
+  const answer = await fetch("/outbox", { cache: "no-store" }).catch(() => null);
+  if (!answer?.ok) return;
+  $("messages").replaceChildren(...(await answer.json()).map(messageRow));
+  if (!$("outbox-dialog").open) $("outbox-dialog").showModal();
+}
+
+function messageRow(message) {
+  const row = $("sent-message").content.firstElementChild.cloneNode(true);
+  const { id, specimen, version, status, state, changed, reason } = message;
+  row.dataset.state = state;
+  row.querySelector(".what").textContent = `${id} · ${specimen} · ${status}${version > 1 ? ` · version ${version}` : ""}`;
+  row.querySelector(".state").textContent = `${state} ${new Date(changed).toLocaleString("en-GB")}`;
+  row.querySelector(".why").textContent = state === "received" ? "" : reason;
+  row.querySelector(".resend").addEventListener("click", () => changeOutbox(id, "resend"));
+  row.querySelector(".withdraw").addEventListener("click", () => changeOutbox(id, "cancel"));
+  row.querySelector(".withdraw").hidden = state === "received" || state === "cancelled";
+  return row;
+}
+
+async function changeOutbox(id, action) {
+  $("outbox-refusal").textContent = await wish("/outbox", { id, action, reason: $("reason").value });
+  await showOutbox();
+}
+
+const anyDialog = () => document.querySelector("dialog[open]") !== null;
+const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, r: askRelease };
 let [lastKeyMs, pending] = [-SCAN_MS, 0];
 
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
 // halfway, which would take the rest for the ID, and its Enter must not press a button.
 function onKey(press) {
-  if ($("dialog").open) return;
+  if (anyDialog()) return;
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
   clearTimeout(pending);
@@ -321,9 +402,14 @@ $("new").addEventListener("click", askSpecimen);
 $("why").addEventListener("click", toggleWhy);
 $("cancel").addEventListener("click", () => $("dialog").close());
 $("form").addEventListener("submit", sendSpecimen);
+$("release").addEventListener("click", askRelease);
+$("release-cancel").addEventListener("click", () => $("release-dialog").close());
+$("release-form").addEventListener("submit", sendRelease);
+$("outbox").addEventListener("click", showOutbox);
+$("outbox-close").addEventListener("click", () => $("outbox-dialog").close());
 document.addEventListener("keydown", onKey);
 // Some browsers press a focused button when the space bar comes up again.
-document.addEventListener("keyup", (up) => up.key === " " && !$("dialog").open && up.preventDefault());
+document.addEventListener("keyup", (up) => up.key === " " && !anyDialog() && up.preventDefault());
 new ResizeObserver(draw).observe($("stage"));
 setInterval(showNotices, 1000);
 follow();
