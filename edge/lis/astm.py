@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge.lis.content import comments, model_identity, observations
+from edge.lis.content import comments, model_identity, observations, processing
 from edge.lis.mapping import SiteMapping, Test
 from edge.lis.records import Field, Record, build
 from edge.report import NOTICE, Report
@@ -27,9 +27,9 @@ class Order:
 class _Message:
     """Records being gathered, in the site's delimiters and character set."""
 
-    def __init__(self, mapping: SiteMapping, control_id: str, processing: str, at: datetime) -> None:
+    def __init__(self, mapping: SiteMapping, control_id: str, kind: str, at: datetime) -> None:
         self._mapping, self.records = mapping, list[bytes]()
-        header = (control_id, "", mapping.sender, "", "", "", "", mapping.receiver, "", processing)
+        header = (control_id, "", mapping.sender, "", "", "", "", mapping.receiver, "", kind)
         self.add("H", *header, STANDARD, astm_time(at))
 
     def add(self, kind: str, *fields: Field) -> None:
@@ -74,7 +74,7 @@ def result_message(
         mapping: of the site.
         order: what the LIS had asked for; its patient goes back only where the site's mapping says so.
     """
-    message = _Message(mapping, control_id, mapping.processing, report.released)
+    message = _Message(mapping, control_id, processing(report, mapping), report.released)
     status = mapping.status[report.status]
     patient: tuple[Field, ...] = ("1",)
     if order and mapping.patient:

@@ -49,6 +49,8 @@ def comments(report: Report, notice: str) -> list[str]:
     """Return what must be read with the results: the research-use `notice`, and why they are not final."""
     result = report.result
     said = [notice]
+    if report.demo:
+        said.append("Demonstration: counted from a drawn smear, no specimen of a patient")
     if result["review"]:
         said.append(f"{result['review']} cells await review: their classes are not confirmed")
     if not result["complete"]:
@@ -60,6 +62,11 @@ def comments(report: Report, notice: str) -> list[str]:
     if report.status is Status.CORRECTED:
         said.append(f"Correction: replaces the earlier report (this is version {report.version})")
     return said
+
+
+def processing(report: Report, mapping: SiteMapping) -> str:
+    """Return the processing ID of H-12 and MSH-11: a drawn smear is T, training, whatever the site says."""
+    return "T" if report.demo else mapping.processing
 
 
 def model_identity(report: Report) -> str:

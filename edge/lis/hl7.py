@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edge.lis.astm import Order, filled, reference_range
-from edge.lis.content import comments, model_identity, observations
+from edge.lis.content import comments, model_identity, observations, processing
 from edge.lis.mapping import SiteMapping
 from edge.lis.text import is_control, spell
 from edge.report import NOTICE, Report, Status
@@ -57,7 +57,7 @@ def result_message(
         law: True for OUL^R22 (specimen first, as IHE LAW has it), False for ORU^R01.
     """
     kind = ("OUL", "R22", "OUL_R22") if law else ("ORU", "R01", "ORU_R01")
-    head = _header(kind, control_id, mapping, report.released, profile="LAB-29^IHE" if law else "")
+    head = _header(kind, control_id, mapping, report, profile="LAB-29^IHE" if law else "")
     patient = []
     if order and mapping.patient and order.patient_id:
         name = "^".join(map(escaped, order.patient_name.split("^")))
@@ -73,10 +73,10 @@ def _segment(*fields: str) -> str:
 
 
 def _header(
-    kind: Iterable[str], control_id: str, mapping: SiteMapping, at: datetime, *, profile: str = ""
+    kind: Iterable[str], control_id: str, mapping: SiteMapping, report: Report, *, profile: str
 ) -> str:
-    ends = (escaped(mapping.sender), "", escaped(mapping.receiver), "", hl7_time(at), "")
-    middle = ("^".join(kind), control_id, mapping.processing, VERSION)
+    ends = (escaped(mapping.sender), "", escaped(mapping.receiver), "", hl7_time(report.released), "")
+    middle = ("^".join(kind), control_id, processing(report, mapping), VERSION)
     character_set = _CHARACTER_SETS.get(mapping.encoding, "")
     return _segment("MSH", "^~\\&", *ends, *middle, *[""] * 5, character_set, "", "", profile)
 

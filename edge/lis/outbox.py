@@ -194,14 +194,15 @@ class Outbox:
         """Return the report that a message carries."""
         with self._db.explained():
             row = self._db.execute(
-                "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, r.result "
-                "FROM report r JOIN specimen s ON s.id = r.specimen JOIN outbox o ON o.report = r.id "
-                "WHERE o.id = ?",
+                "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, s.source, "
+                "r.result FROM report r JOIN specimen s ON s.id = r.specimen "
+                "JOIN outbox o ON o.report = r.id WHERE o.id = ?",
                 (entry.id,),
             ).fetchone()
-        name, version, level, started, released, operator, wbc, result = row
+        name, version, level, started, released, operator, wbc, source, result = row
         times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
-        return Report(name, version, Status(level), *times, operator, wbc, json.loads(result))
+        demo = source == "demo"
+        return Report(name, version, Status(level), *times, operator, wbc, demo, json.loads(result))
 
     def attempted(self, number: int, outcome: str, *, state: State, wire: str = "") -> None:
         """Log an attempt to send a message.

@@ -141,7 +141,9 @@ class SerialPort:
             raise PortError("the other end takes no bytes (flow control?)") from None
         except (serial.SerialException, OSError, TypeError, AttributeError) as error:
             # pyserial lets TypeError out where another thread or the system closed the device.
-            raise PortError(f"the line was lost ({error})") from None
+            gone = "returned no data" in str(error)
+            why = "its device is gone, or another program reads from it" if gone else error
+            raise PortError(f"the line was lost: {why}") from None
 
 
 class SocketOpener:

@@ -1,6 +1,7 @@
 """Records of E1394 (CLSI LIS02-A2): delimiters, escapes, fields. What they say is `edge.lis.astm`'s."""
 
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -24,7 +25,7 @@ class Delimiters:
 
     def __post_init__(self) -> None:
         four = str(self)
-        if len(set(four)) != 4 or not all(c.isascii() and c.isprintable() and not c.isalnum() for c in four):
+        if len(set(four)) != 4 or not set(four) <= set(string.punctuation):
             raise ValueError(f"delimiters {four!r}; four different punctuation marks expected, as |\\^&")
 
     def __str__(self) -> str:

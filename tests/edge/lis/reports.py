@@ -1,10 +1,12 @@
 """Made-up results, released into a real outbox."""
 
+import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edge.lis.outbox import Entry, Outbox
-from edge.report import NOTICE
+from edge.report import NOTICE, Report, Status
 from edge.store import Store
 
 SHA = "ab" * 32
@@ -34,6 +36,22 @@ def result(specimen: str, *, neutrophils: int = 60, review: int = 0, complete: b
         "differential": {name: share(count, total) for name, count in counts.items()},
         "cells": [{"number": 1}],
     }
+
+
+def report(**changes: Any) -> Report:
+    """A final report of specimen S-1."""
+    made = Report(
+        specimen="S-1",
+        version=1,
+        status=Status.FINAL,
+        started=datetime(2026, 3, 1, 9, 30, tzinfo=UTC),
+        released=datetime(2026, 3, 1, 9, 41, 7, tzinfo=UTC),
+        operator="Dr A",
+        wbc=None,
+        demo=False,
+        result={key: value for key, value in result("S-1").items() if key != "cells"},
+    )
+    return dataclasses.replace(made, **changes)
 
 
 def begin(database: Path, *specimens: str) -> None:
