@@ -9,7 +9,7 @@ PORT ?= 8000
 run: $(VENV)/edge  ## count the demo smear, live page at http://127.0.0.1:8000
 	$(BIN)/python -m edge.run --demo --port $(PORT) || test $$? -eq 130  # Ctrl-C
 
-test: $(VENV)/dev  ## ruff, mypy, pytest
+test: $(VENV)/dev .venv-peers/ready  ## ruff, mypy, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,5 +30,11 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps picamera2==0.3.38 'tflite-support==0.4.4; python_version < "3.12"'
 	touch $@
 
+# A receiver of others for the LIS tests, in an environment of its own: its forty dependencies stay out of ours.
+.venv-peers/ready:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet labmcp-astm-lis==0.1.3
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-peers build *.egg-info

@@ -257,7 +257,7 @@ def explain(url: str, error: Exception) -> str:
     busy = number in {errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK} or "exclusively lock" in str(error)
     if busy:
         return f"{url} is in use by another program; end that, or give another port"
-    if number in {errno.ENOTTY, errno.EINVAL} or "not a tty" in str(error).lower():
+    if "Could not configure port" in str(error) or number == errno.EINVAL:
         return f"{url} is no serial device, or does not take these settings ({error})"
     return f"{url} cannot be opened ({error})"
 

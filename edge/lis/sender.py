@@ -100,6 +100,7 @@ class Sender:
         self._tried: Entry | None = None
         self._note: _Note | None = None
         self._problem, self._port_problem = "", False
+        self._answered = False
         self._wire = ""
         self._ours, self._theirs = Trace(ours=True), Trace(ours=False)
 
@@ -130,16 +131,19 @@ class Sender:
                 stop.wait(self._reopening.next_s())
             return
         self._link.lost()
+        self._answered = False
         if self._port_problem:
             self._say("")
         with closing(port):
             try:
                 self._serve(port, stop)
             except PortError as error:
-                # A server may end the connection after each message: that is no loss.
-                if self._current or not self._lazy:
-                    self._broken(str(error))
-                    stop.wait(self._reopening.next_s())
+                if self._lazy and (self._answered or not self._current):
+                    # Many an HL7 server ends the connection after each message: that is no failure.
+                    self._current = None
+                    return
+                self._broken(str(error))
+                stop.wait(self._reopening.next_s())
 
     def _turn(self) -> Entry | None:
         """Return the message that may be sent now; a person who touches it ends the patience with it."""
@@ -211,7 +215,8 @@ class Sender:
 
     def _ended(self, entry: Entry, outcome: Outcome, detail: str) -> None:
         self._current = None
-        state = {Outcome.RECEIVED: State.RECEIVED}.get(outcome, State.WAITING)
+        self._answered = outcome is Outcome.RECEIVED
+        state = State.RECEIVED if self._answered else State.WAITING
         if outcome is Outcome.REFUSED and entry.attempts + 1 >= CONTENT_TRIES:
             state = State.REFUSED
         words = f"{outcome.value} ({detail})" if detail else outcome.value

@@ -1,0 +1,52 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from edge.lis.frame import envelopes
+from edge.lis.trace import LONGEST, Broadcast, Trace, monitor_path
+
+MESSAGE = [b"H|\\^&|7||W\r", b"P|1|123||Doe^J\r", b"O|1|S-1||^^^DIFF\r", b"R|1|^^^NEUT%|60\r", b"L|1|N\r"]
+
+
+def test_ours_shows_results_and_masks_who() -> None:
+    shown = Trace(ours=True).show(b"\x05" + b"".join(envelopes(MESSAGE)) + b"\x04")
+    assert shown.startswith("<ENQ><STX>1H|\\^&|7||W<CR><ETX>")
+    assert "<STX>2P|*|***||***^*<CR>" in shown
+    assert "<STX>3O|*|*-*||^^^****<CR>" in shown
+    assert "R|1|^^^NEUT%|60<CR>" in shown
+    assert shown.endswith("L|1|N<CR><ETX>08<CR><LF>\n<EOT>")
+
+
+def test_a_record_cut_into_frames_stays_masked() -> None:
+    shown = Trace(ours=True).show(b"".join(envelopes([b"O|1|SPECIMEN-SECRET-NAME|x\r"], 8)))
+    for part in ("SPECIMEN", "SECRET", "NAME", "PEC", "ECR"):
+        assert part not in shown.replace("<ETB>", "").replace("<STX>", "")
+
+
+def test_of_theirs_only_headers_are_shown() -> None:
+    shown = Trace(ours=False).show(b"H|\\^&|1\rC|1|L|Doe\rO|1|S-1\rL|1\rMSA|AA|7|Doe|Doe\rPID|1|Doe\r")
+    assert "Doe" not in shown
+    assert "S-1" not in shown
+    assert "MSA|AA|7|***|***" in shown
+    assert "H|\\^&|1" in shown
+
+
+@pytest.mark.parametrize("data", [b"\xe4\xf6|S-1", b"Doe", b"123456"])
+def test_what_is_not_known_is_masked(data: bytes) -> None:
+    assert Trace(ours=False).show(b"X|" + data) == "X|" + "".join(
+        "-" if b == 45 else "|" if b == 124 else "*" for b in data
+    )
+
+
+def test_a_monitor_hears_and_its_absence_does_no_harm(tmp_path: Path) -> None:
+    path = monitor_path(tmp_path / "c.sqlite")
+    speaker = Broadcast(path)
+    speaker.say("nobody hears")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as monitor:
+        monitor.bind(str(path))
+        speaker.say("> <ENQ>")
+        assert monitor.recv(LONGEST) == b"> <ENQ>"
+        for _ in range(10_000):
+            speaker.say("x" * 1000)  # a monitor that hangs holds nobody up
+    speaker.close()
