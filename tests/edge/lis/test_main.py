@@ -1,0 +1,179 @@
+"""The command line, as IT runs it: processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.lis.outbox import Outbox, State
+from tests.edge.lis.reports import release
+
+ROOT = Path(__file__).parents[3]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "edge.lis", *map(str, arguments)]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    release(tmp_path / "c.sqlite", "S-SECRET", "S-2")
+    return tmp_path / "c.sqlite"
+
+
+def test_status_tells_what_waits_and_no_identifier(database: Path) -> None:
+    done = run("status", "--database", database)
+    assert done.returncode == 4
+    assert "     1 version 1 final: waiting" in done.stdout
+    assert "2 waiting since" in done.stdout
+    assert "no program sends now" in done.stdout
+    assert "SECRET" not in done.stdout
+
+
+def test_status_of_one_message_tells_every_attempt(database: Path) -> None:
+    with Outbox(database) as box:
+        box.attempted(1, "no answer", state=State.WAITING, wire="> <ENQ>\n")
+    done = run("status", 1, "--database", database)
+    assert "no answer" in done.stdout
+    assert "> <ENQ>" in done.stdout
+
+
+def test_cancel_and_resend(database: Path) -> None:
+    assert run("cancel", 1, "--reason", "wrong slide", "--database", database).returncode == 0
+    with Outbox(database) as box:
+        assert box.entry(1).reason == "cancelled: wrong slide"
+    assert run("resend", 1, "--database", database).returncode == 0
+    with Outbox(database) as box:
+        assert box.entry(1).state is State.WAITING
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resend", 9], "message 9 is not in the outbox"),
+        (["cancel", 1, "--reason", " "], "needs a reason"),
+        (["send"], "no way to the LIS"),
+        (["test"], "no way to the LIS"),
+        (["send", "--serial", "x", "--lis-listen", "y:1"], "one way to the LIS expected"),
+        (["status", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["send", "--serial", "/dev/x", "--lis-mapping", "nowhere"], "--lis-mapping is a file"),
+        (["send", "--lis-listen", "5000"], "lis_listen"),
+        (["query", "S", "--serial", "socket://h:1", "--lis-protocol", "oru"], "lis_protocol = astm"),
+    ],
+)
+def test_an_error_is_one_clear_line(database: Path, arguments: list[object], message: str) -> None:
+    done = run(*arguments, "--database", database)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error:")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_counters_own_settings_file_is_read(database: Path, tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(f'demo = true\ndatabase = "{database}"\nlis_folder = "{tmp_path / "out"}"\n')
+    (tmp_path / "out").mkdir()
+    done = run("send", "--config", file)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+class Simulator:
+    """`simulate` in a process of its own."""
+
+    def __init__(self, tmp_path: Path, *arguments: object) -> None:
+        self.store, self.out = tmp_path / "store.jsonl", (tmp_path / "out.txt").open("w+")
+        self.process = subprocess.Popen(
+            command("simulate", "--store", self.store, *arguments), cwd=ROOT, stdout=self.out
+        )
+        end_s = time.monotonic() + 30
+        while "connect to" not in (text := (tmp_path / "out.txt").read_text()):
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        self.line = text.split("connect to ")[1].split()[0]
+
+    def messages(self) -> list[list[str]]:
+        return [json.loads(line)["records"] for line in self.store.read_text().splitlines()]
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(10) == 0
+        self.out.close()
+
+
+def test_simulate_test_send_query_and_monitor(database: Path, tmp_path: Path) -> None:
+    simulator = Simulator(tmp_path)
+    way = ("--serial", simulator.line, "--database", database)
+    tested = run("test", *way)
+    assert tested.returncode == 0, tested.stdout
+    assert "the connection works" in tested.stdout
+    with subprocess.Popen(
+        command("monitor", "--database", database), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as monitor:
+        assert monitor.stdout is not None
+        monitor.stdout.readline()
+        sent = run("send", *way)
+        assert sent.returncode == 0, sent.stderr
+        asked = run("query", "S-77", *way)
+        assert asked.stdout.endswith("ordered: DIFF\n")
+        time.sleep(0.5)
+        monitor.send_signal(signal.SIGINT)
+        shown = monitor.communicate(timeout=10)[0]
+    simulator.end()
+    messages = simulator.messages()
+    assert [m[0].split("|")[11] for m in messages] == ["D", "P", "P", "P"]
+    assert [m[2].split("|")[2] for m in messages[1:3]] == ["S-SECRET", "S-2"]
+    assert "> <ENQ>" in shown
+    assert "< <ACK>" in shown
+    assert "26511-6" in shown
+    assert "SECRET" not in shown + sent.stdout + asked.stdout
+    assert run("status", "--database", database).returncode == 0
+
+
+@pytest.mark.parametrize("protocol", ["astm", "oru", "oul"])
+def test_simulate_over_tcp(database: Path, tmp_path: Path, protocol: str) -> None:
+    from tests.edge.lis.test_peers import free_port
+
+    port = free_port()
+    simulator = Simulator(tmp_path, "--lis-listen", f"127.0.0.1:{port}", "--lis-protocol", protocol)
+    way = ("--serial", f"socket://127.0.0.1:{port}", "--lis-protocol", protocol, "--database", database)
+    assert run("send", *way).returncode == 0
+    simulator.end()
+    assert len(simulator.messages()) == 2
+
+
+def test_ctrl_c_ends_send_without_a_traceback(database: Path) -> None:
+    with subprocess.Popen(
+        command("send", "--serial", "/dev/none", "--database", database),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert "no device /dev/none" in program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=15)
+    assert program.returncode == 130
+    assert errors == ""
+
+
+def test_nothing_heavy_is_imported() -> None:
+    program = "import sys, edge.lis.__main__; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded & {"hl7apy", "starlette", "tensorflow", "ai_edge_litert", "cv2"} == set()
+    assert os.path.isdir(ROOT / "edge")

@@ -1,0 +1,118 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge.cells import CellClass, Role
+from edge.config import LisConfig
+from edge.errors import UserError
+from edge.lis.folder import FolderLink
+from edge.lis.link import AstmLink
+from edge.lis.mapping import read_mapping
+from edge.lis.mllp import MllpLink
+from edge.lis.outbox import Outbox, State
+from edge.lis.port import Listener, SerialOpener, SocketOpener
+from edge.lis.service import LisService, SenderLock, composer, open_link, open_way
+from tests.edge.lis.reports import begin, release, result
+
+CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("erythroblast", Role.PER_100))
+
+
+def config(tmp_path: Path, **changes: object) -> LisConfig:
+    return replace(LisConfig(database=tmp_path / "c.sqlite"), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"serial": "/dev/ttyUSB0"}, SerialOpener),
+        ({"serial": "rfc2217://host:1"}, SerialOpener),
+        ({"serial": "socket://host:1"}, SocketOpener),
+        ({"lis_listen": "127.0.0.1:0"}, Listener),
+    ],
+)
+def test_each_way_has_its_opener(tmp_path: Path, changes: dict, kind: type) -> None:
+    assert isinstance(open_way(config(tmp_path, **changes)), kind)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"serial": "/dev/ttyUSB0"}, AstmLink),
+        ({"serial": "socket://host:1", "lis_protocol": "oru"}, MllpLink),
+        ({"lis_folder": Path(), "lis_protocol": "oul"}, FolderLink),
+    ],
+)
+def test_each_way_has_its_link(tmp_path: Path, changes: dict, kind: type) -> None:
+    assert isinstance(open_link(config(tmp_path, **changes), read_mapping("plain")), kind)
+
+
+@pytest.mark.parametrize(("protocol", "begin_with"), [("astm", b"H|"), ("oru", b"MSH|"), ("oul", b"MSH|")])
+def test_a_message_is_composed_from_the_outbox(tmp_path: Path, protocol: str, begin_with: bytes) -> None:
+    (entry,) = release(tmp_path / "c.sqlite", "S-1")
+    with Outbox(tmp_path / "c.sqlite") as box:
+        message = composer(protocol, read_mapping("plain"))(box, entry)
+    assert message[0].startswith(begin_with)
+    assert entry.control_id.encode() in message[0]
+
+
+def test_a_query_is_composed(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "c.sqlite") as box:
+        message = composer("astm", read_mapping("plain"))(box, box.query("S-7"))
+    assert b"Q|1|^S-7" in message[1]
+
+
+def test_one_program_sends_from_a_database(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "out"
+    folder.mkdir()
+    begin(tmp_path / "c.sqlite", "S-1")
+    first = LisService(config(tmp_path, lis_folder=folder), CLASSES, said.append)
+    second = LisService(config(tmp_path, lis_folder=folder), CLASSES, said.append)
+    first.start()
+    second.start()
+    assert said == ["another program sends from this database; it will send this one's results"]
+    entry = second.release(result("S-1"))
+    while second.entry(entry.id).state is State.WAITING:
+        pass
+    assert len(list(folder.iterdir())) == 1
+    for service in (second, first, first):
+        service.stop()
+    lock = SenderLock(tmp_path / "c.sqlite")
+    assert lock.take()
+    lock.free()
+
+
+def test_a_class_without_a_code_stops_the_start(tmp_path: Path) -> None:
+    blast = CellClass("blast", Role.COUNTED)
+    with pytest.raises(UserError, match="no code for blast"):
+        LisService(config(tmp_path, serial="/dev/x"), (*CLASSES, blast), print)
+    smudge = CellClass("smudge", Role.REJECTED)
+    LisService(config(tmp_path, serial="/dev/x"), (*CLASSES, smudge), print).stop()
+
+
+def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
+    begin(tmp_path / "c.sqlite", "S-1", "S-2")
+    service = LisService(config(tmp_path, serial="/dev/none"), CLASSES, print)
+    assert service.state("S-1")["released"] is None
+    entry = service.release(result("S-1", review=2))
+    state = service.state("S-1")
+    assert (state["way"], state["waiting"], state["since"]) == ("/dev/none", 1, entry.created)
+    assert (state["released"]["status"], state["released"]["state"]) == ("preliminary", "waiting")
+    assert service.state("S-2")["released"] is None
+    service.stop()
+
+
+def test_a_fault_in_the_link_is_told_and_stops_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("edge.lis.sender.Sender.run", breaks)
+    said: list[str] = []
+    service = LisService(config(tmp_path, serial="/dev/none"), CLASSES, said.append)
+    service.start()
+    service._thread.join(5)
+    assert "fault in the LIS link: RuntimeError('broken')" in said[0]
+    service.stop()
