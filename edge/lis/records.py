@@ -4,9 +4,10 @@ import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
-from edge.lis.text import is_control, spell
+from edge.lis.text import spell
 
 Field: TypeAlias = str | tuple[str, ...] | list[tuple[str, ...]]
 """A value, its components, or its repeats of components; not escaped."""
@@ -36,10 +37,7 @@ class Delimiters:
 
         `&F& &S& &R& &E&` for the delimiters, `&Xhh&` for a control character.
         """
-        marks = {getattr(self, name): f"{self.escape}{mark}{self.escape}" for name, mark in _ESCAPE.items()}
-        return "".join(
-            marks.get(c) or (f"{self.escape}X{ord(c):02X}{self.escape}" if is_control(c) else c) for c in text
-        )
+        return text.translate(_escapes(self))
 
     def plain(self, text: str) -> str:
         """Return what `escaped` made, or another program's like; what is no escape stays as it is."""
@@ -51,6 +49,13 @@ class Delimiters:
 
         mark = re.escape(self.escape)
         return re.sub(f"{mark}([FSRE]|X(?:[0-9A-Fa-f]{{2}}){{1,32}}){mark}", read, text)
+
+
+@lru_cache(maxsize=8)
+def _escapes(marks: Delimiters) -> dict[int, str]:
+    escape = marks.escape
+    controls = {c: f"{escape}X{c:02X}{escape}" for c in (*range(0x20), *range(0x7F, 0xA0))}
+    return controls | {ord(getattr(marks, name)): f"{escape}{c}{escape}" for name, c in _ESCAPE.items()}
 
 
 @dataclass(frozen=True, slots=True)

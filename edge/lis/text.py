@@ -12,6 +12,8 @@ def spell(text: str, encoding: str) -> str:
 
     What has no ASCII either becomes `?`.
     """
+    if text.isascii():
+        return text
     return "".join(c if _fits(c, encoding) else anyascii(c) or "?" for c in text)
 
 

@@ -1,5 +1,6 @@
 """The line made readable: control characters by name, identifiers masked."""
 
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,8 @@ class Trace:
 
     def __init__(self, *, ours: bool) -> None:
         self._safe_kinds = _OURS if ours else _THEIRS
-        self._kind, self._fields, self._open = "", 0, True
+        # Whoever begins to look in the middle of a record cannot know its kind: it is masked.
+        self._kind, self._fields, self._open = "", 0, False
         self._plain = 0
 
     def show(self, data: bytes) -> str:
@@ -70,6 +72,11 @@ class Broadcast:
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+
+    @property
+    def heard(self) -> bool:
+        """True where a monitor is there."""
+        return os.path.exists(self._path)
 
     def say(self, line: str) -> None:
         """Tell the monitor a line."""
