@@ -9,14 +9,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 
 from edge.demo import DemoSource
+from edge.lis.outbox import Outbox
+from tests.edge.lis.receiver import Lis, Receiver
 
 ROOT = Path(__file__).parents[2]
 
@@ -229,9 +234,124 @@ def test_a_signal_while_it_starts_leaves_no_traceback(tmp_path: Path, wait_s: fl
     assert b"Traceback" not in errors
 
 
+@pytest.fixture
+def lis(tmp_path: Path) -> Iterator[Lis]:
+    """A standard-keeping receiver on a serial line."""
+    made = Lis(tmp_path / "line", Receiver())
+    made.plug()
+    yield made
+    made.pull()
+
+
+def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) -> None:
+    done = run(
+        tmp_path,
+        "--video",
+        film,
+        "--serial",
+        tmp_path / "line",
+        "--specimen",
+        "S-SECRET",
+        "--operator",
+        "Dr A",
+    )
+    assert done.returncode == 0, done.stderr
+    (message,) = lis.receiver.messages
+    assert lis.receiver.specimens == ["S-SECRET"]
+    found = result(tmp_path)
+    rows = [r.split(b"|") for r in message if r.startswith(b"R|")]
+    sent = {r[2].split(b"^")[3].decode(): r[3].decode() for r in rows}
+    assert sent["CELLS"] == str(found["total"])
+    assert sent["NEUT%"] == f"{found['differential']['neutrophil']['percent']:.1f}"
+    assert {r[8] for r in rows} == {b"P" if found["review"] else b"F"}
+    assert {r[10] for r in rows} == {b"Dr A"}
+    assert "message 1: received by the LIS" in done.stdout
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_counted_again_nothing_is_sent_again(film: Path, tmp_path: Path, lis: Lis) -> None:
+    for _ in range(2):
+        done = run(tmp_path, "--video", film, "--serial", tmp_path / "line", "--specimen", "S", "--target", 2)
+        assert done.returncode == 0, done.stderr
+    assert len(lis.receiver.messages) == 1
+    assert lis.receiver.repeats == 0
+
+
+def test_what_cannot_be_sent_waits_and_is_told(film: Path, tmp_path: Path) -> None:
+    arguments = ("--video", film, "--target", 1, "--serial", "/dev/ttyNone", "--lis-wait-s", 1)
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 4
+    assert "no device /dev/ttyNone" in done.stdout
+    assert "the result is kept in the outbox (message 1, waiting" in done.stderr
+    with Outbox(tmp_path / "counts.sqlite") as box:
+        assert box.line().waiting == 1
+
+
+def test_a_count_that_is_broken_off_is_not_released(film: Path, tmp_path: Path, lis: Lis) -> None:
+    broken = tmp_path / "broken.avi"
+    content = film.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    assert run(tmp_path, "--video", broken, "--serial", tmp_path / "line").returncode == 1
+    assert lis.receiver.messages == []
+
+
+def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) -> None:
+    arguments = (
+        "--demo",
+        "--port",
+        0,
+        "--database",
+        tmp_path / "c.sqlite",
+        "--specimen",
+        "S",
+        "--serial",
+        tmp_path / "line",
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        address = next(line for line in process.stdout if "//" in line).split("//")[1].strip()
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        with httpx.Client(base_url=f"http://{address}", timeout=20) as http:
+            deadline = time.monotonic() + 60
+            state: dict = {}
+            while state.get("total", 0) == 0 and time.monotonic() < deadline:
+                answer = http.get("/state")
+                state = answer.json() if answer.status_code == 200 else {}
+                time.sleep(0.2)
+            wish = {"operator": "", "wbc": 7.2}
+            early = http.post("/release", json=wish)
+            assert (early.status_code, early.text) == (400, "the count goes on; pause it, then release")
+            http.post("/pause", json={"paused": True})
+            while http.get("/state").json()["phase"] != "paused":
+                time.sleep(0.1)
+            assert http.post("/release", json=wish).json() == {"id": 1}
+            arrived = False
+            while not arrived and time.monotonic() < deadline:
+                state = http.get("/state").json()
+                arrived = (state["lis"]["released"] or {}).get("state") == "received"
+                time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert arrived
+    assert lis.receiver.specimens == ["S"]
+    assert lis.receiver.messages[0][0].split(b"|")[11] == b"T"  # a drawn smear
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--demo", "--serial", "/dev/x", "--lis-listen", "y:1"], "one way to the LIS expected"),
+        (["--demo", "--serial", "/dev/x", "--lis-mapping", "nowhere"], "--lis-mapping"),
+        (["--demo", "--serial", "socket://x"], "socket://HOST:PORT"),
+        (["--demo", "--wbc", "-1"], "wbc"),
         (["--video", "nowhere.avi"], "nowhere.avi"),
         (["--images", "nowhere"], "nowhere"),
         (["--demo", "--model", "nowhere.tflite"], "nowhere.json"),

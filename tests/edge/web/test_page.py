@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.cells import Box
+from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.web.server import PageServer, build_app
 
@@ -60,6 +61,7 @@ STATE: dict[str, Any] = {
     ],
     "model": {"name": "wbc", "sha256": "0123456789abcdef" * 4},
     "stage": [12.4, 530.6],
+    "lis": None,
 }
 LABELS = (
     Label(Box(100, 100, 200, 200), "neutrophil", 0.984, 90, np.eye(6, dtype=np.float32)),
@@ -360,3 +362,93 @@ def test_everything_fits_one_screen_at_the_microscope(page: Page) -> None:
     page.show(view(classes=six + STATE["classes"][2:]))
     assert page.run("document.documentElement.scrollHeight") == 800
     assert page.run("((e) => e.scrollHeight - e.clientHeight)(document.querySelector('.count'))") == 0
+
+
+def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
+    """The state of the link; `state` is that of this specimen's message."""
+    known = {
+        "id": 3,
+        "version": 1,
+        "status": "preliminary",
+        "reason": "why",
+        "changed": "2026-03-01T09:41:00+00:00",
+    }
+    line = {
+        "way": "/dev/ttyUSB0",
+        "problem": "",
+        "due": "",
+        "waiting": 0,
+        "since": "",
+        "refused": 0,
+        "orders": [],
+    }
+    return line | {"released": known | {"state": state} if state else None} | changes
+
+
+def test_without_a_way_to_the_lis_nothing_is_shown_of_it(page: Page) -> None:
+    page.show(view())
+    assert not page.visible("lis")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (lis(), "not released"),
+        (lis("received"), "preliminary result received by the LIS at"),
+        (lis("waiting", problem="no answer"), "preliminary result has not arrived: no answer"),
+        (lis("refused"), "preliminary result: refused, why"),
+        (lis("cancelled"), "preliminary result: why"),
+    ],
+)
+def test_the_page_tells_whether_the_result_has_arrived(page: Page, state: dict[str, Any], words: str) -> None:
+    page.show(view(lis=state))
+    assert page.text("sent").startswith(words)
+    assert page.text("way") == "/dev/ttyUSB0"
+
+
+def test_what_waits_is_told(page: Page) -> None:
+    since = "2026-03-01T08:00:00+00:00"
+    page.show(view(lis=lis("waiting", waiting=3, since=since, refused=1, due="2026-03-01T09:42:07+00:00")))
+    assert page.text("waits").startswith("3 waiting since ")
+    assert "1 refused: see the outbox; next attempt at " in page.text("waits")
+
+
+@pytest.mark.parametrize(
+    ("phase", "total", "may"),
+    [("counting", 9, False), ("paused", 9, True), ("finished", 9, True), ("paused", 0, False)],
+)
+def test_a_result_is_released_when_the_count_rests(page: Page, phase: str, total: int, may: bool) -> None:
+    page.show(view(lis=lis(), phase=phase, total=total))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled() is may)
+
+
+def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
+    page.show(view(lis=lis(), phase="paused"))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.press("r")
+    page.until(lambda: page.visible("release-dialog"))
+    assert page.text("release-what") == (
+        "150 cells counted, fewer than the 200 aimed at; 4 await review, so it goes out as not final."
+    )
+    page.browser.find_element("id", "operator").send_keys("Dr A")
+    page.browser.find_element("id", "wbc").send_keys("x")
+    page.browser.find_element("css selector", "#release-form [type=submit]").click()
+    page.until(lambda: "must be a number" in page.text("release-refusal"))
+    page.browser.find_element("id", "wbc").clear()
+    page.browser.find_element("id", "wbc").send_keys("7,2")
+    page.browser.find_element("css selector", "#release-form [type=submit]").click()
+    asked: list[Any] = []
+    page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
+    assert (asked[0].operator, asked[0].wbc) == ("Dr A", 7.2)
+    asked[0].answer.set_exception(UserError("the disk is full"))
+    page.until(lambda: page.text("release-refusal") == "the disk is full")
+    page.browser.find_element("id", "release-cancel").click()
+    assert not page.visible("release-dialog")
+    page.errors()  # the refusals are logged by the browser
+
+
+def test_orders_are_offered_for_the_next_specimen(page: Page) -> None:
+    page.show(view(lis=lis(orders=["S-7", EVIL])))
+    offered = page.run("[...document.getElementById('orders').options].map((o) => o.value)")
+    assert offered == ["S-7", EVIL]
+    assert page.run("document.title") == "WBC differential"

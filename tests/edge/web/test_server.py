@@ -6,6 +6,8 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,6 +20,7 @@ from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.preprocess import CONTEXT
 from edge.web.server import MAX_SIDE_PX, PageServer, build_app
+from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
 STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3, "classes": []}
@@ -377,3 +380,108 @@ def test_logs_stay_quiet_and_name_no_specimen(wished: Site, caplog: pytest.LogCa
     wished.http.post("/specimen", json={"specimen": "PATIENT/7"})
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
     assert "PATIENT" not in "".join(r.getMessage() for r in caplog.records)
+
+
+def answering(wishes: Wishes, answer: Any) -> threading.Thread:
+    """The main loop: takes the next release and answers it."""
+
+    def work() -> None:
+        while (asked := wishes.take_release()) is None:
+            pass
+        if isinstance(answer, Exception):
+            asked.answer.set_exception(answer)
+        else:
+            asked.answer.set_result(answer(asked))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_release_is_asked_for_and_answered(site: Site) -> None:
+    seen: list[tuple[str, float | None]] = []
+    thread = answering(
+        site.wishes, lambda asked: seen.append((asked.operator, asked.wbc)) or SimpleNamespace(id=7)
+    )
+    answer = site.http.post("/release", json={"operator": " Dr A ", "wbc": 7.2})
+    thread.join(5)
+    assert (answer.status_code, answer.json()) == (200, {"id": 7})
+    assert seen == [("Dr A", 7.2)]
+
+
+def test_a_refused_release_tells_why(site: Site) -> None:
+    thread = answering(site.wishes, UserError("nothing has been counted yet"))
+    answer = site.http.post("/release", json={"operator": "", "wbc": None})
+    thread.join(5)
+    assert (answer.status_code, answer.text) == (400, "nothing has been counted yet")
+
+
+def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.web.server.RELEASE_TIMEOUT_S", 0.2)
+    assert site.http.post("/release", json={"operator": "", "wbc": None}).status_code == 503
+    assert site.wishes.take_release() is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"operator": 7, "wbc": None},
+        {"operator": "", "wbc": "7"},
+        {"operator": "", "wbc": True},
+        {"operator": "", "wbc": -1},
+        {"operator": "a\nb", "wbc": None},
+        {"operator": "x" * 65, "wbc": None},
+    ],
+)
+def test_a_bad_release_is_refused(wished: Site, body: dict) -> None:
+    assert wished.http.post("/release", json=body).status_code == 400
+    assert wished.wishes.take_release() is None
+
+
+def test_without_a_way_to_the_lis_there_is_no_outbox(wished: Site) -> None:
+    assert wished.http.get("/outbox").status_code == 404
+
+
+@pytest.fixture
+def mailing(tmp_path: Path) -> Iterator[httpx.Client]:
+    """A page with an outbox that holds two messages."""
+    database = tmp_path / "c.sqlite"
+    release(database, "S-1", "S-2")
+    server = PageServer(build_app(Latest(), Wishes(), threading.Event(), None, database), "127.0.0.1", 0)
+    server.start()
+    with httpx.Client(base_url=server.url, timeout=5) as http:
+        yield http
+    server.stop()
+
+
+def test_the_outbox_is_listed_newest_first(mailing: httpx.Client) -> None:
+    rows = mailing.get("/outbox").json()
+    assert [(row["id"], row["specimen"], row["status"], row["state"]) for row in rows] == [
+        (2, "S-2", "final", "waiting"),
+        (1, "S-1", "final", "waiting"),
+    ]
+
+
+def test_a_message_is_cancelled_and_sent_again(mailing: httpx.Client) -> None:
+    body = {"id": 1, "action": "cancel", "reason": "wrong\nslide"}
+    assert mailing.post("/outbox", json=body).status_code == 200
+    assert mailing.get("/outbox").json()[1]["reason"] == "cancelled: wrongslide"
+    assert mailing.post("/outbox", json={"id": 1, "action": "resend", "reason": ""}).status_code == 200
+    assert mailing.get("/outbox").json()[1]["state"] == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"id": 1, "action": "cancel", "reason": " "}, "needs a reason"),
+        ({"id": 9, "action": "resend", "reason": ""}, "not in the outbox"),
+        ({"id": "1", "action": "resend", "reason": ""}, "are expected"),
+        ({"id": 1, "action": "delete", "reason": ""}, "are expected"),
+        ({"id": 1}, "is expected"),
+    ],
+)
+def test_a_bad_change_of_the_outbox_is_refused(mailing: httpx.Client, body: dict, words: str) -> None:
+    answer = mailing.post("/outbox", json=body)
+    assert answer.status_code == 400
+    assert words in answer.text
