@@ -121,7 +121,8 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     except UserError as error:
         print(f"error: not released: {error}", file=sys.stderr)
         return EXIT_ERROR
-    print(f"LIS: message {entry.id} released as {entry.status}, to {lis.name}", flush=True)
+    wait = f"waiting up to {config.lis_wait_s:.0f} s for it to arrive at {lis.name}"
+    print(f"LIS: message {entry.id} released as {entry.status}; {wait}", flush=True)
     end_s = time.monotonic() + config.lis_wait_s
     while entry.state is State.WAITING and time.monotonic() < end_s and not stop.event.wait(0.1):
         entry = lis.entry(entry.id)
@@ -133,7 +134,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
         "python -m edge.lis status shows it, python -m edge.lis send sends it",
         file=sys.stderr,
     )
-    return EXIT_UNSENT
+    return 128 + stop.signal if stop.signal else EXIT_UNSENT
 
 
 def _exit_code(outcome: Outcome, stop: Stop) -> int:

@@ -31,7 +31,7 @@ ANSWER_S = 60.0
 
 def status(config: LisConfig, options: argparse.Namespace) -> int:
     """Print what waits and why; with a number, every attempt at that message. Exit code 4 while some wait."""
-    with Outbox(config.database) as box:
+    with _existing(config) as box:
         if options.number is not None:
             return _attempts(box, options.number)
         line = box.line()
@@ -47,6 +47,14 @@ def status(config: LisConfig, options: argparse.Namespace) -> int:
             if line.waiting:
                 print("no program sends now: start the counter, or python -m edge.lis send")
         return 4 if line.waiting or line.refused else 0
+
+
+def _existing(config: LisConfig) -> Outbox:
+    if not config.database.is_file():
+        raise UserError(
+            f"{config.database}: no such file; --database or --config names the counter's database"
+        )
+    return Outbox(config.database)
 
 
 def _described(entry: Entry) -> str:
@@ -69,7 +77,7 @@ def _attempts(box: Outbox, number: int) -> int:
 
 def resend(config: LisConfig, options: argparse.Namespace) -> int:
     """Let a message be sent again, under the same control ID."""
-    with Outbox(config.database) as box:
+    with _existing(config) as box:
         box.resend(options.number)
     print(f"message {options.number} waits to be sent again")
     return 0
@@ -77,7 +85,7 @@ def resend(config: LisConfig, options: argparse.Namespace) -> int:
 
 def cancel(config: LisConfig, options: argparse.Namespace) -> int:
     """Take a message out that has not arrived."""
-    with Outbox(config.database) as box:
+    with _existing(config) as box:
         box.cancel(options.number, options.reason)
     print(f"message {options.number} is cancelled")
     return 0

@@ -194,7 +194,9 @@ class Sender:
             port.write(data)
 
     def _seen(self, trace: Trace, arrow: str, data: bytes) -> None:
-        if data and (self._keep_trace or self._broadcast.heard):
+        if not (self._keep_trace or self._broadcast.heard):
+            trace.forget()
+        elif data:
             line = f"{arrow} {trace.show(data)}"
             self._broadcast.say(line)
             if self._keep_trace and self._current and len(self._wire) < LONGEST:

@@ -3,12 +3,14 @@
 import fcntl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from edge.cells import CellClass, Role
 from edge.config import LisConfig
+from edge.errors import UserError
 from edge.lis import astm, hl7
 from edge.lis.folder import FolderLink, FolderOpener
 from edge.lis.link import AstmLink, Link
@@ -151,7 +153,12 @@ class LisService:
             self._sender.run(self._stop)
         except Exception as fault:
             # The count must go on; the outbox keeps everything.
-            self._notice(f"fault in the LIS link: {fault!r}; it is stopped, the outbox keeps what waits")
+            problem = (
+                f"fault in the LIS link: {fault!r}; start the counter again, the outbox keeps what waits"
+            )
+            self._notice(problem)
+            with suppress(UserError), Outbox(self._database) as box:
+                box.set_line(problem)
 
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
         """Release a result: see `Outbox.release`."""

@@ -26,7 +26,10 @@ class Trace:
 
     def __init__(self, *, ours: bool) -> None:
         self._safe_kinds = _OURS if ours else _THEIRS
-        # Whoever begins to look in the middle of a record cannot know its kind: it is masked.
+        self.forget()
+
+    def forget(self) -> None:
+        """Bytes were not shown: the rest of their record has no known kind, so it is masked."""
         self._kind, self._fields, self._open = "", 0, False
         self._plain = 0
 

@@ -80,6 +80,13 @@ def test_an_error_is_one_clear_line(database: Path, arguments: list[object], mes
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["resend", 1], ["cancel", 1, "--reason", "x"]])
+def test_a_mistyped_database_is_not_made(tmp_path: Path, arguments: list[object]) -> None:
+    done = run(*arguments, "--database", tmp_path / "none.sqlite")
+    assert (done.returncode, "no such file" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_counters_own_settings_file_is_read(database: Path, tmp_path: Path) -> None:
     file = tmp_path / "edge.toml"
     file.write_text(f'demo = true\ndatabase = "{database}"\nlis_folder = "{tmp_path / "out"}"\n')

@@ -115,4 +115,5 @@ def test_a_fault_in_the_link_is_told_and_stops_nothing_else(
     service.start()
     service._thread.join(5)
     assert "fault in the LIS link: RuntimeError('broken')" in said[0]
+    assert service.state("S-1")["problem"] == said[0]
     service.stop()

@@ -39,6 +39,13 @@ def test_what_is_not_known_is_masked(data: bytes, shown: str) -> None:
     assert Trace(ours=True).show(data) == shown
 
 
+def test_what_was_not_shown_is_forgotten() -> None:
+    trace = Trace(ours=True)
+    assert trace.show(b"\rR|1|60") == "<CR>R|1|60"
+    trace.forget()
+    assert trace.show(b"Doe\rR|1") == "***<CR>R|1"
+
+
 def test_a_monitor_hears_and_its_absence_does_no_harm(tmp_path: Path) -> None:
     path = monitor_path(tmp_path / "c.sqlite")
     speaker = Broadcast(path)

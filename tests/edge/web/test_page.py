@@ -14,6 +14,7 @@ from edge.cells import Box
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.web.server import PageServer, build_app
+from tests.edge.lis.reports import release
 
 FLAGS = (
     "--headless=new",
@@ -149,10 +150,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def served(browser: Any) -> Iterator[Page]:
-    """One page for all tests, in one browser."""
+def served(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One page for all tests, in one browser; a message waits in its outbox."""
+    database = tmp_path_factory.mktemp("outbox") / "c.sqlite"
+    release(database, "S-1")
     latest, wishes = Latest(), Wishes()
-    server = PageServer(build_app(latest, wishes, threading.Event(), None), "127.0.0.1", 0)
+    server = PageServer(build_app(latest, wishes, threading.Event(), None, database), "127.0.0.1", 0)
     server.start()
     yield Page(browser, server, latest, wishes)
     browser.get("about:blank")
@@ -452,3 +455,21 @@ def test_orders_are_offered_for_the_next_specimen(page: Page) -> None:
     offered = page.run("[...document.getElementById('orders').options].map((o) => o.value)")
     assert offered == ["S-7", EVIL]
     assert page.run("document.title") == "WBC differential"
+
+
+def test_a_message_is_cancelled_with_a_reason_and_sent_again(page: Page) -> None:
+    page.show(view(lis=lis("waiting", waiting=1, since="2026-03-01T08:00:00+00:00")))
+    page.browser.find_element("id", "outbox").click()
+    page.until(lambda: page.visible("outbox-dialog"))
+    message = "document.querySelector('#messages li').innerText"
+    assert "1 · S-1 · final" in page.run(message)
+    page.browser.find_element("css selector", "#messages .withdraw").click()
+    page.until(lambda: "needs a reason" in page.text("outbox-refusal"))
+    page.browser.find_element("id", "reason").send_keys("wrong slide")
+    page.browser.find_element("css selector", "#messages .withdraw").click()
+    page.until(lambda: "cancelled: wrong slide" in page.run(message))
+    page.browser.find_element("css selector", "#messages .resend").click()
+    page.until(lambda: "waiting" in page.run(message))
+    page.browser.find_element("id", "outbox-close").click()
+    assert not page.visible("outbox-dialog")
+    page.errors()  # the refusal is logged by the browser
