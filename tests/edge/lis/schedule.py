@@ -82,16 +82,20 @@ class Line:
     def _spoilt(self, data: bytes, to_receiver: bool) -> bytes:
         if self.dice.random() < self.burst:
             return b""
-        out = bytearray()
-        for at, byte in enumerate(data):
-            chance = self.dice.random()
-            # A doubled reply or ENQ brings an ACK too many: a made up one.
-            doubled = chance > 1 - self.spoil and (to_receiver and byte != ENQ)
-            if chance < self.loss + self.spoil or doubled:
-                kept = b"" if chance < self.loss else bytes([byte, byte] if doubled else [self._made_up()])
-                return bytes(out) + kept + data[at + 1 :]
-            out.append(byte)
-        return bytes(out)
+        # A doubled reply or ENQ brings an ACK too many: a made up one.
+        twice = self.spoil if to_receiver else 0.0
+        chance = self.loss + self.spoil + twice
+        if self.dice.random() > 1 - (1 - chance) ** len(data):
+            return data
+        at, fault = self.dice.randrange(len(data)), self.dice.uniform(0, chance)
+        byte = data[at : at + 1]
+        if fault < self.loss:
+            byte = b""
+        elif fault < self.loss + self.spoil or byte[0] == ENQ:
+            byte = bytes([self._made_up()])
+        else:
+            byte *= 2
+        return data[:at] + byte + data[at + 1 :]
 
     def _made_up(self) -> int:
         byte = self.dice.randrange(256)
