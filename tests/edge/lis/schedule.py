@@ -1,8 +1,8 @@
 """A bad line in virtual time: our link sends, a receiver written here (every second time: ours) takes.
 
-    python -m tests.edge.lis.schedule 100000
+    python -m tests.edge.lis.schedule 100000 [FIRST]
 
-runs as many schedules as it is told, from seed 0; the tests run the first of them.
+runs as many schedules as it is told, from seed FIRST (0); the tests run the first of them.
 
 A reply of E1381 is one byte without a number, so no sender can tell an ACK that the line made up from
 the receiver's; and its checksum, a sum, misses one in 256 of the frames with several errors. The line of
@@ -192,16 +192,16 @@ def wild_line(seed: int) -> None:
 
 def main() -> None:
     """Run many schedules; print what they did."""
-    total = int(sys.argv[1])
+    total, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     started_s = time.monotonic()
     messages = repeats = attempts = 0
-    for seed in range(total):
+    for seed in range(first, first + total):
         receiver, names, tries = bad_line(seed)
         assert receiver.taken == names, (seed, receiver.taken, names)
         messages, repeats, attempts = messages + len(names), repeats + receiver.repeats, attempts + tries
         wild_line(seed)
         if seed % 1000 == 999:
-            print(f"{seed + 1} schedules, {time.monotonic() - started_s:.0f} s", flush=True)
+            print(f"{seed + 1 - first} schedules, {time.monotonic() - started_s:.0f} s", flush=True)
     print(
         f"{total} schedules of a bad line and {total} of a wild one: {messages} messages in {attempts} "
         f"attempts, every one taken exactly once and in order; {repeats} repeats were recognised"
