@@ -41,6 +41,13 @@ class Receiver:
             self.open, self.text = False, b""
         return b""
 
+    @property
+    def deadline_s(self) -> float | None:
+        """When `late` must be called."""
+        if self.raw is None and not self.open:
+            return None
+        return self.heard_s + (10 if self.raw is not None else 30)
+
     def _byte(self, byte: int) -> bytes:
         if self.open and byte == STX:
             self.raw = bytearray()

@@ -43,6 +43,10 @@ class OurReceiver(Receiver):
     def late(self, now_s: float) -> bytes:
         return self.hear(b"", now_s)
 
+    @property
+    def deadline_s(self) -> float | None:
+        return self.link.deadline_s
+
 
 def message(name: str, records: int) -> list[bytes]:
     body = [b"R|" + b"%d" % n * 60 + b"\r" for n in range(records)]
@@ -145,7 +149,7 @@ def _run(dice: random.Random, line: Line, names: list[str], receiver: Receiver) 
             else:
                 to_link += part
         line.carry(receiver.late(now_s), now_s, to_receiver=False)
-        gone = now_s < FAULTS_END_S and dice.random() < 0.0005
+        gone = now_s < FAULTS_END_S and dice.random() < 0.001
         out = link.lost() if gone else link.advance(to_link, now_s)
         line.carry(bytes(out.data), now_s, to_receiver=True)
         for event in out.events:
@@ -158,13 +162,14 @@ def _run(dice: random.Random, line: Line, names: list[str], receiver: Receiver) 
 
 
 def _next_s(line: Line, link: AstmLink, receiver: Receiver, now_s: float) -> float:
-    """Return when something happens next."""
-    times = [now_s + 5.0]
+    """Return when something happens next: bytes arrive, a timer ends, the link may bid again."""
+    times = [t for t in (link.deadline_s, receiver.deadline_s) if t is not None]
     if line.queue:
         times.append(line.queue[0][0])
-    if link.deadline_s is not None:
-        times.append(link.deadline_s)
-    return max(min(times), now_s)
+    if link.state is State.IDLE and not link.ready(now_s):
+        times.append(link._hold_s)
+    # A hair later: sums of floats may fall short of a deadline.
+    return max(min(times, default=now_s + 1.0), now_s) + 1e-6
 
 
 def wild_line(seed: int) -> None:
