@@ -20,6 +20,12 @@ BUSY_S = 10.0
 """After a NAK to ENQ, at least this long until the next ENQ."""
 INTERRUPT_S = 15.0
 """After an interrupt by EOT, no ENQ for this long."""
+BROKEN_S = RECEIVE_S
+"""After a message broke off in the middle, until the next ENQ: by then the receiver has dropped its part.
+
+Should that ENQ be lost and a late ACK be taken for its answer, our first frame could else be taken for a
+continuation of that part, one time in eight.
+"""
 SETTLE_S = 1.0
 """How long late replies are let pass before the next frame is sent."""
 REFUSALS = 6
@@ -195,7 +201,7 @@ class AstmLink:
         self._out = Output()
         if self.state in {State.ENQ_SENT, State.FRAME_SENT, State.SETTLING}:
             self._out.events.append(Event(Outcome.LINE_LOST))
-            self._failed = True
+            self._failed, self._hold_s = True, self._now_s + BROKEN_S
         self._drop("the line was lost")
         self.state, self._timer_s = State.IDLE, None
         return self._out
@@ -338,10 +344,10 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.FRAME_SENT, Signal.ACK_DOUBTFUL): (AstmLink._settle_next, State.SETTLING),
     (State.FRAME_SENT, Signal.ACK_LAST): (AstmLink._delivered, State.IDLE),
     (State.FRAME_SENT, Signal.NAK): (AstmLink._settle, State.SETTLING),
-    (State.FRAME_SENT, Signal.NAK_SIXTH): (lambda k: k._end(Outcome.REFUSED_FRAME, BUSY_S), State.IDLE),
+    (State.FRAME_SENT, Signal.NAK_SIXTH): (lambda k: k._end(Outcome.REFUSED_FRAME, BROKEN_S), State.IDLE),
     (State.FRAME_SENT, Signal.EOT): (lambda k: k._end(Outcome.INTERRUPTED, INTERRUPT_S), State.IDLE),
     (State.FRAME_SENT, Signal.EOT_LAST): (lambda k: k._end(Outcome.RECEIVED, INTERRUPT_S), State.IDLE),
-    (State.FRAME_SENT, Signal.TIMEOUT): (lambda k: k._end(Outcome.FELL_SILENT, BUSY_S), State.IDLE),
+    (State.FRAME_SENT, Signal.TIMEOUT): (lambda k: k._end(Outcome.FELL_SILENT, BROKEN_S), State.IDLE),
     (State.SETTLING, Signal.TIMEOUT): (AstmLink._transmit, State.FRAME_SENT),
     (State.RECEIVING, Signal.FRAME): (AstmLink._keep, State.RECEIVING),
     (State.RECEIVING, Signal.FRAME_AGAIN): (lambda k: k._write(ACK, RECEIVE_S), State.RECEIVING),

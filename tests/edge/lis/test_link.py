@@ -5,6 +5,7 @@ import pytest
 from edge.lis.frame import ACK, ENQ, EOT, LF, NAK, envelope, envelopes
 from edge.lis.link import (
     _TABLE,
+    BROKEN_S,
     BUSY_S,
     LONGEST_MESSAGE,
     RECEIVE_S,
@@ -129,6 +130,7 @@ def test_no_reply_to_a_frame_within_15_s_ends_the_attempt(end: End) -> None:
     assert end.wait(REPLY_S - 0.01) == b""
     assert end.wait(0.01) == E
     assert end.outcomes == [Outcome.FELL_SILENT]
+    assert not end.link.ready(end.now_s + BROKEN_S - 0.1)
 
 
 def test_a_slow_line_gets_the_time_to_carry_the_frame() -> None:
@@ -158,7 +160,9 @@ def test_a_frame_refused_six_times_ends_the_attempt_and_the_message_begins_anew(
         assert end.wait(SETTLE_S) == FRAMES[1]
     assert end.hear(N) == E
     assert end.outcomes == [Outcome.REFUSED_FRAME]
-    assert end.wait(BUSY_S) == b""
+    assert end.wait(BROKEN_S - 0.1) == b""
+    assert not end.link.ready(end.now_s)
+    end.wait(0.1)
     opened_again(end)
 
 

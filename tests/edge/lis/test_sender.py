@@ -33,6 +33,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
         (link, "REPLY_S", 0.5),
         (link, "BUSY_S", 0.1),
+        (link, "BROKEN_S", 0.2),
         (link, "SETTLE_S", 0.1),
         (link, "INTERRUPT_S", 0.3),
         (sender, "FIRST_WAIT_S", 0.1),
