@@ -348,7 +348,7 @@ def test_a_silent_lis_is_told_and_tried_again(database: Path, cable: Lis, start:
     with Outbox(database) as box:
         until(lambda: box.entry(1).attempts >= 2)
         assert box.line().problem == Outcome.NO_ANSWER.value
-        assert box.line().due
+        until(lambda: box.line().due)
         assert box.entry(1).reason == Outcome.NO_ANSWER.value
         cable.spoil = lambda data: data
         until(lambda: all_received(database))
