@@ -118,14 +118,17 @@ class Outbox:
                 "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)
             ).fetchone()
             before = self._db.execute(
-                "SELECT r.version, r.status, r.result, r.wbc, o.id, o.state FROM report r "
-                "JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
+                "SELECT r.version, r.status, r.result, r.wbc, o.id, o.state, "
+                "EXISTS (SELECT * FROM attempt WHERE outbox = o.id AND outcome LIKE 'received%') "
+                "FROM report r JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
                 (specimen,),
             ).fetchall()
             known = [row for row in before if row[5] in {State.WAITING, State.RECEIVED}]
             if known and known[-1][2:4] == (content, wbc):
                 return self.entry(known[-1][4])
-            level = status(result, was_final=any(row[1] != Status.PRELIMINARY for row in known))
+            # One that arrived, was sent again and then cancelled is at the LIS all the same.
+            there = [row for row in before if row in known or row[6]]
+            level = status(result, was_final=any(row[1] != Status.PRELIMINARY for row in there))
             version = before[-1][0] + 1 if before else 1
             row = (specimen, version, level, _now(), operator, wbc, content)
             report = self._db.execute(
@@ -177,7 +180,8 @@ class Outbox:
             UserError: there is none.
         """
         with self._db.explained():
-            row = self._db.execute(_ENTRY + "WHERE o.id = ?", (number,)).fetchone()
+            # As text: SQLite raises OverflowError for a mistyped number beyond its integers.
+            row = self._db.execute(_ENTRY + "WHERE o.id = ?", (str(number),)).fetchone()
         if row is None:
             raise UserError(f"message {number} is not in the outbox; status lists them")
         return _entry(row)
@@ -233,9 +237,20 @@ class Outbox:
         """Let a message wait again, under the same control ID.
 
         Raises:
-            UserError: there is no such message.
+            UserError: there is no such message, or a newer result of the specimen has taken its place: the
+                LIS would file the old values last.
         """
-        self._set(number, State.WAITING, "to be sent again, as a person asked")
+        with self._db.transaction():
+            self.entry(number)
+            newer = self._db.execute(
+                "SELECT max(o.id) FROM outbox o JOIN report r ON r.id = o.report JOIN report old "
+                "ON old.specimen = r.specimen AND old.version < r.version JOIN outbox mine "
+                "ON mine.report = old.id WHERE mine.id = ? AND o.state IN ('waiting', 'received')",
+                (number,),
+            ).fetchone()[0]
+            if newer is not None:
+                raise UserError(f"message {number} is out of date: resend message {newer}, which replaces it")
+            self._set(number, State.WAITING, "to be sent again, as a person asked")
 
     def cancel(self, number: int, reason: str) -> None:
         """Take a message out that has not arrived.
@@ -245,19 +260,18 @@ class Outbox:
         """
         if not reason.strip():
             raise UserError("a cancellation needs a reason")
-        if self.entry(number).state is State.RECEIVED:
-            raise UserError(f"message {number} was received by the LIS; release a correction instead")
-        self._set(number, State.CANCELLED, f"cancelled: {reason.strip()}")
+        with self._db.transaction():
+            # Within the transaction: the sender may write at this very moment that it has arrived.
+            if self.entry(number).state is State.RECEIVED:
+                raise UserError(f"message {number} was received by the LIS; release a correction instead")
+            self._set(number, State.CANCELLED, f"cancelled: {reason.strip()}")
 
     def _set(self, number: int, state: State, reason: str) -> None:
-        self.entry(number)
         now = _now()
-        with self._db.transaction():
-            self._db.execute("INSERT INTO attempt VALUES (?, ?, ?, '')", (number, now, reason))
-            self._db.execute(
-                "UPDATE outbox SET state = ?, changed = ?, reason = ? WHERE id = ?",
-                (state, now, reason, number),
-            )
+        self._db.execute("INSERT INTO attempt VALUES (?, ?, ?, '')", (number, now, reason))
+        self._db.execute(
+            "UPDATE outbox SET state = ?, changed = ?, reason = ? WHERE id = ?", (state, now, reason, number)
+        )
 
     def keep_orders(self, orders: Iterable[Order], *, patient: bool) -> None:
         """Keep what the LIS ordered; the patient only where `patient`. Old orders go."""

@@ -1,4 +1,5 @@
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,6 +106,29 @@ def test_what_never_reached_the_lis_is_not_corrected(box: Outbox) -> None:
     assert (again.version, again.status) == (2, Status.FINAL)
 
 
+def test_what_reached_the_lis_is_corrected_even_where_its_repeat_was_cancelled(box: Outbox) -> None:
+    box.release(result("S-1"))
+    box.attempted(1, "received by the LIS", state=State.RECEIVED)
+    box.resend(1)
+    box.cancel(1, "it is there")
+    again = box.release(result("S-1", neutrophils=61))
+    assert (again.version, again.status) == (2, Status.CORRECTED)
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.REFUSED])
+def test_what_a_newer_result_replaces_is_not_sent_again(box: Outbox, state: State) -> None:
+    box.release(result("S-1"))
+    box.attempted(1, "its end", state=state)
+    box.release(result("S-2"))
+    box.release(result("S-1", neutrophils=61))
+    with pytest.raises(UserError, match="message 1 is out of date: resend message 3"):
+        box.resend(1)
+    assert box.entry(1).state is state
+    box.cancel(3, "counted twice")
+    box.resend(1)
+    assert box.entry(1).state is State.WAITING
+
+
 def test_order_is_kept_and_the_done_are_passed(box: Outbox) -> None:
     box.release(result("S-1"))
     box.release(result("S-2"))
@@ -154,10 +178,31 @@ def test_a_cancellation_during_an_attempt(box: Outbox, state: State, after: Stat
     assert box.entry(1).state is after
 
 
+def cancel(path: Path) -> None:
+    with Outbox(path) as box:
+        box.cancel(1, "wrong slide")
+
+
+def test_a_cancellation_never_overwrites_an_arrival(box: Outbox) -> None:
+    box.release(result("S-1"))
+    with Outbox(box._db.path) as sender, ThreadPoolExecutor(1) as thread:
+        sender._db.execute("BEGIN IMMEDIATE")
+        # The cancellation now waits for the sender, which writes that the message has arrived.
+        late = thread.submit(cancel, box._db.path)
+        with pytest.raises(TimeoutError):
+            late.result(0.5)
+        sender._db.execute("UPDATE outbox SET state = 'received'")
+        sender._db.execute("COMMIT")
+        with pytest.raises(UserError, match="received by the LIS"):
+            late.result(10)
+    assert box.entry(1).state is State.RECEIVED
+
+
 @pytest.mark.parametrize("call", ["entry", "resend"])
-def test_an_unknown_message_is_told(box: Outbox, call: str) -> None:
-    with pytest.raises(UserError, match="message 7 is not in the outbox"):
-        getattr(box, call)(7)
+@pytest.mark.parametrize("number", [7, -1, 10**30])
+def test_an_unknown_message_is_told(box: Outbox, call: str, number: int) -> None:
+    with pytest.raises(UserError, match=f"message {number} is not in the outbox"):
+        getattr(box, call)(number)
 
 
 def test_the_line_tells_what_waits(box: Outbox) -> None:
