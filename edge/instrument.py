@@ -123,22 +123,24 @@ class Instrument:
         try:
             if phase == "counting":
                 raise UserError("the count goes on; pause it, then release")
-            # Without a target a person decides when it is enough.
-            complete = phase != "failed" and (session.complete or self._config.target is None)
-            asked.answer.set_result(self.release(session, complete, asked.operator, asked.wbc))
+            if asked.specimen != session.specimen:
+                raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
+            entry = self.release(session, phase != "failed", asked.operator, asked.wbc)
+            asked.answer.set_result(entry)
         except UserError as error:
             asked.answer.set_exception(error)
         self._lis_due_s = 0.0
 
     def release(self, session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
-        """Release the result of a count as it is now.
+        """Release the result of a count as it is now; one of too few cells is not `complete`.
 
         Raises:
             UserError: there is no way to the LIS, nothing was counted, or it cannot be stored.
         """
         if self._lis is None:
             raise UserError("no way to the LIS is set; --serial names its port")
-        return self._lis.release(session.result(complete), operator=operator, wbc=wbc)
+        enough = session.total >= session.needed
+        return self._lis.release(session.result(complete and enough), operator=operator, wbc=wbc)
 
     def _state(self, session: Session, phase: str, message: str = "", **rest: Any) -> dict[str, Any]:
         """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old."""

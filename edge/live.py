@@ -67,6 +67,8 @@ class Latest:
 class Release:
     """A person's wish to release the result."""
 
+    specimen: str
+    """What the person saw: another page may have begun the next one meanwhile."""
     operator: str
     wbc: float | None
     answer: Future[Any]
@@ -107,12 +109,12 @@ class Wishes:
             asked, self._specimen = self._specimen, None
             return asked
 
-    def ask_release(self, operator: str, wbc: float | None) -> Future[Any]:
-        """Ask the main loop to release the result; the answer comes in the future.
+    def ask_release(self, specimen: str, operator: str, wbc: float | None) -> Future[Any]:
+        """Ask the main loop to release the result of this specimen; the answer comes in the future.
 
         A wish that nobody has taken yet is cancelled by the next.
         """
-        wish = Release(operator, wbc, Future())
+        wish = Release(specimen, operator, wbc, Future())
         with self._lock:
             before, self._release = self._release, wish
         if before is not None:

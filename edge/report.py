@@ -18,11 +18,15 @@ from edge.errors import UserError
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 
 
+LEAST_CELLS = 100
+"""A differential of fewer is never final, unless the target says that fewer will do."""
+
+
 class Status(StrEnum):
     """How far a released result may be believed."""
 
     PRELIMINARY = "preliminary"
-    """The count was broken off, or cells of it still await review."""
+    """The count was broken off, too few cells were counted, or some of them still await review."""
     FINAL = "final"
     CORRECTED = "corrected"
     """It replaces one that was final."""

@@ -7,7 +7,7 @@ from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
 from edge.pipeline import Step
-from edge.report import result
+from edge.report import LEAST_CELLS, result
 from edge.store import Store
 from edge.track import Counter, Decision, Known, MovingStage, StillFields
 
@@ -67,6 +67,11 @@ class Session:
     def complete(self) -> bool:
         """True where the target is reached."""
         return self._target is not None and self.total >= self._target
+
+    @property
+    def needed(self) -> int:
+        """Cells of counted classes without which a result is not final."""
+        return self._target or LEAST_CELLS
 
     @property
     def skipped(self) -> int:
@@ -148,9 +153,9 @@ class Session:
         """Return what the page shows, ready for JSON.
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
-        when all is well), total, target, review, frames, fields, skipped, fps, source, classes (name,
-        role, count, percent, low, high, per_100 each; None where nothing is counted), model (name,
-        sha256), stage ([x, y] in pixels, or None).
+        when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
+        fps, source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is
+        counted), model (name, sha256), stage ([x, y] in pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -174,6 +179,7 @@ class Session:
             "message": message,
             "total": counted.total,
             "target": self._target,
+            "needed": self.needed,
             "review": sum(cell.review for cell in self.cells),
             "frames": self._frames,
             "fields": self.counter.fields,

@@ -54,7 +54,7 @@ def comments(report: Report, notice: str) -> list[str]:
     if result["review"]:
         said.append(f"{result['review']} cells await review: their classes are not confirmed")
     if not result["complete"]:
-        said.append("The count was ended before it was complete")
+        said.append(f"The count was ended before it was complete, at {result['total']} cells")
     if result["skipped"]:
         said.append(f"{len(result['skipped'])} images could not be read and were left out")
     if result["lost_frames"]:

@@ -161,13 +161,15 @@ class Routes:
         return JSONResponse({"specimen": specimen})
 
     async def release(self, request: Request) -> Response:
-        """POST /release {"operator": str, "wbc": number or null}: release the result to the LIS."""
+        """POST /release {"specimen": str, "operator": str, "wbc": number or null}: release it to the LIS."""
+        specimen = await _value(request, "specimen")
         operator, wbc = await _value(request, "operator"), await _value(request, "wbc")
-        if not isinstance(operator, str) or not (wbc is None or type(wbc) in {int, float}):
-            raise HTTPException(400, '"operator" must be text, "wbc" a number or null')
+        texts = isinstance(specimen, str) and isinstance(operator, str)
+        if not texts or not (wbc is None or type(wbc) in {int, float}):
+            raise HTTPException(400, '"specimen" and "operator" must be text, "wbc" a number or null')
         try:
             check_release(operator.strip(), wbc)
-            asked = asyncio.wrap_future(self._wishes.ask_release(operator.strip(), wbc))
+            asked = asyncio.wrap_future(self._wishes.ask_release(specimen, operator.strip(), wbc))
             entry = await asyncio.wait_for(asked, RELEASE_TIMEOUT_S)
         except UserError as error:
             raise HTTPException(400, str(error)) from None

@@ -269,6 +269,19 @@ def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) 
     assert "SECRET" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("target", [(), ("--target", 500)])
+def test_a_count_of_too_few_cells_is_not_final(
+    film: Path, tmp_path: Path, lis: Lis, target: tuple[object, ...]
+) -> None:
+    sure = ("--review-below", 0)
+    done = run(tmp_path, "--video", film, "--serial", tmp_path / "line", *sure, *target)
+    assert done.returncode == 0, done.stderr
+    (message,) = lis.receiver.messages
+    assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
+    said = f"ended before it was complete, at {result(tmp_path)['total']} cells"
+    assert any(said.encode() in r for r in message)
+
+
 def test_counted_again_nothing_is_sent_again(film: Path, tmp_path: Path, lis: Lis) -> None:
     for _ in range(2):
         done = run(tmp_path, "--video", film, "--serial", tmp_path / "line", "--specimen", "S", "--target", 2)
@@ -326,12 +339,14 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
                 answer = http.get("/state")
                 state = answer.json() if answer.status_code == 200 else {}
                 time.sleep(0.2)
-            wish = {"operator": "", "wbc": 7.2}
+            wish = {"specimen": "S", "operator": "", "wbc": 7.2}
             early = http.post("/release", json=wish)
             assert (early.status_code, early.text) == (400, "the count goes on; pause it, then release")
             http.post("/pause", json={"paused": True})
             while http.get("/state").json()["phase"] != "paused":
                 time.sleep(0.1)
+            other = http.post("/release", json=wish | {"specimen": "S-0"})
+            assert (other.status_code, "now that of S;" in other.text) == (400, True)
             assert http.post("/release", json=wish).json() == {"id": 1}
             arrived = False
             while not arrived and time.monotonic() < deadline:
@@ -343,6 +358,8 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
     assert arrived
     assert lis.receiver.specimens == ["S"]
     assert lis.receiver.messages[0][0].split(b"|")[11] == b"T"  # a drawn smear
+    # A handful of cells is no final differential, whoever releases it.
+    assert {r.split(b"|")[8] for r in lis.receiver.messages[0] if r.startswith(b"R|")} == {b"P"}
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,14 @@ def test_what_the_target_left_over_is_counted_by_whoever_goes_on(store: Store) -
     assert not begin(store).wants(frame)
 
 
+@pytest.mark.parametrize(("target", "needed"), [(None, 100), (50, 50), (200, 200)])
+def test_fewer_than_the_target_or_100_cells_are_not_final(
+    store: Store, target: int | None, needed: int
+) -> None:
+    session = begin(store, target=target)
+    assert (session.needed, session.state("paused")["needed"]) == (needed, needed)
+
+
 def test_the_state_of_the_page(store: Store) -> None:
     session = begin(store, target=100)
     empty = session.state("starting")

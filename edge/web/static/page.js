@@ -329,12 +329,13 @@ async function sendSpecimen(submit) {
 
 function askRelease() {
   if ($("lis").hidden || $("release").disabled || anyDialog()) return;
-  const { specimen, total, review, target } = shown.state;
+  const { specimen, total, review, needed } = shown.state;
   $("release-form").reset();
   $("release-specimen").textContent = specimen;
-  const short = target && total < target ? `, fewer than the ${target} aimed at` : "";
-  const open = review ? `; ${review} await review, so it goes out as not final` : "";
-  $("release-what").textContent = `${whole(total)} cells counted${short}${open}.`;
+  const why = total < needed ? [`fewer than the ${needed} of a final result`] : [];
+  if (review) why.push(`${review} await review`);
+  const open = why.length ? `; ${why.join(", ")}: it goes out as not final` : "";
+  $("release-what").textContent = `${whole(total)} cells counted${open}.`;
   $("release-refusal").textContent = "";
   $("release-dialog").showModal();
 }
@@ -347,7 +348,9 @@ async function sendRelease(submit) {
     $("release-refusal").textContent = "the leukocyte count must be a number, as 7.2";
     return;
   }
-  const reason = await wish("/release", { operator: $("operator").value, wbc });
+  // The specimen that the person saw, though another page may have begun the next one meanwhile.
+  const specimen = $("release-specimen").textContent;
+  const reason = await wish("/release", { specimen, operator: $("operator").value, wbc });
   $("release-refusal").textContent = reason;
   if (!reason) $("release-dialog").close();
 }

@@ -48,6 +48,7 @@ STATE: dict[str, Any] = {
     "message": "stage lost: move back to a place already seen",
     "total": 150,
     "target": 200,
+    "needed": 200,
     "review": 4,
     "frames": 1204,
     "fields": 37,
@@ -431,7 +432,7 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.press("r")
     page.until(lambda: page.visible("release-dialog"))
     assert page.text("release-what") == (
-        "150 cells counted, fewer than the 200 aimed at; 4 await review, so it goes out as not final."
+        "150 cells counted; fewer than the 200 of a final result, 4 await review: it goes out as not final."
     )
     page.browser.find_element("id", "operator").send_keys("Dr A")
     page.browser.find_element("id", "wbc").send_keys("x")
@@ -442,7 +443,7 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.browser.find_element("css selector", "#release-form [type=submit]").click()
     asked: list[Any] = []
     page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
-    assert (asked[0].operator, asked[0].wbc) == ("Dr A", 7.2)
+    assert (asked[0].specimen, asked[0].operator, asked[0].wbc) == ("S-1", "Dr A", 7.2)
     asked[0].answer.set_exception(UserError("the disk is full"))
     page.until(lambda: page.text("release-refusal") == "the disk is full")
     page.browser.find_element("id", "release-cancel").click()

@@ -399,26 +399,29 @@ def answering(wishes: Wishes, answer: Any) -> threading.Thread:
 
 
 def test_a_release_is_asked_for_and_answered(site: Site) -> None:
-    seen: list[tuple[str, float | None]] = []
+    seen: list[tuple[str, str, float | None]] = []
     thread = answering(
-        site.wishes, lambda asked: seen.append((asked.operator, asked.wbc)) or SimpleNamespace(id=7)
+        site.wishes,
+        lambda asked: seen.append((asked.specimen, asked.operator, asked.wbc)) or SimpleNamespace(id=7),
     )
-    answer = site.http.post("/release", json={"operator": " Dr A ", "wbc": 7.2})
+    answer = site.http.post("/release", json={"specimen": "S-1", "operator": " Dr A ", "wbc": 7.2})
     thread.join(5)
     assert (answer.status_code, answer.json()) == (200, {"id": 7})
-    assert seen == [("Dr A", 7.2)]
+    assert seen == [("S-1", "Dr A", 7.2)]
 
 
 def test_a_refused_release_tells_why(site: Site) -> None:
     thread = answering(site.wishes, UserError("nothing has been counted yet"))
-    answer = site.http.post("/release", json={"operator": "", "wbc": None})
+    answer = site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None})
     thread.join(5)
     assert (answer.status_code, answer.text) == (400, "nothing has been counted yet")
 
 
 def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.web.server.RELEASE_TIMEOUT_S", 0.2)
-    assert site.http.post("/release", json={"operator": "", "wbc": None}).status_code == 503
+    assert (
+        site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None}).status_code == 503
+    )
     assert site.wishes.take_release() is None
 
 
@@ -426,12 +429,14 @@ def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.M
     "body",
     [
         {},
-        {"operator": 7, "wbc": None},
-        {"operator": "", "wbc": "7"},
-        {"operator": "", "wbc": True},
-        {"operator": "", "wbc": -1},
-        {"operator": "a\nb", "wbc": None},
-        {"operator": "x" * 65, "wbc": None},
+        {"operator": "", "wbc": None},
+        {"specimen": 7, "operator": "", "wbc": None},
+        {"specimen": "S", "operator": 7, "wbc": None},
+        {"specimen": "S", "operator": "", "wbc": "7"},
+        {"specimen": "S", "operator": "", "wbc": True},
+        {"specimen": "S", "operator": "", "wbc": -1},
+        {"specimen": "S", "operator": "a\nb", "wbc": None},
+        {"specimen": "S", "operator": "x" * 65, "wbc": None},
     ],
 )
 def test_a_bad_release_is_refused(wished: Site, body: dict) -> None:
