@@ -1,6 +1,7 @@
 """The LIS as the instrument sees it: release a result, see whether it has arrived."""
 
 import fcntl
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from edge.lis.outbox import Entry, Outbox
 from edge.lis.port import Listener, Opener, SerialOpener, SocketOpener, Wiring, listen_address
 from edge.lis.sender import STOP_S, Compose, Sender
 
+LOCK_S = 1.0
+"""Another program that sends from the database (`send`, `test`) may end: then it is this one's turn."""
 _ROLES = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
 """What is sent of which classes."""
 
@@ -77,8 +80,20 @@ class SenderLock:
         self._file: IO[str] | None = None
 
     def take(self) -> bool:
-        """Try to take it; return False where another program has it."""
-        file = self._path.open("w")
+        """Try to take it, where it is not held yet; return False where another program has it.
+
+        Raises:
+            UserError: its file cannot be opened.
+        """
+        if self._file is not None:
+            return True
+        try:
+            # Read only: the file may be another user's, as after `sudo ... status`.
+            file = os.fdopen(os.open(self._path, os.O_RDONLY | os.O_CREAT, 0o644))
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: {error.strerror}; run it as the counter's user: sudo -u wbc"
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -132,11 +147,10 @@ class LisService:
         self._thread = threading.Thread(None, self._work, "lis", daemon=True)
 
     def start(self) -> None:
-        """Begin to send, unless another program sends from this database already."""
-        if self._lock.take():
-            self._thread.start()
-        else:
+        """Begin to send; while another program sends from this database, that one does it."""
+        if not self._lock.take():
             self._notice("another program sends from this database; it will send this one's results")
+        self._thread.start()
 
     def stop(self) -> None:
         """End the thread (a message under way gets a few seconds) and close; safe to call twice."""
@@ -150,6 +164,9 @@ class LisService:
 
     def _work(self) -> None:
         try:
+            while not self._lock.take():
+                if self._stop.wait(LOCK_S):
+                    return
             self._sender.run(self._stop)
         except Exception as fault:
             # The count must go on; the outbox keeps everything.

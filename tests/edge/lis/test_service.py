@@ -1,3 +1,5 @@
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +83,45 @@ def test_one_program_sends_from_a_database(tmp_path: Path) -> None:
     lock = SenderLock(tmp_path / "c.sqlite")
     assert lock.take()
     lock.free()
+
+
+def test_the_counter_sends_once_the_other_program_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.lis.service.LOCK_S", 0.05)
+    begin(tmp_path / "c.sqlite", "S-1")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    other = SenderLock(tmp_path / "c.sqlite")
+    assert other.take()
+    service = LisService(config(tmp_path, lis_folder=folder), CLASSES, print)
+    service.start()
+    entry = service.release(result("S-1"))
+    time.sleep(0.3)
+    assert service.entry(entry.id).state is State.WAITING
+    other.free()
+    end_s = time.monotonic() + 10
+    while service.entry(entry.id).state is State.WAITING and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert service.entry(entry.id).state is State.RECEIVED
+    service.stop()
+
+
+def test_a_lock_that_another_user_made_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, flags, *mode: opened.append(flags) or real(path, flags, *mode)
+    )
+    lock = SenderLock(tmp_path / "c.sqlite")
+    assert lock.take()
+    lock.free()
+    assert not opened[0] & (os.O_WRONLY | os.O_RDWR)
+
+
+def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none/c.sqlite-lis.lock: No such file"):
+        SenderLock(tmp_path / "none" / "c.sqlite").take()
 
 
 def test_a_class_without_a_code_stops_the_start(tmp_path: Path) -> None:
