@@ -55,13 +55,13 @@ class FolderPort:
             raise PortError(f"{self._folder}: {error.strerror}; the file could not be written") from None
 
     def _sync_folder(self) -> None:
-        handle = os.open(self._folder, os.O_RDONLY)
-        try:
-            # Some network shares cannot; the file itself is safe.
-            with suppress(OSError):
+        # Some network shares cannot, and a folder only for putting in may not be opened; the file is safe.
+        with suppress(OSError):
+            handle = os.open(self._folder, os.O_RDONLY)
+            try:
                 os.fsync(handle)
-        finally:
-            os.close(handle)
+            finally:
+                os.close(handle)
 
     def close(self) -> None:
         """Nothing is held."""

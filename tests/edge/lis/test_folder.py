@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,17 @@ def test_a_message_becomes_a_file_and_a_repeat_replaces_it(tmp_path: Path) -> No
         assert link.ready(0.0)
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("id-000001.hl7", b"a\rb\0c\r")]
     port.close()
+
+
+def test_a_folder_that_is_only_for_putting_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # As for anybody but root on a folder of mode -wx.
+    monkeypatch.setattr("edge.lis.folder.os.open", refused)
+    port = FolderOpener(tmp_path, ".hl7").open()
+    port.write(b"id\0a\r")
+    assert (tmp_path / "id.hl7").read_bytes() == b"a\r"
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
