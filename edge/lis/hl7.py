@@ -1,12 +1,13 @@
 """HL7 v2.5.1: a report as ORU^R01 or OUL^R22 (IHE LAW, LAB-29), and acknowledgements."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge.lis.astm import Order, filled, reference_range
+from edge.lis.astm import Order, filled
 from edge.lis.content import comments, model_identity, observations, processing
-from edge.lis.mapping import SiteMapping
+from edge.lis.mapping import SiteMapping, Test
 from edge.lis.text import is_control, spell
 from edge.report import NOTICE, Report, Status
 
@@ -57,7 +58,7 @@ def result_message(
         law: True for OUL^R22 (specimen first, as IHE LAW has it), False for ORU^R01.
     """
     kind = ("OUL", "R22", "OUL_R22") if law else ("ORU", "R01", "ORU_R01")
-    head = _header(kind, control_id, mapping, report, profile="LAB-29^IHE" if law else "")
+    head = _header(kind, control_id, mapping, report, law=law)
     patient = []
     if order and mapping.patient and order.patient_id:
         name = "^".join(map(escaped, order.patient_name.split("^")))
@@ -65,20 +66,28 @@ def result_message(
     specimen = _segment("SPM", "1", escaped(report.specimen), "", "BLD^Whole blood^HL70487")
     results = [_request(report, mapping), *_notes(_said(report)), *_results(report, mapping)]
     body = [*patient, specimen, *results] if law else [*patient, *results, specimen]
-    return [spell(text, mapping.encoding).encode(mapping.encoding) for text in (head, *body)]
+    return [_encoded(text, mapping.encoding) for text in (head, *body)]
+
+
+def _encoded(segment: str, encoding: str) -> bytes:
+    """Return a segment's bytes; a delimiter that stands for a foreign letter (`|` for U+FF5C) is escaped."""
+    spelt = re.sub(r"[^\x00-\x7f]", lambda found: escaped(spell(found[0], encoding)), segment)
+    return spelt.encode(encoding)
 
 
 def _segment(*fields: str) -> str:
     return "|".join(fields).rstrip("|") + "\r"
 
 
-def _header(
-    kind: Iterable[str], control_id: str, mapping: SiteMapping, report: Report, *, profile: str
-) -> str:
+def _header(kind: Iterable[str], control_id: str, mapping: SiteMapping, report: Report, *, law: bool) -> str:
     ends = (escaped(mapping.sender), "", escaped(mapping.receiver), "", hl7_time(report.released), "")
     middle = ("^".join(kind), control_id, processing(report, mapping), VERSION)
     character_set = _CHARACTER_SETS.get(mapping.encoding, "")
-    return _segment("MSH", "^~\\&", *ends, *middle, *[""] * 5, character_set, "", "", profile)
+    # MSH-15 and -16: LAW wants no accept acknowledgement, and always that of the application.
+    wanted = ("NE", "AL") if law else ("", "")
+    profile = "LAB-29^IHE" if law else ""
+    rest = ("", "", *wanted, "", character_set, "", "", profile)
+    return _segment("MSH", "^~\\&", *ends, *middle, *rest)
 
 
 def _request(report: Report, mapping: SiteMapping) -> str:
@@ -105,7 +114,7 @@ def _results(report: Report, mapping: SiteMapping) -> list[str]:
         local = f"{escaped(test.code)}^{escaped(test.name)}^L"
         identity = f"{escaped(test.loinc)}^{escaped(test.name)}^LN^{local}" if test.loinc else local
         value = ("NM", identity, "", seen.value, f"{escaped(test.units)}^^UCUM")
-        judged = (escaped(reference_range(test, mapping)[0]), seen.flag, "", "", _STATUS[report.status])
+        judged = (escaped(_range(test)), seen.flag, "", "", _STATUS[report.status])
         operator = escaped(report.operator)
         times = (
             "",
@@ -120,6 +129,13 @@ def _results(report: Report, mapping: SiteMapping) -> list[str]:
         segments.append(_segment("OBX", str(number), *value, *judged, *times))
         segments += _notes([seen.comment] if seen.comment else [])
     return segments
+
+
+def _range(test: Test) -> str:
+    """Return OBX-7: empty until the site enters its interval."""
+    if test.low is None or test.high is None:
+        return ""
+    return f"{test.low:.{test.decimals}f}-{test.high:.{test.decimals}f}"
 
 
 def segments(message: bytes, encoding: str) -> list[list[str]]:

@@ -79,6 +79,26 @@ def test_a_drawn_smear_is_for_training() -> None:
     assert fields(result_message(report(demo=True), "7", PLAIN, law=False), "MSH")[0][10] == "T"
 
 
+def test_a_letter_spelt_as_a_delimiter_does_not_part_fields() -> None:
+    made = result_message(report(operator="Li\uff5cWei\uff3eM\uff06\u2028A"), "7", PLAIN, law=False)
+    assert {row[16] for row in fields(made, "OBX")} == {"Li\\F\\Wei\\S\\M\\T\\ A"}
+    strict(made)
+
+
+def test_the_reference_interval_is_written_as_hl7_has_it() -> None:
+    tests = PLAIN.tests["percent"] | {
+        "neutrophil": replace(PLAIN.tests["percent"]["neutrophil"], low=40, high=75)
+    }
+    made = result_message(report(), "7", replace(PLAIN, tests=PLAIN.tests | {"percent": tests}), law=False)
+    assert [row[7] for row in fields(made, "OBX") if "NEUT%" in row[3]] == ["40.0-75.0"]
+
+
+@pytest.mark.parametrize(("law", "wanted"), [(False, ["", ""]), (True, ["NE", "AL"])])
+def test_law_says_which_acknowledgement_it_wants(law: bool, wanted: list[str]) -> None:
+    (header,) = fields(result_message(report(), "7", PLAIN, law=law), "MSH")
+    assert header[14:16] == wanted
+
+
 def test_text_is_escaped() -> None:
     assert escaped("a|b^c&d~e\\f\r") == "a\\F\\b\\S\\c\\T\\d\\R\\e\\E\\f\\X0D\\"
 
