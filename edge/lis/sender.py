@@ -24,7 +24,7 @@ POLL_S = 0.1
 STOP_S = 3.0
 """At a stop a message under way gets this long."""
 CONTENT_TRIES = 3
-"""A message that the LIS itself refuses is set aside after this many attempts; the others go on."""
+"""A message that the LIS itself refuses so often in a row is set aside; the others go on."""
 _IMPATIENT = frozenset({Outcome.CONTENTION, Outcome.INTERRUPTED})
 """The LIS only goes first: the link itself says when it is our turn."""
 _DEAF = frozenset({Outcome.NO_ANSWER, Outcome.UNACKNOWLEDGED, Outcome.FELL_SILENT})
@@ -100,7 +100,7 @@ class Sender:
         self._tried: Entry | None = None
         self._note: _Note | None = None
         self._problem, self._port_problem = "", False
-        self._answered = False
+        self._answered, self._refusals = False, 0
         self._wire = ""
         self._ours, self._theirs = Trace(ours=True), Trace(ours=False)
 
@@ -219,8 +219,9 @@ class Sender:
         self._current = None
         self._answered = outcome is Outcome.RECEIVED
         state = State.RECEIVED if self._answered else State.WAITING
-        if outcome is Outcome.REFUSED and entry.attempts + 1 >= CONTENT_TRIES:
-            state = State.REFUSED
+        self._refusals = self._refusals + 1 if outcome is Outcome.REFUSED else 0
+        if self._refusals >= CONTENT_TRIES:
+            state, self._refusals = State.REFUSED, 0
         words = f"{outcome.value} ({detail})" if detail else outcome.value
         self._note = _Note(entry.id, words, state, self._wire)
         if state is State.WAITING and outcome not in _IMPATIENT:

@@ -340,6 +340,26 @@ def test_a_program_killed_while_sending_goes_on_where_it_was(database: Path, cab
     db.close()
 
 
+def test_only_refusals_in_a_row_set_a_message_aside(database: Path, tmp_path: Path) -> None:
+    release(database, "S-1")
+    made = Sender(
+        database,
+        FolderOpener(tmp_path, ".hl7"),
+        FolderLink(),
+        composer("oru", read_mapping("plain")),
+        encoding="ascii",
+        notice=lambda _: None,
+    )
+    deaf, refused = [Outcome.UNACKNOWLEDGED], [Outcome.REFUSED]
+    with Outbox(database) as made._box:
+        states = []
+        # A LIS that was down for a day may refuse once or twice while it starts.
+        for outcome in 5 * deaf + 2 * refused + deaf + 3 * refused:
+            made._ended(made._box.entry(1), outcome, "")
+            states.append(made._box.entry(1).state)
+    assert states == 10 * [State.WAITING] + [State.REFUSED]
+
+
 @pytest.mark.usefixtures("fast")
 def test_a_silent_lis_is_told_and_tried_again(database: Path, cable: Lis, start: Start) -> None:
     cable.spoil = lambda data: b""
