@@ -51,7 +51,7 @@ class LisConfig:
         ways = [name for name in LIS_WAYS if getattr(self, name)]
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
-        _check(self.serial_baud > 0, "serial_baud", self.serial_baud, "a number above 0")
+        _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
         _check(self.serial_bits in {7, 8}, "serial_bits", self.serial_bits, "7 or 8")
         _check(self.serial_stop in {1, 1.5, 2}, "serial_stop", self.serial_stop, "1, 1.5 or 2")
         _check(1 <= self.lis_frame <= 64_000, "lis_frame", self.lis_frame, "1 to 64000")

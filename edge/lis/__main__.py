@@ -158,14 +158,14 @@ def simulate(config: LisConfig, options: argparse.Namespace) -> int:
 def monitor(config: LisConfig, options: argparse.Namespace) -> int:
     """Show the line live, decoded, identifiers masked, while the counter (or `send`) runs."""
     path, stop = monitor_path(config.database), _stop_event()
-    with suppress(FileNotFoundError):
-        path.unlink()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listening:
         try:
+            path.unlink(missing_ok=True)
             listening.bind(str(path))
             os.chmod(path, 0o600)
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; run it as the counter's user: sudo -u wbc") from None
+            why = error.strerror or error
+            raise UserError(f"{path}: {why}; run it as the counter's user: sudo -u wbc") from None
         listening.settimeout(0.2)
         print("the line to the LIS (> ours, < theirs); Ctrl-C ends", flush=True)
         while not stop.is_set():

@@ -9,6 +9,8 @@ from edge.lis.records import Field, Record, build
 from edge.report import NOTICE, Report
 
 STANDARD = "LIS2-A2"
+LONGEST_SPECIMEN = 64
+"""Characters of a specimen's identifier in an order; the page takes no longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def orders(records: tuple[Record, ...]) -> list[Order]:
         elif record.kind == "O" and record.get(26) not in {"Y", "Z"}:
             specimen = record.get(3) or next(filter(None, record.components(4)), "")
             tests = tuple(next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
-            if specimen:
+            if 0 < len(specimen) <= LONGEST_SPECIMEN:
                 known = found.get(specimen, Order(specimen))
                 tests = known.tests + tuple(t for t in tests if t and t not in known.tests)
                 found[specimen] = Order(specimen, tests, *patient, cancelled=record.get(12) == "C")

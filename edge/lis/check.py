@@ -11,7 +11,7 @@ from edge.lis.astm import test_message
 from edge.lis.frame import ACK, ENQ, EOT, NAK
 from edge.lis.link import REPLY_S, Link, Outcome
 from edge.lis.mapping import SiteMapping, read_mapping
-from edge.lis.port import Port, PortError, SerialOpener
+from edge.lis.port import NotYet, Port, PortError, SerialOpener
 from edge.lis.service import SenderLock, open_link, open_way, wiring
 from edge.lis.trace import Trace
 
@@ -62,8 +62,8 @@ def _open(opening: Callable[[], Port], config: LisConfig, say: Say) -> Port:
     while True:
         try:
             return opening()
-        except PortError:
-            if not config.lis_listen or time.monotonic() > end_s:
+        except NotYet:
+            if time.monotonic() > end_s:
                 raise
 
 

@@ -103,7 +103,8 @@ class SerialOpener:
         exclusive = {} if "://" in self.name else {"exclusive": True}
         try:
             return SerialPort(serial.serial_for_url(self.name, **settings, **flows, **exclusive))
-        except (serial.SerialException, OSError, ValueError) as error:
+        except Exception as error:
+            # pyserial lets out whatever its parts raise: termios.error where a device goes at this moment.
             raise PortError(explain(self.name, error)) from None
 
     def close(self) -> None:
@@ -154,8 +155,8 @@ class SocketOpener:
 
     def __init__(self, url: str) -> None:
         self.name = url
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             self._address = (parts.hostname or "", parts.port or 0)
         except ValueError:
             self._address = ("", 0)
@@ -196,10 +197,9 @@ class Listener:
             connection, _ = self._server.accept()
         except TimeoutError:
             raise NotYet(f"the LIS has not connected to {self.name} yet") from None
-        except OSError as error:
-            raise PortError(
-                f"{self.name} cannot be listened on ({error.strerror}); use another lis_listen"
-            ) from None
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", error)
+            raise PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen") from None
         return SocketPort(connection, self._server)
 
     def close(self) -> None:

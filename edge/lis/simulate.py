@@ -12,6 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge.errors import UserError
 from edge.lis.link import Event, Link, Outcome
 from edge.lis.port import CHUNK, READ_S, NotYet, Opener, Port, PortError
 from edge.lis.records import Delimiters, build, parse
@@ -115,11 +116,17 @@ class Host:
             lines = event.message.decode(self._encoding, "replace").rstrip("\r").split("\r")
             self._say("\n".join((f"-- message {self.received} at {datetime.now():%H:%M:%S}", *lines)))
             if self._store:
-                with self._store.open("a", encoding="utf-8") as file:
-                    file.write(
-                        json.dumps({"received": datetime.now(UTC).isoformat(), "records": lines}) + "\n"
-                    )
+                self._keep(self._store, lines)
             self._answer(event.message)
+
+    @staticmethod
+    def _keep(store: Path, lines: list[str]) -> None:
+        content = json.dumps({"received": datetime.now(UTC).isoformat(), "records": lines})
+        try:
+            with store.open("a", encoding="utf-8") as file:
+                file.write(f"{content}\n")
+        except OSError as error:
+            raise UserError(f"{store}: {error.strerror}; --store names another file") from None
 
     def _answer(self, message: bytes) -> None:
         for record in parse(message, self._encoding):

@@ -137,3 +137,9 @@ def order_of(text: str) -> list[Order]:
 )
 def test_orders_are_read(text: str, found: list[Order]) -> None:
     assert order_of(text) == found
+
+
+@pytest.mark.parametrize(("length", "kept"), [(64, 1), (65, 0)])
+def test_an_order_of_an_endless_specimen_is_passed_over(length: int, kept: int) -> None:
+    message = b"H|\\^&\rO|1|" + b"S" * length + b"||^^^DIFF\rL|1|N\r"
+    assert len(orders(parse(message, "ascii"))) == kept

@@ -96,6 +96,15 @@ def test_a_missing_device(tmp_path: Path) -> None:
     assert "WRONG  no device" in words
 
 
+def test_an_address_that_is_not_ours_is_told_at_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    before_s = time.monotonic()
+    settings = LisConfig(database=tmp_path / "c.sqlite", lis_listen="192.0.2.1:5000")
+    assert not check(settings, said.append)
+    assert "cannot be listened on" in said[-1]
+    assert time.monotonic() - before_s < 10
+
+
 def test_a_counter_that_runs(cable: Lis, tmp_path: Path) -> None:
     lock = SenderLock(tmp_path / "c.sqlite")
     assert lock.take()

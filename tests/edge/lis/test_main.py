@@ -69,6 +69,9 @@ def test_cancel_and_resend(database: Path) -> None:
         (["status", "--config", "nowhere.toml"], "nowhere.toml"),
         (["send", "--serial", "/dev/x", "--lis-mapping", "nowhere"], "--lis-mapping is a file"),
         (["send", "--lis-listen", "5000"], "lis_listen"),
+        (["send", "--serial", "socket://["], "socket://HOST:PORT expected"),
+        (["send", "--serial", "/dev/x", "--serial-baud", 10**20], "serial_baud"),
+        (["resend", 10**30], "is not in the outbox"),
         (["query", "S", "--serial", "socket://h:1", "--lis-protocol", "oru"], "lis_protocol = astm"),
     ],
 )

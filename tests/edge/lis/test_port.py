@@ -1,7 +1,9 @@
 import errno
 import os
 import pty
+import re
 import socket
+import termios
 import threading
 import tty
 from collections.abc import Iterator
@@ -116,6 +118,16 @@ def test_a_line_that_goes_away_is_lost_at_once() -> None:
 def test_an_unknown_url_is_told() -> None:
     with pytest.raises(PortError, match="cannot be reached"):
         SerialOpener("nonsense://x", Wiring()).open()
+
+
+@pytest.mark.parametrize("error", [termios.error(5, "Input/output error"), re.error("odd"), TypeError("odd")])
+def test_whatever_the_opening_raises_is_told(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edge.lis.port.serial.serial_for_url", breaks)
+    with pytest.raises(PortError, match=r"/dev/null cannot be opened"):
+        SerialOpener("/dev/null", Wiring()).open()
 
 
 def test_tcp_to_nobody_is_told() -> None:

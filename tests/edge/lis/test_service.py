@@ -120,7 +120,7 @@ def test_a_lock_that_another_user_made_is_taken(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none/c.sqlite-lis.lock: No such file"):
+    with pytest.raises(UserError, match=r"c\.sqlite-lis\.lock: No such file"):
         SenderLock(tmp_path / "none" / "c.sqlite").take()
 
 
