@@ -43,6 +43,8 @@ class Entry:
     """Of the report; None for a query."""
     status: str
     """Of the report ("final", ...); "query" for a query."""
+    total: int | None
+    """Cells of the report; None for a query."""
     state: State
     created: str
     """UTC, ISO 8601."""
@@ -69,8 +71,9 @@ class Line:
 
 
 _ENTRY = (
-    "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), o.state, "
-    "o.created, o.changed, o.attempts, o.reason FROM outbox o LEFT JOIN report r ON r.id = o.report "
+    "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), "
+    "json_extract(r.result, '$.total'), o.state, o.created, o.changed, o.attempts, o.reason "
+    "FROM outbox o LEFT JOIN report r ON r.id = o.report "
     "LEFT JOIN specimen s ON s.id = r.specimen "
 )
 
@@ -314,10 +317,10 @@ class Outbox:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, control_id, specimen, version, level, state, *rest = row
+    number, control_id, specimen, version, level, total, state, *rest = row
     created, changed, attempts, reason = rest
     return Entry(
-        number, control_id, specimen, version, level, State(state), created, changed, attempts, reason
+        number, control_id, specimen, version, level, total, State(state), created, changed, attempts, reason
     )
 
 

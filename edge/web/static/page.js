@@ -83,7 +83,7 @@ function showState(state) {
   makeRows(state.classes);
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Start" : "Pause";
-  showLis(state.lis);
+  showLis(state);
   speak(state);
 }
 
@@ -104,15 +104,16 @@ function sentence({ version, status, state, reason, changed }, problem) {
   return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
 }
 
-function showLis(lis) {
+function showLis({ lis, total }) {
   $("lis").hidden = !lis;
   if (!lis) return;
-  const { released, problem, due, waiting, since, refused: turnedDown } = lis;
+  const { released, problem, due, waiting, since: oldest, refused: turnedDown } = lis;
   $("lis").dataset.state = released?.state ?? "none";
   setText($("way"), lis.way);
-  setText($("sent"), released ? sentence(released, problem) : problem ? `not released; ${problem}` : "not released");
+  const since = released && released.total !== total ? `; ${released.total} cells then, counted on since` : "";
+  setText($("sent"), released ? sentence(released, problem) + since : problem ? `not released; ${problem}` : "not released");
   const parts = [];
-  if (waiting > 1 || (waiting === 1 && released?.state !== "waiting")) parts.push(`${waiting} waiting since ${clock(since)}`);
+  if (waiting > 1 || (waiting === 1 && released?.state !== "waiting")) parts.push(`${waiting} waiting since ${clock(oldest)}`);
   if (turnedDown) parts.push(`${turnedDown} refused: see the outbox`);
   if (due && waiting) parts.push(`next attempt at ${new Date(due).toLocaleTimeString("en-GB")}`);
   setText($("waits"), parts.join("; "));

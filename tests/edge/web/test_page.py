@@ -373,6 +373,7 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
     known = {
         "id": 3,
         "version": 1,
+        "total": 150,
         "status": "preliminary",
         "reason": "why",
         "changed": "2026-03-01T09:41:00+00:00",
@@ -408,6 +409,12 @@ def test_the_page_tells_whether_the_result_has_arrived(page: Page, state: dict[s
     page.show(view(lis=state))
     assert page.text("sent").startswith(words)
     assert page.text("way") == "/dev/ttyUSB0"
+
+
+@pytest.mark.parametrize(("total", "on"), [(150, False), (151, True)])
+def test_a_count_that_went_on_after_its_release_is_told(page: Page, total: int, on: bool) -> None:
+    page.show(view(lis=lis("received"), total=total))
+    assert ("; 150 cells then, counted on since" in page.text("sent")) is on
 
 
 def test_what_waits_is_told(page: Page) -> None:
