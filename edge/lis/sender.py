@@ -106,6 +106,8 @@ class Sender:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; errors of the port or the disk are told and waited out, never fatal."""
+        # After a fault this is called again: the message under way then begins anew.
+        self._current = None
         with ExitStack() as stack:
             stack.callback(self._opener.close)
             self._box = stack.enter_context(Outbox(self._database))

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -23,6 +24,8 @@ from edge.lis.sender import STOP_S, Compose, Sender
 
 LOCK_S = 1.0
 """Another program that sends from the database (`send`, `test`) may end: then it is this one's turn."""
+FAULT_S = 60.0
+"""After a fault of its own the link begins anew."""
 _ROLES = {"percent": Role.COUNTED, "absolute": Role.COUNTED, "per_100": Role.PER_100}
 """What is sent of which classes."""
 
@@ -163,19 +166,27 @@ class LisService:
         self._box.close()
 
     def _work(self) -> None:
-        try:
-            while not self._lock.take():
-                if self._stop.wait(LOCK_S):
-                    return
-            self._sender.run(self._stop)
-        except Exception as fault:
-            # The count must go on; the outbox keeps everything.
-            problem = (
-                f"fault in the LIS link: {fault!r}; start the counter again, the outbox keeps what waits"
-            )
-            self._notice(problem)
-            with suppress(UserError), Outbox(self._database) as box:
-                box.set_line(problem)
+        while not self._stop.is_set():
+            try:
+                if self._lock.take():
+                    self._sender.run(self._stop)
+                else:
+                    self._stop.wait(LOCK_S)
+            except Exception as fault:
+                # The count must go on; the outbox keeps everything.
+                self._tell(fault)
+                self._stop.wait(FAULT_S)
+
+    def _tell(self, fault: Exception) -> None:
+        # Its words may hold a record, and with it an identifier: only its kind and place are told.
+        place = traceback.extract_tb(fault.__traceback__)[-1]
+        kind = f"{type(fault).__name__}, {Path(place.filename).name} line {place.lineno}"
+        problem = (
+            f"fault in the LIS link ({kind}); it begins anew in {FAULT_S:.0f} s, the outbox keeps what waits"
+        )
+        self._notice(problem)
+        with suppress(UserError), Outbox(self._database) as box:
+            box.set_line(problem)
 
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
         """Release a result: see `Outbox.release`."""
@@ -190,8 +201,8 @@ class LisService:
 
         Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
-        newest message of this specimen: id, version, status, state, changed, reason; None without one),
-        orders (specimens that the LIS asks for).
+        newest message of this specimen: id, version, status, total, state, changed, reason; None without
+        one), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
         newest = next(iter(self._box.entries(1, specimen)), None)
@@ -199,6 +210,7 @@ class LisService:
             "id": newest.id,
             "version": newest.version,
             "status": newest.status,
+            "total": newest.total,
             "state": newest.state.value,
             "changed": newest.changed,
             "reason": newest.reason,

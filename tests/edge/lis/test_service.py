@@ -13,7 +13,7 @@ from edge.lis.link import AstmLink
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Outbox, State
-from edge.lis.port import Listener, SerialOpener, SocketOpener
+from edge.lis.port import Listener, NotYet, Port, SerialOpener, SocketOpener
 from edge.lis.service import LisService, SenderLock, composer, open_link, open_way
 from tests.edge.lis.reports import begin, release, result
 
@@ -144,17 +144,25 @@ def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
     service.stop()
 
 
-def test_a_fault_in_the_link_is_told_and_stops_nothing_else(
+def test_a_fault_in_the_link_is_told_and_the_link_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*_: object) -> None:
-        raise RuntimeError("broken")
+    faults = [RuntimeError("R|1|S-SECRET"), RuntimeError("again")]
 
-    monkeypatch.setattr("edge.lis.sender.Sender.run", breaks)
+    def breaks(*_: object) -> Port:
+        if faults:
+            raise faults.pop(0)
+        raise NotYet("nobody has come")
+
+    monkeypatch.setattr("edge.lis.port.SerialOpener.open", breaks)
+    monkeypatch.setattr("edge.lis.service.FAULT_S", 0.2)
     said: list[str] = []
     service = LisService(config(tmp_path, serial="/dev/none"), CLASSES, said.append)
     service.start()
-    service._thread.join(5)
-    assert "fault in the LIS link: RuntimeError('broken')" in said[0]
-    assert service.state("S-1")["problem"] == said[0]
+    end_s = time.monotonic() + 10
+    while service.state("S-1")["problem"] != "nobody has come" and time.monotonic() < end_s:
+        time.sleep(0.05)
     service.stop()
+    assert [line.split(",")[0] for line in said[:2]] == ["fault in the LIS link (RuntimeError"] * 2
+    assert "SECRET" not in "".join(said)
+    assert said[2] == "nobody has come"
