@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -298,6 +299,27 @@ def test_what_cannot_be_sent_waits_and_is_told(film: Path, tmp_path: Path) -> No
     assert "the result is kept in the outbox (message 1, waiting" in done.stderr
     with Outbox(tmp_path / "counts.sqlite") as box:
         assert box.line().waiting == 1
+
+
+def test_the_words_of_a_lis_that_refuses_are_in_no_log(film: Path, tmp_path: Path) -> None:
+    def refuse() -> None:
+        with server.accept()[0] as connection:
+            number = connection.recv(65536).split(b"|")[9]
+            words = b"MSH|^~\\&|L\rMSA|AE|" + number + b"|specimen S-SECRET is unknown\r"
+            connection.sendall(b"\x0b" + words + b"\x1c\r")
+            connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=refuse, daemon=True).start()
+        way = ("--serial", f"socket://127.0.0.1:{server.getsockname()[1]}", "--lis-protocol", "oru")
+        done = run(
+            tmp_path, "--video", film, "--target", 1, *way, "--specimen", "S-SECRET", "--lis-wait-s", 2
+        )
+    assert (done.returncode, "message 1, waiting)" in done.stderr) == (4, True)
+    assert "message 1: the LIS refused the message" in done.stdout
+    assert "SECRET" not in done.stdout + done.stderr
+    with Outbox(tmp_path / "counts.sqlite") as box:
+        assert "S-SECRET is unknown" in box.entry(1).reason
 
 
 def test_a_count_that_is_broken_off_is_not_released(film: Path, tmp_path: Path, lis: Lis) -> None:
