@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.lis.outbox import Outbox, State
+from edge.lis.trace import monitor_path
 from tests.edge.lis.reports import release
 
 ROOT = Path(__file__).parents[3]
@@ -80,6 +81,13 @@ def test_an_error_is_one_clear_line(database: Path, arguments: list[object], mes
     assert done.returncode == 1
     assert done.stderr.startswith("error:")
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_monitor_that_cannot_listen_is_told(database: Path) -> None:
+    monitor_path(database).mkdir()
+    done = run("monitor", "--database", database)
+    assert (done.returncode, "directory" in done.stderr) == (1, True)
     assert "Traceback" not in done.stderr
 
 

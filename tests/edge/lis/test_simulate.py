@@ -3,8 +3,11 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from edge.errors import UserError
 from edge.lis.frame import ACK, ENQ, envelopes
-from edge.lis.link import AstmLink, Role
+from edge.lis.link import AstmLink, Event, Role
 from edge.lis.simulate import Host, PtyOpener
 
 
@@ -32,3 +35,9 @@ def test_a_query_is_answered_with_an_order(tmp_path: Path) -> None:
     assert b"O|1|S-9||^^^DIFF|R" in order
     assert said[-1] == "-- answer: received by the LIS"
     assert host.received == 1
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    host = Host(PtyOpener(), AstmLink(Role.HOST), "ascii", print, tmp_path)
+    with pytest.raises(UserError, match="--store names another file"):
+        host._take(Event(message=b"H|\\^&\rL|1|N\r"))
