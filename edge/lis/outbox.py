@@ -1,6 +1,7 @@
 """The outbox: released results that the LIS must get, in the file of the counts, in the order of release."""
 
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -158,7 +159,9 @@ class Outbox:
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'"
         ).fetchone()
         now = _now()
-        row = (last + 1, f"{identity}-{last + 1:06}", report, query, State.WAITING, now, now)
+        # Chance, for a copied card or a restored backup has the same identity and counts on from the same number.
+        control_id = f"{identity}-{last + 1:06}{secrets.token_hex(2)}"
+        row = (last + 1, control_id, report, query, State.WAITING, now, now)
         self._db.execute(
             "INSERT INTO outbox (id, control_id, report, query, state, created, changed) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,14 @@ def test_several_releases_in_one_second_never_share_a_control_id(tmp_path: Path)
     others = release(tmp_path / "b.sqlite", "S-0")
     assert len({e.control_id for e in [*entries, *others]}) == 51
     assert all(len(e.control_id) <= 20 for e in entries)  # MSH-10 of HL7 2.5.1
+
+
+def test_a_copied_database_shares_no_control_id_of_new_messages(tmp_path: Path) -> None:
+    release(tmp_path / "a.sqlite", "S-1")
+    shutil.copy(tmp_path / "a.sqlite", tmp_path / "b.sqlite")
+    (a,), (b,) = release(tmp_path / "a.sqlite", "S-2"), release(tmp_path / "b.sqlite", "S-3")
+    assert a.id == b.id
+    assert a.control_id != b.control_id
 
 
 def test_nothing_counted_is_no_result(box: Outbox) -> None:
