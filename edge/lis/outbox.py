@@ -159,7 +159,7 @@ class Outbox:
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'"
         ).fetchone()
         now = _now()
-        # Chance, for a copied card or a restored backup has the same identity and counts on from the same number.
+        # Chance: a copied card or a restored backup has the same identity and counts on from the same number.
         control_id = f"{identity}-{last + 1:06}{secrets.token_hex(2)}"
         row = (last + 1, control_id, report, query, State.WAITING, now, now)
         self._db.execute(
