@@ -345,7 +345,8 @@ def test_a_lost_connection_shows_and_recovers(page: Page) -> None:
     page.until(lambda: page.visible("lost"))
     assert page.text("lost") == "connection lost — the count itself goes on; reconnecting"
     assert not page.browser.find_element("id", "pause").is_enabled()
-    page.server = PageServer(build_app(page.latest, page.wishes, threading.Event(), None), "127.0.0.1", port)
+    page.server = PageServer(page.server._app, "127.0.0.1", port)
+    page.server._app.state.feed.closing.clear()
     page.server.start()
     page.until(lambda: not page.visible("lost"))
     page.until(page.browser.find_element("id", "pause").is_enabled)
