@@ -3,7 +3,7 @@
 import string
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,10 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(raw: dict[str, Any]) -> SiteMapping:
-    tests = {kind: {n: _test(f"{kind}.{n}", t) for n, t in raw.pop(kind).items()} for kind in KINDS}
+    known = {f.name for f in fields(SiteMapping)} - {"tests"}
+    if missing := (known | set(KINDS)) - set(raw):
+        raise ValueError(f'it lacks {", ".join(sorted(missing))}; begin it with profile = "plain"')
+    tests = {kind: _tests(kind, raw.pop(kind)) for kind in KINDS}
     texts: dict[str, Callable[[Any], bool]] = {
         "patient": lambda v: isinstance(v, bool),
         "limits": lambda v: isinstance(v, bool),
@@ -129,7 +132,6 @@ def _checked(raw: dict[str, Any]) -> SiteMapping:
         "send": lambda v: isinstance(v, list) and bool(v) and set(v) <= set(KINDS),
         "status": lambda v: isinstance(v, dict) and set(v) == set(Status) and all(map(_is_text, v.values())),
     }
-    known = {f.name for f in fields(SiteMapping)} - {"tests"}
     if unknown := set(raw) - known:
         raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
     for key in known:
@@ -145,11 +147,23 @@ def _checked(raw: dict[str, Any]) -> SiteMapping:
     return SiteMapping(**raw, tests=tests)
 
 
-def _test(place: str, raw: dict[str, Any]) -> Test:
-    try:
-        test = Test(**raw)
-    except TypeError as error:
-        raise ValueError(f"[{place}]: {str(error).replace('Test.__init__()', 'it is')}") from None
+def _tests(kind: str, raw: Any) -> dict[str, Test]:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{kind} = {raw!r}; tables [{kind}.CLASS] expected")
+    return {name: _test(f"{kind}.{name}", test) for name, test in raw.items()}
+
+
+def _test(place: str, raw: Any) -> Test:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{place} = {raw!r}; a table [{place}] with the code in it expected")
+    names = {f.name: f.default is MISSING for f in fields(Test)}
+    if unknown := set(raw) - set(names):
+        raise ValueError(f"[{place}]: unknown key {', '.join(sorted(unknown))}; known are {', '.join(names)}")
+    if missing := [name for name, needed in names.items() if needed and name not in raw]:
+        raise ValueError(
+            f"[{place}] is not in the profile: mistyped? If new, it needs {', '.join(missing)} too"
+        )
+    test = Test(**raw)
     words = (test.code, test.loinc, test.name, test.units)
     numbers = [v for v in (test.low, test.high) if v is not None]
     good = (
