@@ -1,9 +1,14 @@
 """The link to the LIS: what waits, what went wrong, whether the connection works."""
 
+import signal
+
+if __name__ == "__main__":
+    # While the imports run there is nothing to keep: Ctrl-C then ends the program without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import dataclasses
 import os
-import signal
 import socket
 import sys
 import threading
@@ -61,7 +66,7 @@ def _described(entry: Entry) -> str:
     # An identifier is for the person at the terminal, not for a log.
     specimen = f" {entry.specimen}" if sys.stdout.isatty() else ""
     version = f" version {entry.version}" if entry.version else ""
-    words = f"{entry.state} {entry.changed}, {entry.attempts} attempts"
+    words = f"{entry.state} {entry.changed}, {entry.attempts} attempt{'s' * (entry.attempts != 1)}"
     reason = f"; {entry.reason}" if entry.reason else ""
     return f"{entry.id:6}{specimen}{version} {entry.status}: {words}{reason}"
 
@@ -107,14 +112,15 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
     with _Sending(config) as service, Outbox(config.database) as box:
         entry = box.query(options.specimen)
+        print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
         end_s = time.monotonic() + ANSWER_S
         while time.monotonic() < end_s and not service.stopped.wait(0.2):
             if found := box.orders(options.specimen):
                 print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
                 return 0
-        reason = box.entry(entry.id).reason
-    print(f"no order came in {ANSWER_S:.0f} s; the query: {reason or 'not sent'}")
-    return 1
+        reason = box.entry(entry.id).reason or box.line().problem or "not sent"
+    print(f"no order came; the query: {reason}")
+    return 130 if service.stopped.is_set() else 1
 
 
 class _Sending:
@@ -231,7 +237,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

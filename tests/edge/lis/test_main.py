@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -185,6 +186,24 @@ def test_ctrl_c_ends_send_without_a_traceback(database: Path) -> None:
         _, errors = program.communicate(timeout=15)
     assert program.returncode == 130
     assert errors == ""
+
+
+def test_ctrl_c_ends_test_while_nothing_answers() -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command("test", "--serial", os.ttyname(theirs)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert any("ENQ is sent" in line for line in program.stdout)
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=15)
+    os.close(ours)
+    os.close(theirs)
+    assert (program.returncode, errors) == (130, "stopped\n")
 
 
 def test_nothing_heavy_is_imported() -> None:
