@@ -83,16 +83,16 @@ class Config(LisConfig):
     ] = None
     demo: Annotated[bool, "Count a drawn smear: no camera, no data."] = False
     specimen: Annotated[
-        str | None, "Identifier of the specimen; one that was begun before goes on. None: the date and time."
+        str | None, "Identifier of the specimen; one that was begun before goes on. Default: date, time."
     ] = None
     target: Annotated[int | None, "Stop at this many counted cells, usually 100 or 200."] = None
     model: Annotated[Path, "The .tflite file; its card (.json) lies beside it."] = DEFAULT_MODEL
     review_below: Annotated[
         float | None,
-        "Cells less sure than this (0..1) go to a person's review; None: as the model's card says.",
+        "Cells less sure than this (0..1) go to a person's review. Default: the model card's.",
     ] = None
     um_per_px: Annotated[
-        float | None, "Size of a frame pixel on the smear in micrometres; None measures it by the red cells."
+        float | None, "Size of a frame pixel on the smear in micrometres. Default: measured by the red cells."
     ] = None
     width: Annotated[int, "Camera picture, pixels."] = 1280
     height: Annotated[int, "Camera picture, pixels."] = 960

@@ -129,9 +129,10 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     if entry.state is State.RECEIVED:
         return 0
     # The LIS's own words may name the specimen: they are for the person at the terminal, not for a log.
-    why = f": {entry.reason or 'not tried yet'}" if sys.stderr.isatty() else ""
+    said = entry.reason if sys.stderr.isatty() else ""
+    why = said or lis.state(entry.specimen)["problem"] or "not tried yet"
     print(
-        f"the result is kept in the outbox (message {entry.id}, {entry.state}{why}); "
+        f"the result is kept in the outbox (message {entry.id}, {entry.state}: {why}); "
         "python -m edge.lis status shows it, python -m edge.lis send sends it",
         file=sys.stderr,
     )

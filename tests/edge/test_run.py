@@ -296,7 +296,7 @@ def test_what_cannot_be_sent_waits_and_is_told(film: Path, tmp_path: Path) -> No
     done = run(tmp_path, *arguments)
     assert done.returncode == 4
     assert "no device /dev/ttyNone" in done.stdout
-    assert "the result is kept in the outbox (message 1, waiting" in done.stderr
+    assert "the result is kept in the outbox (message 1, waiting: no device /dev/ttyNone" in done.stderr
     with Outbox(tmp_path / "counts.sqlite") as box:
         assert box.line().waiting == 1
 
