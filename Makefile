@@ -20,20 +20,20 @@ $(BIN)/python:
 
 # Each stamp is remade when the requirements change.
 $(VENV)/edge: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[edge]'
+	$(BIN)/python -m pip install --editable '.[edge]'
 	touch $@
 
 # Two come without their dependencies: the tests compare their stand-in for the Pi's camera with picamera2's
 # source, and read a model file's metadata with the schema of tflite-support (whose wheels end with 3.11).
 $(VENV)/dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[edge,training,dev]'
-	$(BIN)/python -m pip install --quiet --no-deps picamera2==0.3.38 'tflite-support==0.4.4; python_version < "3.12"'
+	$(BIN)/python -m pip install --editable '.[edge,training,dev]'
+	$(BIN)/python -m pip install --no-deps picamera2==0.3.38 'tflite-support==0.4.4; python_version < "3.12"'
 	touch $@
 
 # A receiver of others for the LIS tests, in an environment of its own: its forty dependencies stay out of ours.
 .venv-peers/ready:
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet labmcp-astm-lis==0.1.3
+	.venv-peers/bin/python -m pip install labmcp-astm-lis==0.1.3
 	touch $@
 
 clean:

@@ -31,7 +31,7 @@ echo "3/5 program in /opt/wbc"
 python3 -m venv --system-site-packages /opt/wbc/venv
 numpy=$(/usr/bin/python3 -c 'import numpy; print(numpy.__version__.split(".")[0])')
 echo "numpy<$((numpy + 1))" >/opt/wbc/constraints.txt
-/opt/wbc/venv/bin/python -m pip install --quiet --upgrade --constraint /opt/wbc/constraints.txt "$source[edge]"
+/opt/wbc/venv/bin/python -m pip install --upgrade --constraint /opt/wbc/constraints.txt "$source[edge]"
 
 echo "4/5 settings in /etc/wbc"
 install -d -m 755 /etc/wbc
