@@ -134,6 +134,7 @@ function showNotices() {
   const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
   setText($("lost"), connected === false ? `connection lost — ${goesOn}; reconnecting` : "");
   $("lost").hidden = connected !== false;
+  setText($("empty"), over ? "The count has ended" : "Waiting for the first picture");
   document.body.classList.toggle("stale", connected === false);
   $("pause").disabled = !connected || !phase || over;
   $("new").disabled = !connected || !phase;

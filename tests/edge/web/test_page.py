@@ -279,6 +279,7 @@ def test_the_page_follows_the_count(page: Page) -> None:
     assert page.row("monocyte") == ["monocyte", "201", "100.0", "98.1\u2013100.0"]
     assert page.run("document.querySelectorAll('[data-class]').length") == 1
     assert page.text("phase") == "finished"
+    assert page.text("empty") == "The count has ended"
     assert not page.browser.find_element("id", "pause").is_enabled()
 
 
