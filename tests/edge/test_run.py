@@ -255,6 +255,8 @@ def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) 
         "S-SECRET",
         "--operator",
         "Dr A",
+        "--target",
+        2,
     )
     assert done.returncode == 0, done.stderr
     (message,) = lis.receiver.messages
