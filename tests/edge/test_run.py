@@ -317,7 +317,7 @@ def test_the_words_of_a_lis_that_refuses_are_in_no_log(film: Path, tmp_path: Pat
         done = run(
             tmp_path, "--video", film, "--target", 1, *way, "--specimen", "S-SECRET", "--lis-wait-s", 2
         )
-    assert (done.returncode, "message 1, waiting)" in done.stderr) == (4, True)
+    assert (done.returncode, "message 1, waiting: the LIS refused the message)" in done.stderr) == (4, True)
     assert "message 1: the LIS refused the message" in done.stdout
     assert "SECRET" not in done.stdout + done.stderr
     with Outbox(tmp_path / "counts.sqlite") as box:
