@@ -1,11 +1,11 @@
-"""Give every channel of the first layer its share of 256 steps, before the layer is rounded to them.
+"""Give every channel before the first depthwise convolutions its share of 256 steps, before it is rounded.
 
 Two of the 16 channels that MobileNet-V3-Small's first convolution makes lie near 15 and vary by 0.3: a
 range from 0 to 16 leaves some five steps for what they say, and on pale pictures that decides the answer.
 The depthwise convolution behind reads each channel by itself, so a channel may be stretched and moved, and
 that convolution's weights take it back (cross-layer equalisation, Nagel et al. 2019, section 4.1). Behind
 swish that holds where swish is nearly straight over what the channel holds; this is measured here, not
-assumed. The other layers lose less by their steps than they would by this.
+assumed. Later layers lose less by their steps.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from edge.errors import UserError
 
 Values = NDArray[np.float64]
 
+_PLACES = 2
+"""Behind swish and before a depthwise convolution, from the network's beginning."""
 _STRETCHES = np.append(1.0, np.geomspace(0.25, 16, 19))
 _TOPS = np.linspace(0.2, 1, 9)
 """Where the greatest value of a channel may come to lie, over the range's upper end."""
@@ -49,7 +51,7 @@ class Fit:
 
 
 def equalise(network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, seed: int = 0) -> keras.Model:
-    """Return a copy of the network that answers nearly the same, its first channels having like ranges.
+    """Return a copy of the network that answers nearly the same, its channels having like ranges.
 
     Args:
         network: the float model; its first BatchNormalization goes through swish and a depthwise
@@ -63,15 +65,15 @@ def equalise(network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, se
     """
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
-    before, depthwise, after = _first(copy)
-    probe = keras.Model(copy.input, before.output)
-    rng = np.random.default_rng(seed)
-    held = []
-    for start in range(0, len(crops), batch):
-        values = np.asarray(probe.predict_on_batch(crops[start : start + batch].astype(np.float32)))
-        pixels = values.reshape(-1, values.shape[-1])
-        held.append(pixels[rng.integers(0, len(pixels), 1 + _SAMPLE * batch // len(crops))])
-    _change(fit(np.concatenate(held).astype(np.float64)), before, depthwise, after)
+    for before, depthwise, after in _stages(copy)[:_PLACES]:
+        probe = keras.Model(copy.input, before.output)
+        rng = np.random.default_rng(seed)
+        held = []
+        for start in range(0, len(crops), batch):
+            values = np.asarray(probe.predict_on_batch(crops[start : start + batch].astype(np.float32)))
+            pixels = values.reshape(-1, values.shape[-1])
+            held.append(pixels[rng.integers(0, len(pixels), 1 + _SAMPLE * batch // len(crops))])
+        _change(fit(np.concatenate(held).astype(np.float64)), before, depthwise, after)
     return copy
 
 
@@ -109,17 +111,23 @@ def _swish(values: Values) -> Values:
     return np.asarray(values / (1 + np.exp(-np.clip(values, -60, 60))))
 
 
-def _first(network: keras.Model) -> tuple[Any, Any, Any]:
-    """Return the first BatchNormalization, and the depthwise convolution and the one behind its swish."""
-    kinds = (keras.layers.BatchNormalization, keras.layers.DepthwiseConv2D, keras.layers.Activation)
-    layers = [layer for layer in network.layers if isinstance(layer, kinds)][:4]
-    expected = ["BatchNormalization", "Activation", "DepthwiseConv2D", "BatchNormalization"]
-    swish = len(layers) > 1 and getattr(layers[1], "activation", None) is keras.activations.silu
-    if [type(layer).__name__ for layer in layers] != expected or not swish:
+_STAGE = ("BatchNormalization", "Activation", "DepthwiseConv2D", "BatchNormalization")
+
+
+def _stages(network: keras.Model) -> list[tuple[Any, Any, Any]]:
+    """Return each BatchNormalization before swish, the depthwise convolution behind and that one's own."""
+    layers = [layer for layer in network.layers if type(layer).__name__ in _STAGE]
+    found = [
+        (layers[at], layers[at + 2], layers[at + 3])
+        for at in range(len(layers) - 3)
+        if tuple(type(layer).__name__ for layer in layers[at : at + 4]) == _STAGE
+        and layers[at + 1].activation is keras.activations.silu
+    ]
+    if not found or found[0][0] is not layers[0]:
         raise UserError(
             "the network does not begin as a MobileNet-V3-Small with swish; train one with training.train"
         )
-    return layers[0], layers[2], layers[3]
+    return found
 
 
 def _change(found: Fit, before: Any, depthwise: Any, after: Any) -> None:
