@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
-    parser.add_argument("--fine-tune-steps", type=int, default=0, help="batches that teach it to round (README)")
+    parser.add_argument("--fine-tune-steps", type=int, default=0, help="batches that teach it to round")
     parser.add_argument("--fine-tune-rate", type=float, default=2e-4, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1)
     try:
