@@ -68,7 +68,7 @@ class FolderPort:
 
 
 class FolderLink:
-    """The link of a folder: a message is received once its file is written."""
+    """The link of a folder: a message is out of our hands once its file is written."""
 
     def __init__(self) -> None:
         self._written: bool = False
@@ -85,7 +85,7 @@ class FolderLink:
     def advance(self, data: bytes, now_s: float) -> Output:
         """The port has returned from its write: the message is there."""
         written, self._written = self._written, False
-        return Output(events=[Event(Outcome.RECEIVED, detail="file written")] if written else [])
+        return Output(events=[Event(Outcome.WRITTEN)] if written else [])
 
     def lost(self) -> Output:
         """The file could not be written."""

@@ -76,6 +76,7 @@ class Outcome(Enum):
     """What became of a message; the value is what a person reads."""
 
     RECEIVED = "received by the LIS"
+    WRITTEN = "written into the folder (nothing acknowledges it)"
     NO_ANSWER = "the LIS does not answer (no reply to ENQ)"
     BUSY = "the LIS is busy (NAK to ENQ)"
     CONTENTION = "the LIS began to send at the same moment"

@@ -219,7 +219,7 @@ class Sender:
 
     def _ended(self, entry: Entry, outcome: Outcome, detail: str) -> None:
         self._current = None
-        self._answered = outcome is Outcome.RECEIVED
+        self._answered = outcome in {Outcome.RECEIVED, Outcome.WRITTEN}
         state = State.RECEIVED if self._answered else State.WAITING
         self._refusals = self._refusals + 1 if outcome is Outcome.REFUSED else 0
         if self._refusals >= CONTENT_TRIES:

@@ -99,7 +99,7 @@ const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-di
 
 function sentence({ version, status, state, reason, changed }, problem) {
   const report = `${status} result${version > 1 ? `, version ${version},` : ""}`;
-  if (state === "received") return `${report} received by the LIS at ${clock(changed)}`;
+  if (state === "received") return `${report} ${reason} at ${clock(changed)}`;
   if (state === "waiting") return `${report} has not arrived: ${problem || reason || "on its way"}`;
   return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
 }

@@ -14,7 +14,7 @@ def test_a_message_becomes_a_file_and_a_repeat_replaces_it(tmp_path: Path) -> No
         out = link.send([b"a\r", b"b\0c\r"], "id-000001", 0.0)
         assert not link.ready(0.0)
         port.write(bytes(out.data))
-        assert link.advance(port.read(), 0.0).events == [Event(Outcome.RECEIVED, detail="file written")]
+        assert link.advance(port.read(), 0.0).events == [Event(Outcome.WRITTEN)]
         assert link.ready(0.0)
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("id-000001.hl7", b"a\rb\0c\r")]
     port.close()

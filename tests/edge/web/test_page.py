@@ -401,7 +401,7 @@ def test_without_a_way_to_the_lis_nothing_is_shown_of_it(page: Page) -> None:
     ("state", "words"),
     [
         (lis(), "not released"),
-        (lis("received"), "preliminary result received by the LIS at"),
+        (lis("received"), "preliminary result why at"),
         (lis("waiting", problem="no answer"), "preliminary result has not arrived: no answer"),
         (lis("refused"), "preliminary result: refused, why"),
         (lis("cancelled"), "preliminary result: why"),
