@@ -17,9 +17,10 @@ apt-get download -qq python3.11-minimal:arm64 libpython3.11-minimal:arm64 libpyt
     libffi8:arm64 libuuid1:arm64 libcrypt1:arm64
 for package in *.deb; do dpkg -x "$package" "$folder/root"; done
 cd "$folder/wheels"
+# ai-edge-litert 2.3.0 dies in this emulator with any file; whether it does on a real ARM, only that tells.
 python3 -m pip download --quiet --no-deps --only-binary :all: --python-version 311 \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 \
     --platform manylinux2014_aarch64 \
-    numpy==1.26.4 ai-edge-litert flatbuffers tqdm typing-extensions protobuf backports.strenum
+    numpy==1.26.4 ai-edge-litert==2.1.0 flatbuffers tqdm typing-extensions protobuf backports.strenum
 for wheel in *.whl; do unzip -qo "$wheel" -d "$folder/site"; done
 echo "$folder is ready"
