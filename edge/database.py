@@ -105,6 +105,23 @@ MIGRATIONS = (
     ) STRICT;
     INSERT INTO line VALUES (1, '', '', '');
     """,
+    """
+    CREATE TABLE gate (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        name TEXT NOT NULL,
+        refused INTEGER NOT NULL,
+        frames INTEGER NOT NULL,
+        PRIMARY KEY (specimen, name, refused)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE map_tile (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        scale REAL NOT NULL,
+        column INTEGER NOT NULL,
+        row INTEGER NOT NULL,
+        picture BLOB NOT NULL,
+        PRIMARY KEY (specimen, column, row)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 

@@ -19,6 +19,7 @@ from edge.lis.service import LisService
 from edge.live import Latest, View, Wishes
 from edge.localise import Locator
 from edge.pipeline import Step, labels, run
+from edge.quality import Inspector
 from edge.report import write_json
 from edge.session import Session
 from edge.store import Store
@@ -72,6 +73,7 @@ class Instrument:
         self.latest, self.wishes = Latest(), Wishes()
         self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
+        self._shown = View(None, (), {})
 
     def count(self, specimen: str) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
@@ -102,14 +104,14 @@ class Instrument:
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
         session, shown = outcome.session, dict[str, Any]()
-        phase, message = "finished", "target reached" if session.complete else ""
+        phase, message = "finished", "target reached" if session.complete else "the input has ended"
         if outcome.error:
             phase, message = "failed", str(outcome.error)
         while not self._stop.is_set():
             state = self._state(session, phase, message)
             if state != shown:
                 shown = state
-                self.latest.put(View(None, (), state))
+                self._show(state)
             self._answer_release(session, phase)
             if specimen := self.wishes.take_specimen():
                 return specimen
@@ -159,21 +161,31 @@ class Instrument:
             review_below=card.review_below if review_below is None else review_below,
             target=self._config.target,
         )
-        self.latest.put(View(None, (), self._state(session, "starting")))
+        self._shown = View(None, (), self._state(session, "starting"))
+        self.latest.put(self._shown)
         return session
+
+    def _show(self, state: dict[str, Any]) -> None:
+        """Put a new state on the page; the last picture stays."""
+        self._shown = dataclasses.replace(self._shown, state=state)
+        self.latest.put(self._shown)
 
     def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
         """Take the source to its end; return True there or at the target, False when interrupted."""
         locator = Locator(self._config.um_per_px, steady=source.moving)
-        pace = _Pace()
+        pace, notice = _Pace(), _Notice()
         frames = self._wanted(session, source)
-        for step in run(frames, locator, self._classifier, session.counter):
+        inspector = Inspector(steady=source.moving)
+        for step in run(frames, locator, self._classifier, session.counter, inspector):
             session.take(step)
             if isinstance(step, Step):
-                state = self._state(session, "counting", _message(step), fps=pace.tick(), step=step)
-                self.latest.put(View(step.frame.image, labels(step, self._classifier), state))
+                message = notice.tick(_message(step))
+                state = self._state(session, "counting", message, fps=pace.tick(), step=step)
+                self._shown = View(step.frame.image, labels(step, self._classifier), state)
+                self.latest.put(self._shown)
             else:
                 state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
+                self._show(state)
             show(state)
             if session.complete:
                 return True
@@ -196,8 +208,9 @@ class Instrument:
         Returns True where the frame is not to be counted.
         """
         while self.wishes.paused and not self._interrupted:
-            image = frame.image if isinstance(frame, Frame) else None
-            self.latest.put(View(image, (), self._state(session, "paused")))
+            if live and isinstance(frame, Frame):
+                self._shown = View(frame.image, (), {})
+            self._show(self._state(session, "paused"))
             self._answer_release(session, "paused")
             if live:
                 return True
@@ -224,7 +237,21 @@ class _Pace:
         return (len(self._times) - 1) / span if span > 0 else 0.0
 
 
+class _Notice:
+    """Holds a message long enough to be read, though the fault may last for one frame alone."""
+
+    def __init__(self, hold_s: float = 1.5) -> None:
+        self._hold_s, self._message, self._until_s = hold_s, "", 0.0
+
+    def tick(self, message: str) -> str:
+        """Return what to show now that a frame came with this message ("" for none)."""
+        now = time.monotonic()
+        if message:
+            self._message, self._until_s = message, now + self._hold_s
+        return self._message if now < self._until_s else ""
+
+
 def _message(step: Step) -> str:
-    if step.tracked.lost:
+    if step.tracked.lost and not step.verdict.refused:
         return "stage lost, nothing is counted: move slowly back to a place already seen"
-    return ""
+    return step.verdict.message

@@ -49,6 +49,7 @@ class Session:
         self._done = set(resumed.fields)
         self._frames = resumed.frames
         self._lost = resumed.lost
+        self._gates = resumed.gates
         decision = Decision(card.classes, review_below)
         self.counter: Counter
         if moving:
@@ -90,18 +91,26 @@ class Session:
         """
         if isinstance(step, Skip):
             if step.source not in {s.source for s in self._skips}:
-                self._store.add(self._row, skip=step)
+                self._gates.refused.update([step.gate] if step.gate else [])
+                self._store.add(self._row, skip=step, gates=self._gates)
                 self._skips.append(step)
             return ()
         self._frames += 1
         self._lost += step.tracked.lost
+        self._gates.add(step.verdict)
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
         if cells or key or field:
             self._store.add(
-                self._row, cells=cells, key=key, field=field, frames=self._frames, lost=self._lost
+                self._row,
+                cells=cells,
+                key=key,
+                field=field,
+                frames=self._frames,
+                lost=self._lost,
+                gates=self._gates,
             )
         if field:
             self._done.add(field)
@@ -111,7 +120,7 @@ class Session:
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
         cells = () if self.complete else self._up_to_target(self.counter.finish())
-        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost)
+        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
         return cells
 
@@ -144,6 +153,7 @@ class Session:
             frames=self._frames,
             fields=self.counter.fields,
             lost=self._lost,
+            gates=self._gates,
             complete=complete,
         )
 
@@ -154,8 +164,9 @@ class Session:
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
-        fps, source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is
-        counted), model (name, sha256), stage ([x, y] in pixels, or None).
+        gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
+        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y] in pixels,
+        or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -184,6 +195,8 @@ class Session:
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),
+            "gated": dict(self._gates.refused),
+            "warned": dict(self._gates.warned),
             "fps": round(fps, 1),
             "source": self._source,
             "classes": classes,

@@ -18,6 +18,7 @@ import numpy as np
 from edge.cells import Box, Cell, Skip
 from edge.database import Database
 from edge.errors import UserError
+from edge.quality import Gates
 from edge.stage import KeyView
 
 _THUMB_UNIT = 24.0
@@ -39,6 +40,8 @@ class Resumed:
     """Images read already, by name and content."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
+    gates: Gates
+    """Frames that the quality gates refused or warned of."""
 
 
 class Store:
@@ -112,6 +115,7 @@ class Store:
                     "SELECT source, reason FROM skip WHERE specimen = ?", specimen
                 )
             ),
+            self._gates(specimen),
         )
 
     def _hold(self, specimen: int) -> None:
@@ -149,6 +153,7 @@ class Store:
         skip: Skip | None = None,
         frames: int | None = None,
         lost: int = 0,
+        gates: Gates | None = None,
     ) -> None:
         """Write what one frame brought, all of it or nothing; durable on return.
 
@@ -160,6 +165,7 @@ class Store:
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
             lost: of these, frames that could not be laid on the slide; written with `frames`.
+            gates: frames that the quality gates refused or warned of so far.
         """
         with self._db.transaction():
             self._db.executemany(
@@ -178,6 +184,17 @@ class Store:
             if frames is not None:
                 values = (frames, lost, specimen)
                 self._db.execute("UPDATE specimen SET frames = ?, lost = ? WHERE id = ?", values)
+            if gates is not None:
+                rows = [(specimen, gate, 1, count) for gate, count in gates.refused.items()]
+                rows += [(specimen, gate, 0, count) for gate, count in gates.warned.items()]
+                self._db.executemany("INSERT OR REPLACE INTO gate VALUES (?, ?, ?, ?)", rows)
+
+    def _gates(self, specimen: int) -> Gates:
+        gates = Gates()
+        query = "SELECT name, refused, frames FROM gate WHERE specimen = ?"
+        for name, refused, frames in self._select(query, specimen):
+            (gates.refused if refused else gates.warned)[name] = frames
+        return gates
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(

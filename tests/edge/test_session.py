@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
 from edge.classify import Card
 from edge.pipeline import Step
+from edge.quality import Gate, Verdict
 from edge.session import Session
 from edge.store import Store
 
@@ -130,6 +132,22 @@ def test_fewer_than_the_target_or_100_cells_are_not_final(
 ) -> None:
     session = begin(store, target=target)
     assert (session.needed, session.state("paused")["needed"]) == (needed, needed)
+
+
+def test_gated_frames_are_counted_by_reason_and_resumed(store: Store) -> None:
+    session = begin(store)
+    session.take(replace(step(session, "a.png", 0), verdict=Verdict(None, (Gate.PALE,))))
+    refused = Skip(1, "b.png", "out of focus: turn the fine focus", Gate.FOCUS)
+    session.take(refused)
+    session.take(refused)
+    again = begin(store)
+    again.take(refused)
+    again.take(Skip(2, "c.png", "out of focus: turn the fine focus", Gate.FOCUS))
+    again.take(Skip(3, "d.png", "truncated"))
+    result = again.result(complete=True)
+    assert result["gated"] == again.state("counting")["gated"] == {"out of focus": 2}
+    assert result["warned"] == again.state("counting")["warned"] == {"stain too pale": 1}
+    assert begin(store).result(complete=True)["gated"] == {"out of focus": 2}
 
 
 def test_the_state_of_the_page(store: Store) -> None:

@@ -1,0 +1,308 @@
+"""Is this frame fit to be counted from? Gates, each with plain words for the technologist.
+
+The measure of blur is the width of the picture's edges: gradients that a wide Gaussian leaves over
+gradients that a narrow one leaves. A sharp edge loses much to the wide one, a blurred edge little, and
+neither contrast nor the number of cells matters. Taken along the sharpest and the most blurred
+direction of the gradients (structure tensor; Bigun and Granlund 1987) it tells defocus, which blurs all ways
+alike, from motion, which blurs one. Widths are in red cell diameters, so the camera's pixels do not matter.
+
+What a gate does was decided by what the fault does to the classifier: `benchmarks.quality` prints both.
+"""
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Image
+
+
+class Gate(StrEnum):
+    """Why a frame is not counted from, or only with a warning; the values are keys of the result."""
+
+    FOCUS = "out of focus"
+    MOTION = "motion blur"
+    OVER = "over-exposed"
+    UNDER = "under-exposed"
+    CROWDED = "too crowded"
+    SPARSE = "too sparse"
+    UNEVEN = "uneven light"
+    PALE = "stain too pale"
+    DARK = "stain too dark"
+
+
+ADVICE: dict[Gate, str] = {
+    Gate.FOCUS: "turn the fine focus",
+    Gate.MOTION: "move the stage more slowly",
+    Gate.OVER: "turn the lamp down",
+    Gate.UNDER: "turn the lamp up",
+    Gate.CROWDED: "cells lie over each other; move to a thinner part of the smear",
+    Gate.SPARSE: "few cells or none here; move towards the thicker part of the smear",
+    Gate.UNEVEN: "centre the lamp and the condenser, or take a flat field",
+    Gate.PALE: "nuclei hardly stained; cells may be missed",
+    Gate.DARK: "red cells stained almost like nuclei; classes are less sure",
+}
+"""What to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gates say of one frame; by default that all is well."""
+
+    refused: Gate | None = None
+    """Why nothing of the frame may be counted."""
+    warnings: tuple[Gate, ...] = ()
+    """What else is not as it should be; the frame is counted."""
+
+    @property
+    def message(self) -> str:
+        """Plain words, "" where all is well: "out of focus: turn the fine focus"."""
+        worst = self.refused or (self.warnings[0] if self.warnings else None)
+        return f"{worst}: {ADVICE[worst]}" if worst else ""
+
+
+GOOD = Verdict()
+"""All is well."""
+
+
+class Gates:
+    """How many frames of a specimen each gate has acted on."""
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
+        """Frames not counted from, by gate."""
+        self.warned: Counter[str] = Counter()
+        """Frames counted from with a warning, by gate; a frame may have several."""
+
+    def add(self, verdict: Verdict) -> None:
+        """Take the verdict on one more frame."""
+        if verdict.refused:
+            self.refused[verdict.refused] += 1
+        self.warned.update(verdict.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From where on a gate acts."""
+
+    blur: float
+    """Refused: edges this many times as wide as this session's sharp ones (one frame in four is sharper)."""
+    blur_least: float
+    """Never refused as blurred: edges of at most so many red cell diameters."""
+    blur_most: float
+    """Refused whatever the session has seen."""
+    over: float
+    """Refused: share (0..1) of pixels that are white in all channels."""
+    under: float
+    """Refused: background darker than this, 0..255."""
+    crowded: float
+    """Refused: share (0..1) of the frame covered by cells."""
+
+
+MOVING = Limits(blur=2.0, blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.82)
+"""A moving stage shows the same cell again: what is doubtful is left for a better frame."""
+STILL = Limits(blur=np.inf, blur_least=0.0, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
+"""A single image has no second chance, and may be a tight crop: only what nobody could read is refused."""
+
+_WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
+_SPARSE = 0.15
+"""Share of the frame covered by cells, under which the spot is called sparse."""
+_UNEVEN = 0.88
+"""Darkest over brightest part of the light."""
+_PALE, _DARK = 0.6, 0.9
+"""Optical densities: of the nuclei (2 x green - blue), of the red cells (green)."""
+_RED_PX = 24.0
+"""A red cell spans about so many pixels at working scale, and the frame no more than `_SIDE`."""
+_SIDE = 400
+_FINE, _COARSE = 0.04, 0.12
+"""Deviations of the two Gaussians, red cell diameters."""
+_MOTION = 1.3
+"""Edges so much wider in one direction than across it: the stage, not the focus."""
+_FEATURELESS = 0.006
+"""Edges weaker than this share of the background's brightness: nothing is there to be sharp."""
+_TINTED = 0.08
+"""Optical density in green from which a pixel is not background."""
+_REMEMBERED = 600
+"""Frames that the session's sharpness is taken from."""
+_SETTLED = 30
+"""Frames after which light and stain of a session are known."""
+_TILES = 4
+_FADING = 0.9995
+"""How fast the brightest is forgotten, a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured of one frame."""
+
+    width: float
+    """Of the edges across their most blurred direction, red cell diameters; nan where there are no edges."""
+    stretch: float
+    """The same over the width in the sharpest direction, from 1; nan where there are no edges."""
+    white: float
+    """Brightness of the background in its darkest channel, 0..255."""
+    clipped: float
+    """Share of pixels that are white in all channels."""
+    covered: float
+    """Share of the frame that is not background."""
+    nuclei: float
+    """Optical density (2 x green - blue) of the most stained spot."""
+    red: float
+    """Optical density in green of what is not background, median."""
+    tiles: NDArray[np.float32]
+    """Background in green by place, shape (4, 4), 0..255."""
+
+
+class Inspector:
+    """The gates, frame by frame.
+
+    Args:
+        steady: True where all frames come from one microscope and show one smear: a frame is then judged
+            by what the session has seen. False judges each image by itself.
+    """
+
+    def __init__(self, *, steady: bool) -> None:
+        self.steady = steady
+        self._limits = MOVING if steady else STILL
+        self._unit = 0.0
+        self._widths: deque[float] = deque(maxlen=_REMEMBERED)
+        self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
+        self._light = np.zeros((_TILES, _TILES), np.float32)
+        self._seen = 0
+
+    def inspect(self, image: Image, red_cell_px: float | None = None) -> Verdict:
+        """Judge a frame, shape (height, width, 3).
+
+        Args:
+            image: RGB.
+            red_cell_px: diameter of a red cell in it; None takes the usual one of pictures of its size.
+        """
+        unit = red_cell_px or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
+        found = measure(image, unit, self._light if self._seen >= _SETTLED else None)
+        reference = self._remember(found, unit) if self.steady else np.nan
+        refused = self._refused(found, reference)
+        return Verdict(refused, () if refused else self._warnings(found))
+
+    def _remember(self, found: Measures, unit: float) -> float:
+        """Take a frame into the session's memory; return the width of the session's sharp edges."""
+        if not 0.8 * self._unit <= unit <= 1.25 * self._unit:
+            self._unit = unit
+            self._widths.clear()
+        if not np.isnan(found.width):
+            self._widths.append(found.width)
+        self._nuclei.append(found.nuclei)
+        self._seen += 1
+        # The brightest that each part was seen: what lies on the slide moves, what the light does stays.
+        self._light = np.maximum(_FADING * self._light, found.tiles / max(float(found.tiles.max()), 1.0))
+        return float(np.percentile(self._widths, 25)) if self._widths else np.nan
+
+    def _refused(self, found: Measures, reference: float) -> Gate | None:
+        limits = self._limits
+        if found.clipped > limits.over:
+            return Gate.OVER
+        if found.white < limits.under:
+            return Gate.UNDER
+        relative = found.width > max(limits.blur * reference, limits.blur_least)
+        if relative or found.width > limits.blur_most:
+            return Gate.MOTION if self.steady and found.stretch > _MOTION else Gate.FOCUS
+        return Gate.CROWDED if found.covered > limits.crowded else None
+
+    def _warnings(self, found: Measures) -> tuple[Gate, ...]:
+        warned = {Gate.OVER: found.clipped > _WARN_OVER, Gate.UNDER: found.white < _WARN_UNDER}
+        if self.steady:
+            warned |= {Gate.CROWDED: found.covered > _WARN_CROWDED, Gate.SPARSE: found.covered < _SPARSE}
+        if self._seen >= _SETTLED:
+            warned |= {
+                Gate.UNEVEN: bool(self._light.min() < _UNEVEN * self._light.max()),
+                Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
+                Gate.DARK: found.red > _DARK,
+            }
+        elif not self.steady:
+            warned[Gate.PALE] = found.nuclei < _PALE
+        return tuple(gate for gate, on in warned.items() if on)
+
+
+def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None = None) -> Measures:
+    """Measure a frame.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+        red_cell_px: diameter of a red cell in it.
+        light: how bright the light is by place, shape (4, 4), brightest about 1, where that is known.
+    """
+    step = max(1, round(red_cell_px / _RED_PX), math.ceil(max(image.shape[:2]) / _SIDE))
+    small = _shrunk(image, step)
+    planes = cv2.split(_shrunk(small, 2))
+    clipped = float((np.minimum.reduce(planes) >= 254).mean())
+    whites = np.percentile(np.stack(planes).reshape(3, -1)[:, ::2], 95, axis=1)
+    shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
+    green, blue = (_density(plane, shade) for plane in planes[1:])
+    tinted = green > _TINTED
+    nuclear = cv2.GaussianBlur(2 * green - blue, (0, 0), 0.7)
+    width, stretch = _edges(small[..., 1], red_cell_px / step, _FEATURELESS * float(whites[1]))
+    return Measures(
+        width=width,
+        stretch=stretch,
+        white=float(whites.min()),
+        clipped=clipped,
+        covered=float(tinted.mean()),
+        nuclei=float(np.percentile(nuclear, 99.5)),
+        red=float(np.median(green[tinted])) if tinted.any() else 0.0,
+        tiles=_tiles(planes[1]),
+    )
+
+
+def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | float) -> NDArray[np.float32]:
+    """Return the optical density of one channel against its own background, the light's shading taken out."""
+    level = np.log((plane.astype(np.float32) + 4) / shade)
+    return np.asarray(np.percentile(level[::2], 95) - level, np.float32)
+
+
+def _usual_cells(longer_px: int) -> float:
+    """Return how many red cells usually lie along the longer side of a picture of this size."""
+    return float(np.clip(longer_px / 72, 2.8, 10))
+
+
+def _shrunk(image: Image, step: int) -> Image:
+    """Return the means of squares of `step` pixels; whole steps are far cheaper than fractions."""
+    rows, columns = (max(1, length // step) for length in image.shape[:2])
+    part = image[: rows * step, : columns * step]
+    return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _tiles(green: cv2.typing.MatLike) -> NDArray[np.float32]:
+    """Return the 90th percentile of each of the 4 x 4 parts of a picture."""
+    rows, columns = green.shape[0] // _TILES, green.shape[1] // _TILES
+    parts = green[: rows * _TILES, : columns * _TILES].reshape(_TILES, rows, _TILES, columns)
+    flat = parts.transpose(0, 2, 1, 3).reshape(_TILES, _TILES, -1)
+    place = int(0.9 * flat.shape[2])
+    return np.asarray(np.partition(flat, place, axis=2)[..., place], np.float32)
+
+
+def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, float]:
+    """Return the width of the edges, most blurred direction, and its ratio to the sharpest direction.
+
+    An edge blurred by s leaves gradients whose energy falls as 1 / sqrt(s^2 + g^2) behind a Gaussian g;
+    the ratio q of the energies behind two Gaussians then gives s^2 + fine^2.
+    """
+    grey = green.astype(np.float32)
+    fine, coarse = (_tensor(cv2.GaussianBlur(grey, (0, 0), g * unit)) for g in (_FINE, _COARSE))
+    if np.trace(coarse) < least**2:
+        return np.nan, np.nan
+    _, directions = np.linalg.eigh(fine)
+    along = np.einsum("ij,ik,kj->j", directions, fine, directions)
+    ratio = along / np.maximum(np.einsum("ij,ik,kj->j", directions, coarse, directions), 1e-9)
+    widths = np.sqrt((_COARSE**2 - _FINE**2) / (np.maximum(ratio, 1.0005) ** 2 - 1))
+    return float(widths.max()), float(widths.max() / widths.min())
+
+
+def _tensor(grey: cv2.typing.MatLike) -> NDArray[np.float64]:
+    """Return the mean structure tensor, shape (2, 2), of a picture without its border."""
+    x = np.ascontiguousarray(grey[2:-2, 3:-1] - grey[2:-2, 1:-3])
+    y = np.ascontiguousarray(grey[3:-1, 2:-2] - grey[1:-3, 2:-2])
+    xy = float(np.vdot(x, y))
+    return np.array([[float(np.vdot(x, x)), xy], [xy, float(np.vdot(y, y))]]) / max(x.size, 1)
