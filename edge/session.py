@@ -155,7 +155,8 @@ class Session:
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
         fps, source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is
-        counted), model (name, sha256), stage ([x, y] in pixels, or None).
+        counted), model (name, sha256), stage ([x, y, angle], see
+        `edge.stage.Pose`, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -188,5 +189,5 @@ class Session:
             "source": self._source,
             "classes": classes,
             "model": {"name": self._card.name, "sha256": self._card.sha256},
-            "stage": [place.x, place.y] if place else None,
+            "stage": [place.x, place.y, place.angle] if place else None,
         }
