@@ -105,6 +105,7 @@ MIGRATIONS = (
     ) STRICT;
     INSERT INTO line VALUES (1, '', '', '');
     """,
+    "ALTER TABLE key_view ADD COLUMN angle REAL NOT NULL DEFAULT 0;",
     """
     CREATE TABLE gate (
         specimen INTEGER NOT NULL REFERENCES specimen (id),

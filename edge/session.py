@@ -165,8 +165,8 @@ class Session:
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
         gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
-        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y] in pixels,
-        or None).
+        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y,
+        angle] as `edge.stage.Pose`, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -201,5 +201,5 @@ class Session:
             "source": self._source,
             "classes": classes,
             "model": {"name": self._card.name, "sha256": self._card.sha256},
-            "stage": [place.x, place.y] if place else None,
+            "stage": [place.x, place.y, place.angle] if place else None,
         }

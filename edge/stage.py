@@ -6,6 +6,7 @@ errors add up per key view and not per frame, and a stretch seen again is met wh
 registration is checked by the correlation of the two pictures over their overlap.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,12 +35,35 @@ Thumb = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyView:
-    """One remembered piece of the slide."""
+class Pose:
+    """How a frame lies on the slide: slide = (x, y) + R(angle) frame.
+
+    Both count pixels of the frame, x to the right and y down, from the middle of a pixel.
+    """
 
     x: float
     y: float
-    """Its upper left corner on the slide, frame pixels."""
+    """Where the middle of the frame's upper left pixel lies on the slide, pixels."""
+    angle: float
+    """How far the frame is turned, radians: a positive angle turns its x axis towards the slide's y axis
+    (clockwise on a screen)."""
+
+    def to_slide(self, x: float, y: float) -> tuple[float, float]:
+        """Return where the point (x, y) of the frame lies on the slide, pixels."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        return self.x + cos * x - sin * y, self.y + sin * x + cos * y
+
+    def to_frame(self, x: float, y: float) -> tuple[float, float]:
+        """Return where the point (x, y) of the slide lies in the frame, pixels; maybe outside it."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        x, y = x - self.x, y - self.y
+        return cos * x + sin * y, cos * y - sin * x
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView(Pose):
+    """One remembered piece of the slide."""
+
     size: tuple[int, int]
     """(width, height) of the frames that it belongs to, pixels: frames of another size have another scale."""
     thumb: Thumb
@@ -47,12 +71,9 @@ class KeyView:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(Pose):
     """Where a frame lies."""
 
-    x: float
-    y: float
-    """The frame's upper left corner on the slide, frame pixels."""
     new_key: KeyView | None
     """The key view that this frame became, if it did: to be stored."""
 
@@ -93,19 +114,19 @@ class Stage:
         if min(thumb.shape) < _LEAST_SIDE:
             return None
         if not self._keys:
-            return self._keep(KeyView(0.0, 0.0, (width, height), thumb))
+            return self._keep(KeyView(0.0, 0.0, 0.0, (width, height), thumb))
         found = self._register(thumb, (width, height), scale)
         if found is None:
             return None
-        view = KeyView(*found, (width, height), thumb)
+        view = KeyView(*found, 0.0, (width, height), thumb)
         self._last = view
         distance = min(max(abs(k.x - view.x) / width, abs(k.y - view.y) / height) for k in self._keys)
-        return self._keep(view) if distance > _KEY_DISTANCE else Place(view.x, view.y, None)
+        return self._keep(view) if distance > _KEY_DISTANCE else Place(view.x, view.y, view.angle, None)
 
     def _keep(self, view: KeyView) -> Place:
         self._keys.append(view)
         self._last = view
-        return Place(view.x, view.y, view)
+        return Place(view.x, view.y, view.angle, view)
 
     def _register(self, thumb: Thumb, size: tuple[int, int], scale: float) -> tuple[float, float] | None:
         for reference in self._references():

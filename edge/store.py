@@ -174,8 +174,8 @@ class Store:
             )
             if key is not None:
                 thumb = np.clip(np.round(key.thumb * _THUMB_UNIT), -127, 127).astype(np.int8)
-                row = (specimen, key.x, key.y, *key.size, thumb.shape[0], thumb.tobytes())
-                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                row = (specimen, key.x, key.y, *key.size, thumb.shape[0], thumb.tobytes(), key.angle)
+                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             if field is not None:
                 self._db.execute("INSERT INTO field VALUES (?, ?)", (specimen, field))
             if skip is not None:
@@ -217,13 +217,13 @@ class Store:
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:
-        for x, y, width, height, rows, thumb in self._select(
-            "SELECT x, y, frame_width, frame_height, height, thumb FROM key_view "
+        for x, y, angle, width, height, rows, thumb in self._select(
+            "SELECT x, y, angle, frame_width, frame_height, height, thumb FROM key_view "
             "WHERE specimen = ? ORDER BY rowid",
             specimen,
         ):
             values = np.frombuffer(thumb, np.int8).reshape(rows, -1).astype(np.float32)
-            yield KeyView(x, y, (width, height), values / _THUMB_UNIT)
+            yield KeyView(x, y, angle, (width, height), values / _THUMB_UNIT)
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         return self._db.execute(query, (specimen,)).fetchall()

@@ -244,7 +244,8 @@ class MovingStage:
 
     def _decided(self, sightings: Sightings, frame: Frame, place: Place) -> bool:
         height, width = frame.image.shape[:2]
-        in_view = 0 <= sightings.x - place.x < width and 0 <= sightings.y - place.y < height
+        x, y = place.to_frame(sightings.x, sightings.y)
+        in_view = 0 <= x < width and 0 <= y < height
         if not in_view:
             return sightings.number >= self._least_sightings
         sure = sightings.probabilities.max() >= self._decision.review_below
@@ -258,8 +259,7 @@ class MovingStage:
 
 
 def _on_slide(detection: Detection, place: Place) -> tuple[float, float]:
-    x, y = detection.box.centre
-    return place.x + x, place.y + y
+    return place.to_slide(*detection.box.centre)
 
 
 def _jpeg(crop: Image) -> bytes:

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.stage import Stage
+from edge.stage import Pose, Stage
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,11 @@ def test_a_frame_of_another_size_is_not_placed(slide: np.ndarray, size: tuple[in
     stage = Stage()
     stage.place(film(slide, 0, 0))
     assert stage.place(film(slide, 0, 0, *size)) is None
+
+
+def test_a_turned_frame_is_laid_on_the_slide_and_back() -> None:
+    pose = Pose(100, 50, np.pi / 2)
+    # Its x axis points down the slide, its y axis to the left.
+    assert pose.to_slide(10, 0) == pytest.approx((100, 60))
+    assert pose.to_slide(0, 10) == pytest.approx((90, 50))
+    assert Pose(3, -7, 0.3).to_frame(*Pose(3, -7, 0.3).to_slide(12, 34)) == pytest.approx((12, 34))
