@@ -24,8 +24,9 @@ from edge.cells import Box, Frame, Image
 from edge.classify import Classifier
 from edge.demo import DemoSource
 from edge.errors import UserError
+from edge.gates import Gate, Verdict
 from edge.preprocess import crop
-from edge.quality import Gate, Inspector, Verdict
+from edge.quality import Inspector
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.framing import single_cell_box

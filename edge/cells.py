@@ -80,7 +80,7 @@ class Skip:
     source: int | str
     reason: str
     gate: str | None = None
-    """The quality gate (`edge.quality.Gate`) that refused it, where it could be read."""
+    """The quality gate (`edge.gates.Gate`) that refused it, where it could be read."""
 
 
 @dataclass(frozen=True, slots=True)

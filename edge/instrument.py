@@ -12,8 +12,9 @@ from typing import Any
 from edge.camera import FrameSource, open_camera
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
-from edge.config import Config
+from edge.config import Config, flat_field_place
 from edge.errors import UserError
+from edge.flatfield import FlatField, read_flat_field
 from edge.lis.outbox import Entry
 from edge.lis.service import LisService
 from edge.live import Latest, View, Wishes
@@ -48,6 +49,17 @@ def open_source(config: Config) -> FrameSource:
     return VideoFile(config.video) if config.video else ImageFolder(config.images or Path())
 
 
+def open_flat_field(config: Config) -> FlatField | None:
+    """Return the flat field that the settings name; that beside the database is for a camera or stream alone.
+
+    Raises:
+        UserError: it is named and missing, or not a flat field.
+    """
+    path = flat_field_place(config)
+    wanted = config.flat_field_file or ((config.camera or config.url) and path.exists())
+    return read_flat_field(path) if wanted else None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """How the count of a specimen ended; all of it is stored."""
@@ -74,6 +86,7 @@ class Instrument:
         self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
         self._shown = View(None, (), {})
+        self._flat_field = open_flat_field(config)
 
     def count(self, specimen: str) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
@@ -193,7 +206,8 @@ class Instrument:
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
-        for frame in source.frames():
+        frames = source.frames()
+        for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")
             paused = self._hold(session, frame, source.live)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from edge.cells import Detection, Frame, Skip
 from edge.classify import Classifier
+from edge.gates import GOOD, Verdict
 from edge.live import Label
 from edge.localise import Locator
 from edge.preprocess import crop, sharpness
-from edge.quality import GOOD, Inspector, Verdict
+from edge.quality import Inspector
 from edge.track import Counter, Tracked
 
 

@@ -14,7 +14,7 @@ from edge.cells import Cell, CellClass, Skip
 from edge.classify import Card
 from edge.differential import differential
 from edge.errors import UserError
-from edge.quality import Gates
+from edge.gates import Gates
 
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 

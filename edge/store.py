@@ -18,7 +18,7 @@ import numpy as np
 from edge.cells import Box, Cell, Skip
 from edge.database import Database
 from edge.errors import UserError
-from edge.quality import Gates
+from edge.gates import Gates
 from edge.stage import KeyView
 
 _THUMB_UNIT = 24.0

@@ -8,9 +8,10 @@ import pytest
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
 from edge.demo import DemoSource
+from edge.gates import Gate
 from edge.localise import Locator
 from edge.pipeline import Step, labels, run
-from edge.quality import Gate, Inspector
+from edge.quality import Inspector
 from edge.track import Decision, MovingStage, StillFields
 
 

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.quality import blur, crowded, motion, over, shading, stain, under
 from edge.cells import Image
 from edge.demo import DemoSource
-from edge.quality import ADVICE, Gate, Gates, Inspector, Verdict, measure
+from edge.gates import ADVICE, Gate, Gates, Verdict
+from edge.quality import Inspector, measure
 from training.data import read_image
 
 RED_PX = 50.0

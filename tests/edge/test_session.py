@@ -7,8 +7,8 @@ import pytest
 
 from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
 from edge.classify import Card
+from edge.gates import Gate, Verdict
 from edge.pipeline import Step
-from edge.quality import Gate, Verdict
 from edge.session import Session
 from edge.store import Store
 
