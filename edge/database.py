@@ -117,10 +117,10 @@ MIGRATIONS = (
     CREATE TABLE map_tile (
         specimen INTEGER NOT NULL REFERENCES specimen (id),
         scale REAL NOT NULL,
-        column INTEGER NOT NULL,
-        row INTEGER NOT NULL,
+        "column" INTEGER NOT NULL,
+        "row" INTEGER NOT NULL,
         picture BLOB NOT NULL,
-        PRIMARY KEY (specimen, column, row)
+        PRIMARY KEY (specimen, "column", "row")
     ) STRICT, WITHOUT ROWID;
     """,
 )

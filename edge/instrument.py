@@ -19,12 +19,18 @@ from edge.lis.outbox import Entry
 from edge.lis.service import LisService
 from edge.live import Latest, View, Wishes
 from edge.localise import Locator
+from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
 from edge.report import write_json
 from edge.session import Session
 from edge.store import Store
 from edge.terminal import open_display
+
+_MAP_S = 1.0
+"""Seconds between two pictures of the map."""
+_MAP_STORED_S = 5.0
+"""Seconds between two times that the map is stored: a power cut costs no more of it."""
 
 
 def open_source(config: Config) -> FrameSource:
@@ -87,6 +93,12 @@ class Instrument:
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
         self._shown = View(None, (), {})
         self._flat_field = open_flat_field(config)
+        self._forget_map()
+
+    def _forget_map(self) -> None:
+        self._map: MapView | None = None
+        self._map_state: dict[str, Any] | None = None
+        self._map_version, self._map_due_s, self._map_stored_s = 0, 0.0, time.monotonic()
 
     def count(self, specimen: str) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
@@ -105,13 +117,16 @@ class Instrument:
                 except UserError as broken:
                     error = broken
                 session.finish()
+                self._map_due_s = 0.0
                 display.show(self._state(session, "finished"))
-        if self._config.json:
-            try:
+        try:
+            if self._config.json:
                 write_json(self._config.json, session.result(complete))
-            except UserError as problem:
-                again = "the count itself is saved: run again with the same --specimen and another --json"
-                raise UserError(f"{problem}; {again}") from None
+            if self._config.map:
+                session.write_map(self._config.map)
+        except UserError as problem:
+            again = "the count itself is saved: run again with the same --specimen and another file"
+            raise UserError(f"{problem}; {again}") from None
         return Outcome(session, complete, error)
 
     def idle(self, outcome: Outcome) -> str | None:
@@ -161,7 +176,23 @@ class Instrument:
         """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old."""
         if self._lis and time.monotonic() >= self._lis_due_s:
             self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
-        return session.state(phase, message, **rest) | {"lis": self._lis_state or None}
+        self._refresh_map(session)
+        return session.state(phase, message, **rest) | {
+            "lis": self._lis_state or None,
+            "map": self._map_state,
+        }
+
+    def _refresh_map(self, session: Session) -> None:
+        """Draw the map anew and store it, where it has changed and the last time is a while ago."""
+        now = time.monotonic()
+        if session.map_version != self._map_version and now >= self._map_due_s:
+            self._map_version, self._map_due_s = session.map_version, now + _MAP_S
+            self._map = session.map_view()
+            facts = session.map_facts(self._map)
+            self._map_state = facts and facts | {"version": self._map_version}
+        if now >= self._map_stored_s + _MAP_STORED_S:
+            self._map_stored_s = now
+            session.save_map()
 
     def _begin(self, specimen: str, source: FrameSource) -> Session:
         card, review_below = self._classifier.card, self._config.review_below
@@ -173,14 +204,16 @@ class Instrument:
             moving=source.moving,
             review_below=card.review_below if review_below is None else review_below,
             target=self._config.target,
+            um_per_px=self._config.um_per_px,
         )
+        self._forget_map()
         self._shown = View(None, (), self._state(session, "starting"))
         self.latest.put(self._shown)
         return session
 
     def _show(self, state: dict[str, Any]) -> None:
         """Put a new state on the page; the last picture stays."""
-        self._shown = dataclasses.replace(self._shown, state=state)
+        self._shown = dataclasses.replace(self._shown, state=state, map=self._map)
         self.latest.put(self._shown)
 
     def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
@@ -194,7 +227,7 @@ class Instrument:
             if isinstance(step, Step):
                 message = notice.tick(_message(step))
                 state = self._state(session, "counting", message, fps=pace.tick(), step=step)
-                self._shown = View(step.frame.image, labels(step, self._classifier), state)
+                self._shown = View(step.frame.image, labels(step, self._classifier), state, self._map)
                 self.latest.put(self._shown)
             else:
                 state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")

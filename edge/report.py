@@ -72,6 +72,7 @@ def result(
     fields: int,
     lost: int,
     gates: Gates,
+    seen: Mapping[str, Any] | None,
     complete: bool,
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
@@ -85,6 +86,7 @@ def result(
         fields: distinct fields of view.
         lost: frames that could not be laid on the slide and were not counted from.
         gates: frames that the quality gates refused, or warned of.
+        seen: how much of the smear the map shows (`edge.mosaic.Coverage.facts`); None without a map.
         complete: True where the whole input was read, or the target was reached.
     """
     counted = differential((c.name for c in cells), card.classes)
@@ -98,6 +100,7 @@ def result(
         "lost_frames": lost,
         "gated": dict(gates.refused),
         "warned": dict(gates.warned),
+        "map": None if seen is None else dict(seen),
         "skipped": [{"source": s.source, "reason": s.reason} for s in skips],
         "counts": dict(counted.counts),
         "total": counted.total,

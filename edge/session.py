@@ -1,11 +1,14 @@
 """One specimen being counted: what is stored, then shown."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
+from edge.gates import Gate
+from edge.mosaic import MapView, Mosaic, write_map
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
 from edge.store import Store
@@ -23,6 +26,7 @@ class Session:
         moving: True for one stage under one camera, False where each frame is a field of its own.
         review_below: confidence (0..1) under which a cell goes to review.
         target: number of counted cells at which the count is complete.
+        um_per_px: size of a slide pixel, micrometres; the map's area is known by it.
 
     Raises:
         UserError: the store cannot be written, or another model began this specimen.
@@ -38,6 +42,7 @@ class Session:
         moving: bool,
         review_below: float,
         target: int | None,
+        um_per_px: float | None = None,
     ) -> None:
         self.specimen = specimen
         self._store, self._card, self._source, self._target = store, card, source, target
@@ -50,6 +55,8 @@ class Session:
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._gates = resumed.gates
+        self._mosaic = Mosaic(resumed.tiles)
+        self._um_per_px = um_per_px
         decision = Decision(card.classes, review_below)
         self.counter: Counter
         if moving:
@@ -98,6 +105,9 @@ class Session:
         self._frames += 1
         self._lost += step.tracked.lost
         self._gates.add(step.verdict)
+        if step.tracked.place and not step.verdict.refused:
+            elsewhere = {Gate.CROWDED, Gate.SPARSE} & set(step.verdict.warnings)
+            self._mosaic.add(step.frame.image, step.tracked.place, monolayer=not elsewhere)
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
@@ -122,7 +132,37 @@ class Session:
         cells = () if self.complete else self._up_to_target(self.counter.finish())
         self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
+        self.save_map()
         return cells
+
+    def save_map(self) -> None:
+        """Store what the map has won since it was last stored.
+
+        Raises:
+            UserError: it cannot be stored.
+        """
+        self._store.save_map(self._row, self._mosaic.take_changed())
+
+    @property
+    def map_version(self) -> int:
+        """Grows with each change of the map or of the cells on it; 0 while there is no map."""
+        return self._mosaic.version and self._mosaic.version + len(self.cells)
+
+    def map_view(self) -> MapView | None:
+        """Return the map as it is now; None where no frame was laid on the slide."""
+        return self._mosaic.view(self.cells)
+
+    def write_map(self, path: Path) -> None:
+        """Write the map as a PNG file, the cells on it.
+
+        Raises:
+            UserError: there is no map, or it cannot be written.
+        """
+        write_map(path, self._mosaic, self.cells, [c.name for c in self._card.classes])
+
+    def map_facts(self, view: MapView | None) -> dict[str, Any] | None:
+        """Return how much has been seen, as the result has it; None without a map."""
+        return view.coverage.facts(self.counter.fields, self._um_per_px) if view else None
 
     @staticmethod
     def _field(frame: Frame) -> str | None:
@@ -154,6 +194,7 @@ class Session:
             fields=self.counter.fields,
             lost=self._lost,
             gates=self._gates,
+            seen=self.map_facts(self.map_view()),
             complete=complete,
         )
 
@@ -166,7 +207,7 @@ class Session:
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
         gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
         high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y,
-        angle] as `edge.stage.Pose`, or None).
+        angle] as `edge.stage.Pose`, or None), frame ([width, height] in pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -202,4 +243,5 @@ class Session:
             "classes": classes,
             "model": {"name": self._card.name, "sha256": self._card.sha256},
             "stage": [place.x, place.y, place.angle] if place else None,
+            "frame": list(step.frame.image.shape[1::-1]) if step else None,
         }

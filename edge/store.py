@@ -19,6 +19,7 @@ from edge.cells import Box, Cell, Skip
 from edge.database import Database
 from edge.errors import UserError
 from edge.gates import Gates
+from edge.mosaic import StoredTile
 from edge.stage import KeyView
 
 _THUMB_UNIT = 24.0
@@ -42,6 +43,8 @@ class Resumed:
     skips: tuple[Skip, ...]
     gates: Gates
     """Frames that the quality gates refused or warned of."""
+    tiles: tuple[StoredTile, ...]
+    """Of the map."""
 
 
 class Store:
@@ -116,6 +119,12 @@ class Store:
                 )
             ),
             self._gates(specimen),
+            tuple(
+                StoredTile(*row)
+                for row in self._select(
+                    'SELECT scale, "column", "row", picture FROM map_tile WHERE specimen = ?', specimen
+                )
+            ),
         )
 
     def _hold(self, specimen: int) -> None:
@@ -195,6 +204,19 @@ class Store:
         for name, refused, frames in self._select(query, specimen):
             (gates.refused if refused else gates.warned)[name] = frames
         return gates
+
+    def save_map(self, specimen: int, tiles: Sequence[StoredTile]) -> None:
+        """Write the tiles of the map that have changed; durable on return. Those of another scale go."""
+        if not tiles:
+            return
+        with self._db.transaction():
+            self._db.execute(
+                "DELETE FROM map_tile WHERE specimen = ? AND scale != ?", (specimen, tiles[0].scale)
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO map_tile VALUES (?, ?, ?, ?, ?)",
+                [(specimen, tile.scale, tile.column, tile.row, tile.picture) for tile in tiles],
+            )
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
