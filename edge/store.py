@@ -22,9 +22,6 @@ from edge.gates import Gates
 from edge.mosaic import StoredTile
 from edge.stage import KeyView
 
-_THUMB_UNIT = 24.0
-"""Key views are kept as signed bytes, this many to one standard deviation of contrast."""
-
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
@@ -182,8 +179,8 @@ class Store:
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
             if key is not None:
-                thumb = np.clip(np.round(key.thumb * _THUMB_UNIT), -127, 127).astype(np.int8)
-                row = (specimen, key.x, key.y, *key.size, thumb.shape[0], thumb.tobytes(), key.angle)
+                thumb = (key.thumb.shape[0], key.thumb.tobytes())
+                row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
                 self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             if field is not None:
                 self._db.execute("INSERT INTO field VALUES (?, ?)", (specimen, field))
@@ -244,8 +241,7 @@ class Store:
             "WHERE specimen = ? ORDER BY rowid",
             specimen,
         ):
-            values = np.frombuffer(thumb, np.int8).reshape(rows, -1).astype(np.float32)
-            yield KeyView(x, y, angle, (width, height), values / _THUMB_UNIT)
+            yield KeyView(x, y, angle, (width, height), np.frombuffer(thumb, np.int8).reshape(rows, -1))
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         return self._db.execute(query, (specimen,)).fetchall()
