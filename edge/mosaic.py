@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.cells import Cell, Image
 from edge.errors import UserError
-from edge.stage import Pose
+from edge.pose import Pose
 
 TILE = 64
 """Side of a tile, map pixels."""

@@ -207,7 +207,7 @@ class Session:
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
         gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
         high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y,
-        angle] as `edge.stage.Pose`, or None), frame ([width, height] in pixels, or None).
+        angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None

@@ -8,7 +8,7 @@ import pytest
 from edge.cells import Box, Cell, Image
 from edge.errors import UserError
 from edge.mosaic import GROUND, MOST_BYTES, MapView, Mosaic, write_map
-from edge.stage import Pose
+from edge.pose import Pose
 
 RNG = np.random.default_rng(0)
 SLIDE = cv2.GaussianBlur(
