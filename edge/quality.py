@@ -12,6 +12,7 @@ What a gate does was decided by what the fault does to the classifier: `benchmar
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -25,8 +26,6 @@ from edge.gates import Gate, Verdict
 class Limits:
     """From where on a gate acts."""
 
-    blur: float
-    """Refused: edges this many times as wide as this session's sharp ones (one frame in four is sharper)."""
     blur_least: float
     """Never refused as blurred: edges of at most so many red cell diameters."""
     blur_most: float
@@ -39,9 +38,9 @@ class Limits:
     """Refused: share (0..1) of the frame covered by cells."""
 
 
-MOVING = Limits(blur=2.0, blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.82)
+MOVING = Limits(blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.82)
 """A moving stage shows the same cell again: what is doubtful is left for a better frame."""
-STILL = Limits(blur=np.inf, blur_least=0.0, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
+STILL = Limits(blur_least=np.inf, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
 """A single image has no second chance, and may be a tight crop: only what nobody could read is refused."""
 
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
@@ -54,8 +53,11 @@ _PALE, _DARK = 0.6, 0.9
 _RED_PX = 24.0
 """A red cell spans about so many pixels at working scale, and the frame no more than `_SIDE`."""
 _SIDE = 400
+_BLIND = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32)
 _FINE, _COARSE = 0.04, 0.12
 """Deviations of the two Gaussians, red cell diameters."""
+_SPREAD, _USUAL = 6.5, (1.55, 2.2)
+"""Set on the training fields of each source, which 99 % of the good ones pass."""
 _MOTION = 1.3
 """Edges so much wider in one direction than across it: the stage, not the focus."""
 _FEATURELESS = 0.006
@@ -119,12 +121,17 @@ class Inspector:
         """
         unit = red_cell_px or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
         found = measure(image, unit, self._light if self._seen >= _SETTLED else None)
-        reference = self._remember(found, unit) if self.steady else np.nan
-        refused = self._refused(found, reference)
+        usual = self._remember(found, unit) if self.steady else np.nan
+        refused = self._refused(found, usual)
         return Verdict(refused, () if refused else self._warnings(found))
 
     def _remember(self, found: Measures, unit: float) -> float:
-        """Take a frame into the session's memory; return the width of the session's sharp edges."""
+        """Take a frame into the session's memory; return the greatest width of edges that is usual in it.
+
+        How far that lies above the sharp frames' width follows from how much those vary among themselves:
+        a tenth and a quarter of the frames are sharper than the two widths compared. A session may
+        so be blurred most of the time without the blur becoming usual.
+        """
         if not 0.8 * self._unit <= unit <= 1.25 * self._unit:
             self._unit = unit
             self._widths.clear()
@@ -134,16 +141,18 @@ class Inspector:
         self._seen += 1
         # The brightest that each part was seen: what lies on the slide moves, what the light does stays.
         self._light = np.maximum(_FADING * self._light, found.tiles / max(float(found.tiles.max()), 1.0))
-        return float(np.percentile(self._widths, 25)) if self._widths else np.nan
+        if not self._widths:
+            return np.nan
+        sharpest, sharp = np.percentile(self._widths, (10, 25))
+        return float(sharp * np.clip(1.3 + _SPREAD * (sharp / sharpest - 1), *_USUAL))
 
-    def _refused(self, found: Measures, reference: float) -> Gate | None:
+    def _refused(self, found: Measures, usual: float) -> Gate | None:
         limits = self._limits
         if found.clipped > limits.over:
             return Gate.OVER
         if found.white < limits.under:
             return Gate.UNDER
-        relative = found.width > max(limits.blur * reference, limits.blur_least)
-        if relative or found.width > limits.blur_most:
+        if found.width > max(usual, limits.blur_least) or found.width > limits.blur_most:
             return Gate.MOTION if self.steady and found.stretch > _MOTION else Gate.FOCUS
         return Gate.CROWDED if found.covered > limits.crowded else None
 
@@ -226,7 +235,11 @@ def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, 
     the ratio q of the energies behind two Gaussians then gives s^2 + fine^2.
     """
     grey = green.astype(np.float32)
-    fine, coarse = (_tensor(cv2.GaussianBlur(grey, (0, 0), g * unit)) for g in (_FINE, _COARSE))
+    noise = _noise(grey)
+    fine, coarse = (
+        _tensor(cv2.GaussianBlur(grey, (0, 0), g * unit)) - noise * _passed(round(g * unit, 2)) * np.eye(2)
+        for g in (_FINE, _COARSE)
+    )
     if np.trace(coarse) < least**2:
         return np.nan, np.nan
     _, directions = np.linalg.eigh(fine)
@@ -234,6 +247,21 @@ def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, 
     ratio = along / np.maximum(np.einsum("ij,ik,kj->j", directions, coarse, directions), 1e-9)
     widths = np.sqrt((_COARSE**2 - _FINE**2) / (np.maximum(ratio, 1.0005) ** 2 - 1))
     return float(widths.max()), float(widths.max() / widths.min())
+
+
+def _noise(grey: NDArray[np.float32]) -> float:
+    """Return the variance of the camera's noise, by a mask that is blind to edges (Immerkaer 1996)."""
+    rest = np.abs(cv2.filter2D(grey, -1, _BLIND)[1:-1:2, 1:-1:2])
+    # Of a normal distribution, half lies within 0.6745 deviations; the mask's own is 6.
+    return float((np.median(rest) / (0.6745 * 6)) ** 2)
+
+
+@lru_cache(maxsize=64)
+def _passed(sigma: float) -> float:
+    """Return the gradients' energy that noise of variance 1 has behind a Gaussian of `sigma` pixels."""
+    weights = cv2.getGaussianKernel(2 * math.ceil(4 * sigma) + 1, sigma).ravel()
+    slope = np.convolve(weights, (1, 0, -1))
+    return float((slope**2).sum() * (weights**2).sum())
 
 
 def _tensor(grey: cv2.typing.MatLike) -> NDArray[np.float64]:
