@@ -38,7 +38,7 @@ class Limits:
     """Refused: share (0..1) of the frame covered by cells."""
 
 
-MOVING = Limits(blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.82)
+MOVING = Limits(blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.85)
 """A moving stage shows the same cell again: what is doubtful is left for a better frame."""
 STILL = Limits(blur_least=np.inf, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
 """A single image has no second chance, and may be a tight crop: only what nobody could read is refused."""

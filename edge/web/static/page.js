@@ -91,16 +91,12 @@ function showState(state) {
   speak(state);
 }
 
-function showGates({ gated, warned }) {
-  const frames = Object.values(gated).reduce((sum, count) => sum + count, 0);
-  const list = (gates) => Object.entries(gates).map(([gate, count]) => `${gate} ${whole(count)}`).join(", ");
-  const parts = [];
-  if (frames) parts.push(`Frames not counted from: ${list(gated)}.`);
-  if (Object.keys(warned).length) parts.push(`Counted with a warning: ${list(warned)}.`);
-  setText($("gated"), whole(frames));
-  $("gated-line").hidden = frames === 0;
-  setText($("gates"), parts.join(" "));
-  $("gates").hidden = parts.length === 0;
+function showGates(state) {
+  for (const kind of ["gated", "warned"]) {
+    const gates = Object.entries(state[kind]);
+    setText($(kind), gates.map(([gate, count]) => `${gate} ${whole(count)}`).join(", "));
+    $(`${kind}-line`).hidden = gates.length === 0;
+  }
 }
 
 function speak({ specimen, phase, total }) {
