@@ -6,10 +6,12 @@ from typing import Any
 from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
+from edge.fields import StillFields
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
+from edge.sightings import Decision, Known
 from edge.store import Store
-from edge.track import Counter, Decision, Known, MovingStage, StillFields
+from edge.track import Counter, MovingStage
 
 
 class Session:
@@ -56,7 +58,7 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
-            self.counter = StillFields(decision, known, fields=len(self._done))
+            self.counter = StillFields(decision, known, fields=len(self._done) - resumed.again)
 
     @property
     def total(self) -> int:
@@ -79,8 +81,11 @@ class Session:
         return len(self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
-        """Return False for an image file that this specimen has read already."""
-        return isinstance(frame, Skip) or self._field(frame) not in self._done
+        """Return False for an image file that this specimen has read already; the counter then recalls it."""
+        if isinstance(frame, Skip) or self._field(frame) not in self._done:
+            return True
+        self.counter.recall(frame)
+        return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
         """Store what a frame brought; return the cells that it added to the count.
@@ -101,7 +106,13 @@ class Session:
         field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
         if cells or key or field:
             self._store.add(
-                self._row, cells=cells, key=key, field=field, frames=self._frames, lost=self._lost
+                self._row,
+                cells=cells,
+                key=key,
+                field=field,
+                again=step.tracked.again,
+                frames=self._frames,
+                lost=self._lost,
             )
         if field:
             self._done.add(field)

@@ -6,9 +6,10 @@ import pytest
 
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
+from edge.fields import StillFields
 from edge.localise import Locator
 from edge.pipeline import Step, labels, run
-from edge.track import Decision, StillFields
+from edge.sightings import Decision
 
 
 @pytest.fixture(scope="module")
