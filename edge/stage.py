@@ -79,7 +79,7 @@ class Stage:
     """
 
     def __init__(
-        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.5, least_overlap: float = 0.3
+        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.7, least_overlap: float = 0.3
     ) -> None:
         self._least_correlation = least_correlation
         self._least_overlap = least_overlap
