@@ -24,7 +24,8 @@ from rich.progress import track
 
 from benchmarks.locator import overlap
 from benchmarks.real_slide import build_slide
-from benchmarks.simulate_stage import StageScript, write
+from benchmarks.simulate_stage import write
+from benchmarks.stage_script import StageScript
 from edge.cells import Box, Frame, Role
 from edge.classify import Classifier
 from edge.errors import UserError

@@ -14,14 +14,10 @@ from numpy.typing import NDArray
 
 from edge.pose import Pose
 
-MOST_LANDMARKS = 150
-"""Of a picture, the strongest."""
 _LEAST_CONTRAST = 0.02
 """Of a landmark, as SIFT counts it (0..1)."""
-_RATIO = 0.85
+_RATIO = 0.9
 """A match is taken where the next best is at least this much farther away (Lowe's test)."""
-_REACH = 2.0
-"""Pixels within which a landmark supports a pose."""
 _LEAST_VOTES = 10
 """Landmarks that must support a pose."""
 _MOST_SCALING = 0.05
@@ -39,20 +35,20 @@ class Landmarks:
 
 
 @cache
-def _sift() -> Any:
-    return cv2.SIFT.create(nfeatures=MOST_LANDMARKS, contrastThreshold=_LEAST_CONTRAST)
+def _sift(most: int) -> Any:
+    return cv2.SIFT.create(nfeatures=most, contrastThreshold=_LEAST_CONTRAST)
 
 
-def landmarks(grey: NDArray[np.uint8]) -> Landmarks:
-    """Return the landmarks of a grey picture."""
-    points, looks = _sift().detectAndCompute(grey, None)
+def landmarks(grey: NDArray[np.uint8], most: int = 150) -> Landmarks:
+    """Return the `most` strongest landmarks of a grey picture."""
+    points, looks = _sift(most).detectAndCompute(grey, None)
     if looks is None:
         return Landmarks(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
     return Landmarks(np.array([p.pt for p in points], np.float32), np.asarray(looks, np.uint8))
 
 
-def find_pose(reference: Landmarks, picture: Landmarks) -> Pose | None:
-    """Return how `picture` lies on `reference`, to some two pixels; None where too few landmarks agree."""
+def find_pose(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Pose | None:
+    """Return how `picture` lies on `reference`; None where too few landmarks agree to `reach` pixels."""
     if min(len(reference.points), len(picture.points)) < _LEAST_VOTES:
         return None
     ours, theirs = picture.looks.astype(np.float32), reference.looks.astype(np.float32)
@@ -64,7 +60,7 @@ def find_pose(reference: Landmarks, picture: Landmarks) -> Pose | None:
     move, support = cv2.estimateAffinePartial2D(
         picture.points[[m.queryIdx for m in good]],
         reference.points[[m.trainIdx for m in good]],
-        ransacReprojThreshold=_REACH,
+        ransacReprojThreshold=reach,
     )
     if move is None or int(support.sum()) < _LEAST_VOTES:
         return None

@@ -7,12 +7,14 @@ from typing import Any
 from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
+from edge.fields import StillFields
 from edge.gates import Gate
 from edge.mosaic import MapView, Mosaic, write_map
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
+from edge.sightings import Decision, Known
 from edge.store import Store
-from edge.track import Counter, Decision, Known, MovingStage, StillFields
+from edge.track import Counter, MovingStage
 
 
 class Session:
@@ -64,7 +66,7 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
-            self.counter = StillFields(decision, known, fields=len(self._done))
+            self.counter = StillFields(decision, known, fields=len(self._done) - resumed.again)
 
     @property
     def total(self) -> int:
@@ -87,8 +89,11 @@ class Session:
         return len(self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
-        """Return False for an image file that this specimen has read already."""
-        return isinstance(frame, Skip) or self._field(frame) not in self._done
+        """Return False for an image file that this specimen has read already; the counter then recalls it."""
+        if isinstance(frame, Skip) or self._field(frame) not in self._done:
+            return True
+        self.counter.recall(frame)
+        return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
         """Store what a frame brought; return the cells that it added to the count.
@@ -118,6 +123,7 @@ class Session:
                 cells=cells,
                 key=key,
                 field=field,
+                again=step.tracked.again,
                 frames=self._frames,
                 lost=self._lost,
                 gates=self._gates,

@@ -8,7 +8,6 @@ frame has no place until a known one returns.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Image
+from edge.grid import Grid
 from edge.landmarks import Landmarks, find_pose, landmarks
 from edge.pose import Pose, turn
 from edge.register import (
@@ -79,13 +79,14 @@ class Stage:
     """
 
     def __init__(
-        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.5, least_overlap: float = 0.3
+        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.7, least_overlap: float = 0.3
     ) -> None:
         self._least_correlation = least_correlation
         self._least_overlap = least_overlap
-        self._map = _Map()
+        self._keys: list[KeyView] = []
+        self._grid: Grid[int] | None = None
         for key in keys:
-            self._map.add(key)
+            self._add(key)
         self._last: KeyView | None = None
         self._search_from = 0
         self._landmarks = lru_cache(maxsize=_REMEMBERED)(self._find_landmarks)
@@ -93,7 +94,7 @@ class Stage:
     @property
     def fields(self) -> int:
         """Number of key views: places of the slide seen so far, not half a field apart."""
-        return len(self._map.keys)
+        return len(self._keys)
 
     def place(self, image: Image) -> Place | None:
         """Return where the frame lies; None when it cannot be told (lost).
@@ -104,7 +105,7 @@ class Stage:
         if thumb is None:
             return None
         size = (image.shape[1], image.shape[0])
-        if not self._map.keys:
+        if not self._keys:
             return self._keep(KeyView(0.0, 0.0, 0.0, size, thumb))
         view = self._follow(thumb, size) or self._recover(thumb, size)
         if view is None:
@@ -115,14 +116,27 @@ class Stage:
         return self._keep(self._anchored(view))
 
     def _keep(self, view: KeyView) -> Place:
-        self._map.add(view)
+        self._add(view)
         self._last = view
         return Place(view.x, view.y, view.angle, view)
+
+    def _add(self, key: KeyView) -> None:
+        if self._grid is None:
+            self._grid = Grid(max(key.size))
+        self._grid.add(len(self._keys), *key.centre)
+        self._keys.append(key)
+
+    def _near_indices(self, view: KeyView) -> list[int]:
+        """Return which key views lie within a field of the view, oldest first."""
+        return self._grid.near(*view.centre) if self._grid else []
+
+    def _near(self, view: KeyView) -> list[KeyView]:
+        return [self._keys[index] for index in self._near_indices(view)]
 
     def _is_new(self, view: KeyView) -> bool:
         return all(
             _distance(key, view) > _KEY_DISTANCE
-            for key in self._map.near(view)
+            for key in self._near(view)
             if _turned(key, view) < _SAME_WAY_UP
         )
 
@@ -131,7 +145,7 @@ class Stage:
         last = self._last
         if last is None:
             return None
-        near = [k for k in self._map.near(last) if k.size == size and _turned(k, last) < _SAME_WAY_UP]
+        near = [k for k in self._near(last) if k.size == size and _turned(k, last) < _SAME_WAY_UP]
         near.sort(key=lambda key: _distance(key, last))
         references = [*near[:1], *([last] if last.size == size else []), *near[1:_NEAR]]
         for reference in references:
@@ -144,7 +158,7 @@ class Stage:
         """Find a frame on the map, however it is turned: a few key views a frame, so that it stays cheap."""
         seen = landmarks(_grey(thumb))
         for index in self._search(size):
-            reference = self._map.keys[index]
+            reference = self._keys[index]
             pose = find_pose(self._landmarks(index), seen)
             fit = refine(reference.thumb, thumb, pose) if pose else None
             if fit and fit.correlation >= self._least_correlation and fit.overlap >= self._least_overlap:
@@ -153,11 +167,11 @@ class Stage:
 
     def _search(self, size: tuple[int, int]) -> Iterator[int]:
         """Yield key views to look for a lost frame: the nearest to the last place, then ever others."""
-        keys = self._map.keys
+        keys = self._keys
         near: list[int] = []
         if self._last is not None:
             last = self._last
-            near = sorted(self._map.near_indices(last), key=lambda i: _distance(keys[i], last))[:_NEAR]
+            near = sorted(self._near_indices(last), key=lambda i: _distance(keys[i], last))[:_NEAR]
         others = (i % len(keys) for i in range(self._search_from, self._search_from + len(keys)))
         self._search_from = (self._search_from + _TRIES) % len(keys)
         for index in [*near, *islice(others, _TRIES)]:
@@ -166,7 +180,7 @@ class Stage:
 
     def _anchored(self, view: KeyView) -> KeyView:
         """Return the view laid on the oldest key view that it shares enough with."""
-        for reference in self._map.near(view):
+        for reference in self._near(view):
             if reference.size != view.size or _turned(reference, view) > _SAME_WAY_UP:
                 continue
             scale = _scale(view.size)
@@ -190,33 +204,7 @@ class Stage:
         return view if fit is None else _view(reference, thumb, fit.pose)
 
     def _find_landmarks(self, index: int) -> Landmarks:
-        return landmarks(_grey(self._map.keys[index].thumb))
-
-
-class _Map:
-    """All key views, in the order of their making, and which lie near a place."""
-
-    def __init__(self) -> None:
-        self.keys: list[KeyView] = []
-        self._squares: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-
-    def add(self, key: KeyView) -> None:
-        self._squares[self._square(key)].append(len(self.keys))
-        self.keys.append(key)
-
-    def near_indices(self, view: KeyView) -> list[int]:
-        """Return which key views lie within a field of the view, oldest first."""
-        column, row = self._square(view)
-        around = ((column + i, row + j) for i in (-1, 0, 1) for j in (-1, 0, 1))
-        return sorted(index for square in around for index in self._squares.get(square, ()))
-
-    def near(self, view: KeyView) -> list[KeyView]:
-        return [self.keys[index] for index in self.near_indices(view)]
-
-    @staticmethod
-    def _square(view: KeyView) -> tuple[int, int]:
-        side, (x, y) = max(view.size), view.centre
-        return math.floor(x / side), math.floor(y / side)
+        return landmarks(_grey(self._keys[index].thumb))
 
 
 def _scale(size: tuple[int, int]) -> float:

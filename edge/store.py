@@ -36,6 +36,8 @@ class Resumed:
     """Of these, frames that could not be laid on the slide."""
     fields: frozenset[str]
     """Images read already, by name and content."""
+    again: int
+    """Of these, images that showed a place photographed before."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
     gates: Gates
@@ -108,6 +110,7 @@ class Store:
             frames,
             lost,
             frozenset(n for (n,) in self._select("SELECT name FROM field WHERE specimen = ?", specimen)),
+            len(self._select("SELECT 1 FROM field WHERE specimen = ? AND again", specimen)),
             tuple(self._keys(specimen)),
             tuple(
                 Skip(-1, json.loads(source), reason)
@@ -156,6 +159,7 @@ class Store:
         cells: Sequence[Cell] = (),
         key: KeyView | None = None,
         field: str | None = None,
+        again: bool = False,
         skip: Skip | None = None,
         frames: int | None = None,
         lost: int = 0,
@@ -168,6 +172,7 @@ class Store:
             cells: newly counted.
             key: a new key view of the slide.
             field: an image that has been read, by name and content.
+            again: whether that image shows a place photographed before.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
             lost: of these, frames that could not be laid on the slide; written with `frames`.
@@ -183,7 +188,7 @@ class Store:
                 row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
                 self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             if field is not None:
-                self._db.execute("INSERT INTO field VALUES (?, ?)", (specimen, field))
+                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, field, again))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)

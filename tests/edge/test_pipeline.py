@@ -8,11 +8,13 @@ import pytest
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
 from edge.demo import DemoSource
+from edge.fields import StillFields
 from edge.gates import Gate
 from edge.localise import Locator
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
-from edge.track import Decision, MovingStage, StillFields
+from edge.sightings import Decision
+from edge.track import MovingStage
 
 
 @pytest.fixture(scope="module")

@@ -138,9 +138,9 @@ def test_a_long_map_costs_a_frame_no_more(slide: np.ndarray) -> None:
     assert first is not None
     assert first.new_key is not None
     looked = []
-    stage._map.near = lambda view, near=stage._map.near: looked.append(found := near(view)) or found
+    stage._near = lambda view, near=stage._near: looked.append(found := near(view)) or found
     for i in range(400):
-        stage._map.add(replace(first.new_key, x=400.0 * (1 + i % 20), y=400.0 * (i // 20)))
+        stage._add(replace(first.new_key, x=400.0 * (1 + i % 20), y=400.0 * (i // 20)))
     assert stage.place(film(slide, 410, 300))
     assert looked
     assert max(map(len, looked)) < 12

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from edge.cells import Box, CellClass, Detection, Frame, Role
-from edge.track import Decision, Known, MovingStage, Sightings, StillFields
+from edge.fields import StillFields
+from edge.sightings import Decision, Known, Sightings
+from edge.track import MovingStage
 
 CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
 DECISION = Decision(CLASSES, review_below=0.8)
@@ -128,9 +130,9 @@ def test_still_fields_count_everything_at_once() -> None:
 
 
 def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
-    seen = Sightings(replace(detection(50, 50), strangeness=1.5), 0, 50, 50)
+    seen = Sightings(replace(detection(50, 50), strangeness=1.5), 0, (50, 50))
     assert DECISION.cell(1, seen).review
     for _ in range(4):
-        seen.add(replace(detection(50, 50), strangeness=0.5), 1, 50, 50)
+        seen.add(replace(detection(50, 50), strangeness=0.5), 1, (50, 50), 1.0)
     assert seen.strangeness == pytest.approx(0.7)
     assert not DECISION.cell(1, seen).review
