@@ -28,7 +28,9 @@ from edge.store import Store
 from edge.terminal import open_display
 
 _MAP_S = 1.0
-"""Seconds between two pictures of the map."""
+"""Seconds between two pictures of the map, at least."""
+_MAP_REST = 20
+"""At least so many times what the last one took: a long map on a small computer must not slow the count."""
 _MAP_STORED_S = 5.0
 """Seconds between two times that the map is stored: a power cut costs no more of it."""
 
@@ -186,8 +188,10 @@ class Instrument:
         """Draw the map anew and store it, where it has changed and the last time is a while ago."""
         now = time.monotonic()
         if session.map_version != self._map_version and now >= self._map_due_s:
-            self._map_version, self._map_due_s = session.map_version, now + _MAP_S
+            self._map_version = session.map_version
             self._map = session.map_view()
+            done = time.monotonic()
+            self._map_due_s = done + max(_MAP_S, _MAP_REST * (done - now))
             facts = session.map_facts(self._map)
             self._map_state = facts and facts | {"version": self._map_version}
         if now >= self._map_stored_s + _MAP_STORED_S:
