@@ -59,7 +59,7 @@ class StageScript:
     """The camera turns by up to this angle in the course of 30 frames, once; later it turns to any
     angle from one frame to the next."""
     bump_frames: int = 0
-    """The stage is knocked at least a field away, moves on there for so long, and is brought back."""
+    """The stage is knocked to where it has not been, moves on there for so long, and is brought back."""
     swap_frames: int = 0
     """Another slide lies under the camera for so long; then the first one again, turned anyhow."""
     dropped: float = 0.0
@@ -256,8 +256,8 @@ def _bumped(size: tuple[int, int], script: StageScript, course: Course, rng: np.
     centres = course[0]
     at = int(len(centres) * rng.uniform(0.25, 0.5))
     left, top = script.margins
-    # The farthest of a few places: at least a field away on any slide of two fields.
-    tried = rng.uniform((left, top), (size[0] - left, size[1] - top), (5, 2))
+    # The farthest of a few places that the rows have not come to yet.
+    tried = rng.uniform((left, centres[at][1]), (size[0] - left, size[1] - top), (9, 2))
     away = tried[np.linalg.norm(tried - centres[at], axis=1).argmax()]
     steps = np.linspace(0, 1, script.bump_frames)[:, None] * rng.uniform(-200, 200, 2)
     stretch = np.clip(away + steps, (left, top), (size[0] - left, size[1] - top))

@@ -59,7 +59,7 @@ class Photograph:
     @cached_property
     def marks(self) -> Landmarks:
         """In pixels of the photograph."""
-        found = landmarks(np.asarray(cv2.equalizeHist(self.grey), np.uint8), most=_LANDMARKS)
+        found = landmarks(self.grey, most=_LANDMARKS)
         return Landmarks((found.points + 0.5) / np.float32(self.scale) - 0.5, found.looks)
 
 
@@ -107,7 +107,8 @@ class Album:
         x, y = pose.to_slide(*box.centre)
         for known, number in old.cells:
             away = np.hypot(x - known.centre[0], y - known.centre[1])
-            near = away < _SAME_CELL * min(box.side, known.side)
+            small, large = sorted((box.side, known.side))
+            near = away < _SAME_CELL * min(large, 1.5 * small)
             if near and agreement(old, new, pose, known) >= self._least_correlation:
                 return number
         return None

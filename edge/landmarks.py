@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.pose import Pose
 
-_LEAST_CONTRAST = 0.02
+_LEAST_CONTRAST = 0.005
 """Of a landmark, as SIFT counts it (0..1)."""
 _RATIO = 0.9
 """A match is taken where the next best is at least this much farther away (Lowe's test)."""
@@ -61,6 +61,8 @@ def find_pose(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> P
         picture.points[[m.queryIdx for m in good]],
         reference.points[[m.trainIdx for m in good]],
         ransacReprojThreshold=reach,
+        maxIters=5000,
+        confidence=0.999,
     )
     if move is None or int(support.sum()) < _LEAST_VOTES:
         return None

@@ -148,17 +148,21 @@ class MovingStage:
                 continue
             if j not in taken:
                 taken[j] = i
+                if isinstance(cell := cells[j], Sightings):
+                    cell.add(detections[i], frame.source, places[i], weight_of(detections[i], size))
             elif not one_cell(detections[i].box, detections[taken[j]].box):
                 continue
             given[i] = cells[j]
         for i, detection in enumerate(detections):
-            cell = given.get(i)
-            if cell is None:
-                cell = Sightings(detection, frame.source, places[i], weight_of(detection, size))
-                given[i] = cell
-                self._open.append(cell)
-            elif isinstance(cell, Sightings):
-                cell.add(detection, frame.source, places[i], weight_of(detection, size))
+            if i in given:
+                continue
+            twin = next((j for j in given if one_cell(detection.box, detections[j].box)), None)
+            if twin is None:
+                new = Sightings(detection, frame.source, places[i], weight_of(detection, size))
+                self._open.append(new)
+                given[i] = new
+            else:
+                given[i] = given[twin]
         return [given[i] for i in range(len(detections))]
 
     def _decided(self, sightings: Sightings, size: tuple[int, int], place: Place) -> bool:
