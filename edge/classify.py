@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import CellClass, Image, Probabilities, Role
+from edge.cells import Answers, CellClass, Image, Role
 from edge.errors import UserError
+from edge.second_look import consider
 from edge.strangeness import Familiar, read_familiar
 
 DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
@@ -80,19 +81,6 @@ def read_card(model: Path) -> Card:
     return card
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the model says of some crops."""
-
-    probabilities: Probabilities
-    """Shape (crops, classes); each row sums to 1."""
-    strangeness: NDArray[np.float32]
-    """Shape (crops,), from 0; above 1 is unlike the training cells. All 0 without an embedding."""
-    heat: NDArray[np.float32] | None = None
-    """How much each place of a crop speaks for the most probable class: 0..1, shape (crops, side, side). The
-    strongest place of a crop is 1, or all are 0. None where the model file draws no maps."""
-
-
 class Classifier:
     """The model file, checked against its card and ready to run.
 
@@ -114,15 +102,18 @@ class Classifier:
         self._outputs = _outputs(model, self._interpreter.get_output_details(), shapes)
 
     def classify(self, crops: Sequence[Image]) -> Answers:
-        """Return what the model says of the crops.
+        """Return what the model says of the crops, of the doubtful ones after a second look.
 
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        side = self.card.heat_side
-        probabilities = np.empty((len(crops), len(self.card.classes)), np.float32)
+        return consider(self._look, crops)
+
+    def _look(self, crops: Sequence[Image]) -> Answers:
+        side, classes = self.card.heat_side, len(self.card.classes)
+        probabilities = np.empty((len(crops), classes), np.float32)
         strangeness = np.zeros(len(crops), np.float32)
-        heat = None if side is None else np.empty((len(crops), side, side), np.float32)
+        evidence = None if side is None else np.empty((len(crops), side, side, classes), np.float32)
         for i, crop in enumerate(crops):
             self._interpreter.set_tensor(self._input["index"], crop[None].astype(self._input["dtype"]))
             self._interpreter.invoke()
@@ -131,10 +122,9 @@ class Classifier:
             probabilities[i] = shares / shares.sum()
             if self.card.familiar is not None:
                 strangeness[i] = self.card.familiar.strangeness(self._read("embedding")[None])[0]
-            if heat is not None:
-                speaks = np.maximum(self._read("heat")[..., shares.argmax()], 0)
-                heat[i] = speaks / (speaks.max() or 1)
-        return Answers(probabilities, strangeness, heat)
+            if evidence is not None:
+                evidence[i] = self._read("heat")
+        return Answers(probabilities, strangeness, evidence)
 
     def _read(self, name: str) -> NDArray[np.float32]:
         output = self._outputs[name]
