@@ -22,7 +22,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.locator import overlap
 from benchmarks.real_slide import build_slide
 from benchmarks.simulate_stage import StageScript, write
 from edge.cells import Box, Frame, Role
@@ -31,6 +30,7 @@ from edge.errors import UserError
 from edge.localise import Locator
 from edge.preprocess import crop
 from edge.replay import VideoFile
+from training.locating import overlap
 
 MOST_ERROR = 0.03
 """Greatest count error (share of the cells seen well) that passes."""
