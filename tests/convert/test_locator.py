@@ -9,6 +9,8 @@ from convert.locator import main, quantize
 from edge.errors import UserError
 from training.locator import build
 
+pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
+
 SCENES = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
 
 

@@ -10,6 +10,8 @@ from training.fields import drawn, edges_of
 from training.litter import Scene
 from training.locator import STRIDE, Lessons, Recipe, build, loss, main, targets, train
 
+pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
+
 SIZE = 192
 
 
@@ -49,8 +51,8 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, steps=1, batch=2)
     train(fields, recipe, tmp_path)
     weights = keras.models.load_model(tmp_path / "locator.keras", compile=False).get_weights()
-    again = train(fields, recipe, tmp_path).get_weights()
     # All epochs are done: nothing is learned anew.
+    again = train(fields, recipe, tmp_path).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
 
 
