@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.locator import read_fields
 from edge.cells import Box, Frame, Image
 from edge.classify import Classifier
 from edge.demo import DemoSource
@@ -29,6 +28,7 @@ from edge.preprocess import crop
 from edge.quality import Inspector
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
+from training.fields import read_boxes
 from training.framing import single_cell_box
 
 RED_CELL_PX: Mapping[str, float] = {"pbc": 71, "raabin": 125, "bccd": 97, "demo": 50}
@@ -153,7 +153,7 @@ class Source:
 def field_sources(data: Path, split: str) -> list[Source]:
     """Return what a session may look like: whole fields by source, and the demo."""
     found = []
-    for name, files in sorted(read_fields(data, split).items()):
+    for name, files in sorted(read_boxes(data, split).items()):
         images = tuple(read_image(data / "fields" / file) for file in files)
         found.append(Source(name, images, LEUKOCYTE * RED_CELL_PX[name], RED_CELL_PX[name]))
     demo = [f.image for f in DemoSource(pace=False).frames() if isinstance(f, Frame) and f.index % 25 == 0]

@@ -55,7 +55,7 @@ def run(
         if isinstance(frame, Skip):
             yield frame
             continue
-        verdict = inspector.inspect(frame.image, locator.red_cell_px if inspector.steady else None)
+        verdict = inspector.inspect(frame.image)
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
             continue

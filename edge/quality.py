@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge.cells import Image
 from edge.gates import Gate, Verdict
+from edge.ruler import measure_red_cells, stain
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Inspector:
         self._unit = 0.0
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
         self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
+        self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
         self._light = np.zeros((_TILES, _TILES), np.float32)
         self._seen = 0
 
@@ -118,13 +120,21 @@ class Inspector:
 
         Args:
             image: RGB.
-            red_cell_px: diameter of a red cell in it; None takes the usual one of pictures of its size.
+            red_cell_px: diameter of a red cell in it; None measures it in a session, and takes the usual one
+                of pictures of its size where it cannot be measured.
         """
-        unit = red_cell_px or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
+        unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
         found = measure(image, unit, self._light if self._seen >= _SETTLED else None)
         usual = self._remember(found, unit) if self.steady else np.nan
         refused = self._refused(found, usual)
         return Verdict(refused, () if refused else self._warnings(found))
+
+    def _ruler(self, image: Image) -> float | None:
+        """Return a red cell's diameter in this session, measured at its beginning and now and then."""
+        if self.steady and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
+            measured = measure_red_cells(stain(image)).diameter_px
+            self._red_cells.extend([measured] if measured else [])
+        return float(np.median(self._red_cells)) if self._red_cells else None
 
     def _remember(self, found: Measures, unit: float) -> float:
         """Take a frame into the session's memory; return the greatest width of edges that is usual in it.

@@ -47,7 +47,7 @@ class Recipe:
     """Keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another."""
     integers: bool = True
     """Build a MobileNet-V3 that can become an INT8 file (see `training.model`)."""
-    epochs: int = 16
+    epochs: int = 24
     batch: int = 32
     learning_rate: float = 6e-4
     cosine: bool = True
