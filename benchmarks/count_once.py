@@ -26,7 +26,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-import edge.localise
 from benchmarks.peers import HITS, PEERS, Tracker
 from benchmarks.real_slide import Slide, build_slide
 from benchmarks.simulate_stage import film
@@ -35,7 +34,7 @@ from benchmarks.tally import HEADING, Counted, Tally, score
 from edge.cells import Box, Cell, Detection, Frame, Image, Located, Role
 from edge.classify import Classifier
 from edge.errors import UserError
-from edge.localise import Locator
+from edge.localise import LOCATOR_MODEL, Locator
 from edge.pipeline import detect
 from edge.sightings import Decision
 from edge.track import MovingStage
@@ -120,7 +119,7 @@ class Detected:
     def _file(self, slide: Slide, script: str, seed: int) -> Path | None:
         if self._folder is None:
             return None
-        boxes = slide.cells if self._true_boxes else Path(edge.localise.__file__).read_bytes()
+        boxes = slide.cells if self._true_boxes else LOCATOR_MODEL.read_bytes()
         made = (
             boxes,
             SCRIPTS[script],

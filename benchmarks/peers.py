@@ -11,8 +11,8 @@ import norfair.tracker
 import numpy as np
 import supervision
 
-from benchmarks.locator import overlap
 from edge.cells import Box
+from training.locating import overlap
 
 HITS = 3
 """Boxes from which on a track counts."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge import classify
+from edge import classify, modelfile
 from edge.cells import Image
 
 
@@ -40,10 +40,10 @@ def main() -> None:
 
 
 def _leave_delegate_out() -> None:
-    found = classify._interpreter_class()
+    found = modelfile._interpreter_class()
     resolvers = sys.modules[found.__module__].OpResolverType
     plain = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    classify._interpreter_class = lambda: partial(found, experimental_op_resolver_type=plain)
+    modelfile._interpreter_class = lambda: partial(found, experimental_op_resolver_type=plain)
 
 
 if __name__ == "__main__":

@@ -106,17 +106,23 @@ def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> li
     return chosen
 
 
-def loads(file: Path) -> None:
-    """Run the file once in a process of its own: a bad file can abort the process that loads it.
+_CLASSIFY = (
+    "import sys, numpy; from pathlib import Path; from edge.classify import Classifier; "
+    "c = Classifier(Path(sys.argv[1])); s = c.card.size; "
+    "c.classify([numpy.random.default_rng(0).integers(0, 256, (s, s, 3), numpy.uint8)])"
+)
+
+
+def runs_in_a_child(program: str, file: Path) -> None:
+    """Run a file once in a process of its own: a bad file can abort the process that loads it.
+
+    Args:
+        program: Python code that loads and runs the file of its first argument.
+        file: of TFLite, its card beside it.
 
     Raises:
         UserError: the runtime refuses the file or dies of it.
     """
-    program = (
-        "import sys, numpy; from pathlib import Path; from edge.classify import Classifier; "
-        "c = Classifier(Path(sys.argv[1])); s = c.card.size; "
-        "c.classify([numpy.random.default_rng(0).integers(0, 256, (s, s, 3), numpy.uint8)])"
-    )
     done = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -211,7 +217,7 @@ def _install(
         part = Path(folder) / output.name
         part.write_bytes(content)
         write_json(part.with_suffix(".json"), facts)
-        loads(part)
+        runs_in_a_child(_CLASSIFY, part)
         facts |= figures(part, table, elsewhere)
         write_json(part.with_suffix(".json"), facts)
         part.with_suffix(".json").replace(output.with_suffix(".json"))

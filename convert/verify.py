@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from convert import tflite
 from convert.graph import Graph, delegation
-from edge.cells import Image
-from edge.classify import DEFAULT_MODEL, Answers, read_card
+from edge.cells import Answers, Image
+from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
 from edge.report import write_json
 from training import data, gradcam, metrics, model

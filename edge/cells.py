@@ -92,6 +92,32 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What the model says of some crops."""
+
+    probabilities: Probabilities
+    """Shape (crops, classes); each row sums to 1."""
+    strangeness: NDArray[np.float32]
+    """Shape (crops,), from 0; above 1 is unlike the training cells. All 0 without an embedding."""
+    evidence: NDArray[np.float32] | None = None
+    """How much each place of a crop speaks for each class, shape (crops, side, side, classes); below 0
+    against it. None where the model file draws no maps."""
+
+    @property
+    def heat(self) -> NDArray[np.float32] | None:
+        """How much each place speaks for the most probable class: 0..1, shape (crops, side, side).
+
+        The strongest place of a crop is 1, or all are 0.
+        """
+        if self.evidence is None:
+            return None
+        top = self.probabilities.argmax(axis=1)
+        speaks = np.maximum(self.evidence[np.arange(len(top)), :, :, top], 0)
+        strongest = speaks.max(axis=(1, 2), keepdims=True, initial=0)
+        return np.asarray(speaks / np.where(strongest > 0, strongest, 1), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One leukocyte (or what looked like one) in one frame, whole and classified."""
 

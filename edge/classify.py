@@ -1,11 +1,6 @@
-"""Crops to class probabilities, by the model file and its card.
-
-The only module that imports the interpreter: ai-edge-litert, or tflite-runtime where that alone is
-installed.
-"""
+"""Crops to class probabilities, by the model file and its card."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.cells import CellClass, Image, Probabilities, Role
+from edge.cells import Answers, CellClass, Image, Role
 from edge.errors import UserError
+from edge.modelfile import ModelFile
+from edge.second_look import consider
 from edge.strangeness import Familiar, read_familiar
 
 DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
-_INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +75,6 @@ def read_card(model: Path) -> Card:
     return card
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the model says of some crops."""
-
-    probabilities: Probabilities
-    """Shape (crops, classes); each row sums to 1."""
-    strangeness: NDArray[np.float32]
-    """Shape (crops,), from 0; above 1 is unlike the training cells. All 0 without an embedding."""
-    heat: NDArray[np.float32] | None = None
-    """How much each place of a crop speaks for the most probable class: 0..1, shape (crops, side, side). The
-    strongest place of a crop is 1, or all are 0. None where the model file draws no maps."""
-
-
 class Classifier:
     """The model file, checked against its card and ready to run.
 
@@ -102,97 +84,34 @@ class Classifier:
 
     def __init__(self, model: Path = DEFAULT_MODEL, threads: int = 1) -> None:
         self.card = read_card(model)
-        self._interpreter = _load(model, self.card, threads)
-        self._input = self._interpreter.get_input_details()[0]
         size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
-        _agree(model, "input", self._input, (1, size, size, 3))
         shapes: dict[str, tuple[int, ...]] = {"probabilities": (1, len(self.card.classes))}
         if familiar is not None:
             shapes["embedding"] = (1, familiar.means.shape[1])
         if side is not None:
             shapes["heat"] = (1, side, side, len(self.card.classes))
-        self._outputs = _outputs(model, self._interpreter.get_output_details(), shapes)
+        self._file = ModelFile(model, self.card.sha256, size, shapes, threads)
 
     def classify(self, crops: Sequence[Image]) -> Answers:
-        """Return what the model says of the crops.
+        """Return what the model says of the crops, of the doubtful ones after a second look.
 
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        side = self.card.heat_side
-        probabilities = np.empty((len(crops), len(self.card.classes)), np.float32)
+        return consider(self._look, crops)
+
+    def _look(self, crops: Sequence[Image]) -> Answers:
+        side, classes = self.card.heat_side, len(self.card.classes)
+        probabilities = np.empty((len(crops), classes), np.float32)
         strangeness = np.zeros(len(crops), np.float32)
-        heat = None if side is None else np.empty((len(crops), side, side), np.float32)
+        evidence = None if side is None else np.empty((len(crops), side, side, classes), np.float32)
         for i, crop in enumerate(crops):
-            self._interpreter.set_tensor(self._input["index"], crop[None].astype(self._input["dtype"]))
-            self._interpreter.invoke()
-            shares = self._read("probabilities")
+            self._file.run(crop)
+            shares = self._file.read("probabilities")
             # Eight-bit outputs sum to 1 but for their rounding.
             probabilities[i] = shares / shares.sum()
             if self.card.familiar is not None:
-                strangeness[i] = self.card.familiar.strangeness(self._read("embedding")[None])[0]
-            if heat is not None:
-                speaks = np.maximum(self._read("heat")[..., shares.argmax()], 0)
-                heat[i] = speaks / (speaks.max() or 1)
-        return Answers(probabilities, strangeness, heat)
-
-    def _read(self, name: str) -> NDArray[np.float32]:
-        output = self._outputs[name]
-        raw = self._interpreter.get_tensor(output["index"])[0].astype(np.float32)
-        scale, zero = output["quantization"]
-        # A float file has no scale.
-        return np.asarray((raw - zero) * np.float32(scale), np.float32) if scale else raw
-
-
-def _load(model: Path, card: Card, threads: int) -> Any:
-    try:
-        content = model.read_bytes()
-    except OSError as error:
-        raise UserError(f"{model}: {error.strerror}; --model names a .tflite file") from None
-    # Before the runtime sees it: a damaged file can end the process.
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != card.sha256:
-        raise UserError(
-            f"{model}: sha256 {sha256[:12]} found, its card says {card.sha256[:12]}; the file is damaged "
-            "or not this card's: copy both again, or convert the model again"
-        )
-    try:
-        interpreter = _interpreter_class()(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{model}: the runtime refuses the file ({error}); convert the model again") from None
-    return interpreter
-
-
-def _interpreter_class() -> Any:
-    for name in _INTERPRETERS:
-        try:
-            return importlib.import_module(name).Interpreter
-        except ImportError:
-            continue
-    raise UserError("no TFLite runtime is installed; run: pip install ai-edge-litert")
-
-
-def _outputs(
-    model: Path, found: Sequence[Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Mapping[str, Any]]:
-    """Return the outputs by name, known by their shapes: the converter keeps neither order nor names."""
-    if len(found) != len(shapes):
-        raise UserError(
-            f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again"
-        )
-    outputs = {}
-    for name, shape in shapes.items():
-        fitting = [o for o in found if tuple(int(n) for n in o["shape"]) == shape]
-        outputs[name] = (fitting or found)[0]
-        _agree(model, "output", outputs[name], shape)
-    return outputs
-
-
-def _agree(model: Path, what: str, tensor: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    found = tuple(int(n) for n in tensor["shape"])
-    if found != shape or tensor["dtype"] not in (np.uint8, np.float32):
-        raise UserError(
-            f"{model}: {what} is {tensor['dtype'].__name__} {found}, the card says uint8 {shape}; "
-            "convert the model again"
-        )
+                strangeness[i] = self.card.familiar.strangeness(self._file.read("embedding")[None])[0]
+            if evidence is not None:
+                evidence[i] = self._file.read("heat")
+        return Answers(probabilities, strangeness, evidence)

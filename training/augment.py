@@ -51,8 +51,8 @@ def augment(image: Image, box: Box, size: int, name: str, rng: Random) -> Image:
         view = _clear(view, rng.uniform(0.5, 0.62) * cell)
     if rng.random() < 0.6 * degree:
         view = _fill(view, _CELL_REACH * cell, _DYES.get(name, _ANY), rng)
-    view = _stain(view, degree, rng)
-    view = _camera_colours(view, degree, rng)
+    view = restain(view, degree, rng)
+    view = camera_colours(view, degree, rng)
     for chance, spoil in _SPOILS:
         if rng.random() < chance * degree:
             view = spoil(view, rng)
@@ -108,7 +108,11 @@ def _step(value: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(1 / (1 + np.exp(-np.clip(value, -30, 30))))
 
 
-def _stain(view: Image, degree: float, rng: Random) -> Image:
+def restain(view: Image, degree: float, rng: Random) -> Image:
+    """Return `view` in a paler or darker, more or less differentiated stain, in another light.
+
+    `degree` 0 leaves it as it is, 1 changes as much as any laboratory does.
+    """
     # A power of the transmitted light scales its optical density: a paler or darker stain. A power of
     # the density changes how dark the cytoplasm is beside the nucleus: a more or less differentiated one.
     strength = _between(0.5, 1.6, rng) * _between(0.6, 1.6, rng, 3)
@@ -120,7 +124,8 @@ def _stain(view: Image, degree: float, rng: Random) -> Image:
     return _image(cv2.LUT(view, table[None]))
 
 
-def _camera_colours(view: Image, degree: float, rng: Random) -> Image:
+def camera_colours(view: Image, degree: float, rng: Random) -> Image:
+    """Return `view` in the colours of another camera; `degree` as for `restain`."""
     saturation = 1 + degree * rng.uniform(-0.9, 0.5)
     crosstalk = degree * rng.uniform(-0.22, 0.22, (3, 3))
     mix = saturation * np.eye(3) + (1 - saturation) / 3 + crosstalk
@@ -144,12 +149,14 @@ def _low_resolution(view: Image, rng: Random) -> Image:
     return _image(cv2.resize(view, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
-def _noise(view: Image, rng: Random) -> Image:
+def add_noise(view: Image, rng: Random) -> Image:
+    """Return `view` with a sensor's noise of 1 to 9 grey levels."""
     noise = rng.standard_normal(view.shape, np.float32) * rng.uniform(1, 9)
     return np.clip(view + noise, 0, 255).astype(np.uint8)
 
 
-def _jpeg(view: Image, rng: Random) -> Image:
+def jpeg(view: Image, rng: Random) -> Image:
+    """Return `view` after JPEG of quality 30 to 90."""
     _, data = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(30, 90))])
     return _image(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
@@ -157,8 +164,8 @@ def _jpeg(view: Image, rng: Random) -> Image:
 _SPOILS: tuple[tuple[float, Callable[[Image, Random], Image]], ...] = (
     (0.45, _defocus),
     (0.2, _low_resolution),
-    (0.35, _noise),
-    (0.25, _jpeg),
+    (0.35, add_noise),
+    (0.25, jpeg),
 )
 
 

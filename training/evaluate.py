@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.classify import DEFAULT_MODEL, Answers
+from edge.cells import Answers
+from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.report import write_json
 from training import crossvalidate, data, metrics, robustness

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image
-from edge.localise import stain
 from edge.preprocess import CONTEXT, crop
+from edge.ruler import stain
 
 _STAINED = 0.45
 """A nucleus is stained at least this much of the darkest stain in the image's middle."""

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Box, CellClass, Image
-from edge.classify import Answers, Classifier
+from edge.cells import Answers, Box, CellClass, Image
+from edge.classify import Classifier
 from edge.errors import UserError
+from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
 from training.framing import Framing, single_cell_box, view
@@ -63,8 +64,12 @@ class KerasPredictor:
         self._familiar = read_familiar(self.trained.facts["familiar"])
 
     def answer(self, views: NDArray[np.uint8]) -> Answers:
-        """Ask the network."""
-        probabilities, embedding = self.trained.network.predict(views.astype(np.float32), verbose=0)
+        """Ask the network as the instrument asks the integer file."""
+        return consider(self._look, list(views))
+
+    def _look(self, crops: Sequence[Image]) -> Answers:
+        views = np.stack(crops).astype(np.float32)
+        probabilities, embedding = self.trained.network.predict(views, verbose=0)
         return Answers(np.asarray(probabilities), self._familiar.strangeness(np.asarray(embedding)))
 
 
@@ -97,11 +102,11 @@ def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change
             views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
             answers.append(predictor.answer(np.stack(views)))
             _progress(numbers.stop, len(samples), begun)
-    heats = [a.heat for a in answers if a.heat is not None]
+    evidence = [a.evidence for a in answers if a.evidence is not None]
     return Answers(
         np.concatenate([a.probabilities for a in answers]),
         np.concatenate([a.strangeness for a in answers]),
-        np.concatenate(heats) if heats else None,
+        np.concatenate(evidence) if evidence else None,
     )
 
 

@@ -127,7 +127,7 @@ def test_calibration_covers_every_class(made_data: Path) -> None:
 
 def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not run the converted file"):
-        quantize.loads(tmp_path / "nowhere.tflite")
+        quantize.runs_in_a_child(quantize._CLASSIFY, tmp_path / "nowhere.tflite")
 
 
 @pytest.mark.parametrize(

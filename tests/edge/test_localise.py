@@ -1,84 +1,173 @@
-import csv
-from collections import defaultdict
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Box
-from edge.localise import RED_CELL_UM, Locator, measure_red_cells, stain
+from edge.cells import Box, Image
+from edge.demo import DemoSource
+from edge.errors import UserError
+from edge.localise import LOCATOR_MODEL, PAD, Locator, decode, distinct, letterbox
+from training.data import read_image
 from training.framing import single_cell_box
-
-Fields = dict[str, list[tuple[str, Box]]]
+from training.locating import empty_fields, measure, overlap
 
 
 @pytest.fixture(scope="module")
-def fields(shared_data: Path) -> dict[str, Fields]:
-    """Labelled boxes of the validation fields: {source: {file: [(object, box)]}}."""
-    found: dict[str, Fields] = defaultdict(lambda: defaultdict(list))
-    with (shared_data / "fields.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == "validation":
-                box = Box(*(float(row[key]) for key in ("x", "y", "w", "h")))
-                found[row["source"]][row["file"]].append((row["object"], box))
-    return found
+def locator() -> Locator:
+    return Locator()
 
 
-def read(path: Path) -> np.ndarray:
-    return np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8)
+@pytest.fixture(scope="module")
+def neutrophil(shared_data: Path) -> Image:
+    return read_image(min((shared_data / "cells/pbc/neutrophil").glob("*.jpg")))
 
 
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    common = max(width, 0) * max(height, 0)
-    return common / (a.width * a.height + b.width * b.height - common)
-
-
+# Floors, not figures: benchmarks.locator has those.
 @pytest.mark.parametrize("source", ["pbc", "raabin", "bccd"])
-def test_leukocytes_of_three_laboratories_are_found(
-    fields: dict[str, Fields], shared_data: Path, source: str
-) -> None:
-    right = labelled = located = 0
-    for file, objects in list(fields[source].items())[:50]:
-        boxes = [found.box for found in Locator().locate(read(shared_data / "fields" / file))]
-        cells = [box for kind, box in objects if kind == "leukocyte"]
-        labelled += len(cells)
-        located += len(boxes)
-        right += sum(any(overlap(cell, box) >= 0.5 for box in boxes) for cell in cells)
-    assert right / labelled > 0.88
-    assert right / located > 0.88
-
-
-@pytest.mark.parametrize("source", ["pbc", "raabin", "bccd"])
-def test_the_red_cells_are_the_ruler(fields: dict[str, Fields], shared_data: Path, source: str) -> None:
-    ratios = []
-    for file, objects in list(fields[source].items())[:30]:
-        labelled = [(b.width * b.height) ** 0.5 for kind, b in objects if kind == "erythrocyte" and b.x > 2]
-        ruler = measure_red_cells(stain(read(shared_data / "fields" / file)))
-        if labelled and ruler.diameter_px:
-            ratios.append(ruler.diameter_px / np.median(labelled))
-    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+def test_leukocytes_of_three_laboratories_are_found(locator: Locator, shared_data: Path, source: str) -> None:
+    measured = measure(shared_data, "validation", lambda image: [f.box for f in locator.locate(image)])
+    _, found = measured[source]
+    assert found.recall > 0.92
+    assert found.precision > 0.96
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_an_empty_field_has_no_cell_and_no_ruler(grey: int) -> None:
-    locator = Locator()
-    assert locator.locate(np.full((120, 160, 3), grey, np.uint8)) == []
-    assert locator.red_cell_px is None
+@pytest.mark.parametrize("shape", [(120, 160), (1, 1), (3, 700)])
+def test_an_empty_field_has_no_cell(locator: Locator, grey: int, shape: tuple[int, int]) -> None:
+    assert locator.locate(np.full((*shape, 3), grey, np.uint8)) == []
 
 
-def test_a_cell_cut_by_the_border_is_not_whole(shared_data: Path) -> None:
-    image = read(next((shared_data / "cells/pbc/neutrophil").glob("*.jpg")))
-    box = single_cell_box(image)
-    x, y = (round(c) for c in box.centre)
-    (whole,) = (f for f in Locator().locate(image) if overlap(f.box, box) > 0.9)
+def test_red_cells_and_platelets_are_no_leukocytes(locator: Locator, shared_data: Path) -> None:
+    false = [len(locator.locate(image)) for _, image in empty_fields(shared_data, "validation")]
+    assert len(false) > 300
+    assert sum(false) / len(false) < 0.05
+
+
+@pytest.mark.parametrize("cell_px", [40, 80, 160, 300])
+def test_a_cell_is_found_at_any_plausible_scale(locator: Locator, neutrophil: Image, cell_px: int) -> None:
+    scale = cell_px / single_cell_box(neutrophil).side
+    small = cv2.resize(neutrophil, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    top, left = (max(0, (side - part) // 2) for side, part in zip((480, 640), small.shape, strict=False))
+    around = ((top, max(0, 480 - top - small.shape[0])), (left, max(0, 640 - left - small.shape[1])), (0, 0))
+    frame = np.asarray(np.pad(small, around, mode="reflect"), np.uint8)
+    cell = single_cell_box(small)
+    true = Box(cell.x + left, cell.y + top, cell.width, cell.height)
+    assert any(found.whole and overlap(found.box, true) > 0.5 for found in locator.locate(frame))
+
+
+def test_a_cell_cut_by_the_border_is_not_whole(locator: Locator, neutrophil: Image) -> None:
+    box = single_cell_box(neutrophil)
+    (whole,) = (f for f in locator.locate(neutrophil) if overlap(f.box, box) > 0.5)
     assert whole.whole
-    cut = Locator(um_per_px=RED_CELL_UM / 71).locate(image[:, x:])
-    assert any(not f.whole and abs(f.box.centre[1] - y) < box.side / 2 for f in cut)
+    x, y = (round(c) for c in box.centre)
+    cut = [f for f in locator.locate(neutrophil[:, x:]) if abs(f.box.centre[1] - y) < box.side / 2]
+    assert all(not f.whole for f in cut)
 
 
-def test_a_given_scale_replaces_the_ruler() -> None:
-    assert Locator(um_per_px=0.1).red_cell_px == pytest.approx(72)
+def test_a_cell_that_fills_the_picture_is_whole(locator: Locator, neutrophil: Image) -> None:
+    box = single_cell_box(neutrophil)
+    margin = 0.06 * box.side
+    rows = slice(round(box.y - margin), round(box.y + box.height + margin))
+    tight = neutrophil[rows, round(box.x - margin) : round(box.x + box.width + margin)]
+    (found,) = locator.locate(tight)
+    assert found.whole
+    assert found.box.side > 0.75 * max(tight.shape)
+
+
+def test_the_cells_of_the_demo_are_found(locator: Locator) -> None:
+    source = DemoSource(pace=False)
+    frames = dict(zip(range(120), source.frames(), strict=False))
+    seen = missed = false = 0
+    for index in range(0, 120, 8):
+        x, y = source.path[index]
+        boxes = [f.box for f in locator.locate(frames[index].image) if f.whole]
+        hit = 0
+        for cell in source.truth:
+            r = cell.diameter_px / 2
+            if r < cell.x - x < 640 - r and r < cell.y - y < 480 - r:
+                seen += 1
+                true = Box(cell.x - x - r, cell.y - y - r, 2 * r, 2 * r)
+                hit += any(overlap(true, box) > 0.5 for box in boxes)
+                missed += not any(overlap(true, box) > 0.5 for box in boxes)
+        false += len(boxes) - hit
+    assert seen > 15
+    assert missed <= 0.03 * seen
+    # A cell that the border touches may be taken for whole.
+    assert false <= 0.2 * seen
+
+
+def test_a_doubtful_cell_must_be_larger_than_a_red_cell(neutrophil: Image) -> None:
+    # Nothing is certain here; one micrometre a pixel makes of the neutrophil a giant, 0.01 a speck.
+    assert Locator(1.0, sure=1.1).locate(neutrophil)
+    assert not Locator(0.01, sure=1.1).locate(neutrophil)
+    assert Locator(0.01, sure=0.3).locate(neutrophil)
+
+
+def test_boxes_come_left_to_right_inside_the_frame(locator: Locator, neutrophil: Image) -> None:
+    pair = np.concatenate([neutrophil, neutrophil[:, ::-1]], axis=1)
+    found = locator.locate(pair)
+    assert len(found) >= 2
+    assert [f.box.x for f in found] == sorted(f.box.x for f in found)
+    height, width = pair.shape[:2]
+    assert all(f.box.x >= 0 and f.box.x + f.box.width <= width for f in found)
+    assert all(f.box.y >= 0 and f.box.y + f.box.height <= height for f in found)
+
+
+def test_a_picture_lies_in_the_corner_of_its_square() -> None:
+    square = letterbox(np.full((60, 120, 3), 7, np.uint8), 64)
+    assert square.shape == (64, 64, 3)
+    assert (square[:32] == 7).all()
+    assert (square[32:] == PAD).all()
+
+
+def test_a_peak_is_a_cell_with_its_reach() -> None:
+    heat, reach = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 4), np.float32)
+    heat[2, 3], heat[2, 4], heat[6, 6] = 0.9, 0.7, 0.3
+    reach[2, 3] = np.log((1, 2, 3, 4))
+    edges, scores = decode(heat, reach, 4, least_score=0.5)
+    assert scores.tolist() == pytest.approx([0.9])
+    assert edges[0].tolist() == pytest.approx([13, 8, 17, 14])
+
+
+def test_two_boxes_of_one_cell_are_one_and_touching_cells_are_two() -> None:
+    edges = np.array([(0, 0, 10, 10), (1, 1, 10, 10), (9, 0, 19, 10)], np.float32)
+    assert distinct(edges, np.array([0.5, 0.9, 0.8], np.float32)) == [1, 2]
+
+
+def _shorten(model: Path) -> None:
+    model.write_bytes(model.read_bytes()[:-100])
+
+
+def _forget_the_stride(model: Path) -> None:
+    card = json.loads(model.with_suffix(".json").read_text())
+    del card["stride"]
+    model.with_suffix(".json").write_text(json.dumps(card))
+
+
+def _another_size(model: Path) -> None:
+    card = json.loads(model.with_suffix(".json").read_text())
+    model.with_suffix(".json").write_text(json.dumps(card | {"size": 64}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_shorten, "damaged"),
+        (_forget_the_stride, "not a locator's card"),
+        (_another_size, "input is uint8"),
+        (Path.unlink, "No such file"),
+        (lambda model: model.with_suffix(".json").unlink(), "needs its card"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_refused(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    model = Path(shutil.copy(LOCATOR_MODEL, tmp_path))
+    shutil.copy(LOCATOR_MODEL.with_suffix(".json"), tmp_path)
+    damage(model)
+    with pytest.raises(UserError, match=message):
+        Locator(model=model)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.classify import Answers
+from edge.cells import Answers
 from edge.errors import UserError
 from training import data, evaluate, metrics, study
 from training.evaluate import figures, main

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.cells import CellClass, Role
-from edge.classify import DEFAULT_MODEL, Answers
+from edge.cells import Answers, CellClass, Role
+from edge.classify import DEFAULT_MODEL
 from training import data, robustness
 from training.corruptions import KINDS
 from training.framing import Framing

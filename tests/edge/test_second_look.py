@@ -1,0 +1,77 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from edge.cells import Answers, Image
+from edge.second_look import consider, turned
+
+
+def by_corner(crops: Sequence[Image]) -> Answers:
+    """A model that looks at the upper left pixel alone: red is the first class's share, green how strange."""
+    first = np.array([crop[0, 0, 0] / 255 for crop in crops], np.float32)
+    strange = np.array([crop[0, 0, 1] for crop in crops], np.float32)
+    return Answers(np.stack([first, 1 - first], axis=1).reshape(-1, 2), strange)
+
+
+def square(*corners: tuple[int, int]) -> Image:
+    crop = np.zeros((8, 8, 3), np.uint8)
+    for (row, column), (red, green) in zip(((0, 0), (0, -1), (-1, -1), (-1, 0)), corners, strict=True):
+        crop[row, column, :2] = red, green
+    return crop
+
+
+def test_the_eight_sides_of_a_crop_all_differ_and_hold_the_same_pixels() -> None:
+    crop = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    sides = [crop, *turned(crop)]
+    assert len({side.tobytes() for side in sides}) == 8
+    assert all(np.array_equal(np.sort(side.ravel()), np.arange(48)) for side in sides)
+    assert all(side.flags.c_contiguous for side in sides)
+
+
+def test_a_doubtful_answer_is_the_mean_of_the_scores_over_all_sides() -> None:
+    crop = square((128, 8), (255, 0), (255, 0), (255, 0))
+    answers = consider(by_corner, [crop])
+    shares = np.array([[128 / 255, 127 / 255], [1, 1 / 512]])
+    product = shares[0] ** (2 / 8) * shares[1] ** (6 / 8)  # each corner is the upper left one twice in eight
+    assert answers.probabilities[0] == pytest.approx(product / product.sum(), abs=1e-6)
+    assert answers.strangeness[0] == pytest.approx(2)
+
+
+def test_a_wrong_first_look_is_put_right() -> None:
+    crop = square((100, 0), (250, 0), (250, 0), (250, 0))
+    assert by_corner([crop]).probabilities[0, 0] < 0.5
+    assert consider(by_corner, [crop]).probabilities[0, 0] > 0.5
+
+
+def test_a_sure_answer_is_not_looked_at_again() -> None:
+    asked = []
+
+    def look(crops: Sequence[Image]) -> Answers:
+        asked.append(len(crops))
+        return by_corner(crops)
+
+    sure, doubtful = square(*[(250, 0)] * 4), square(*[(128, 0)] * 4)
+    answers = consider(look, [sure, doubtful, sure])
+    assert asked == [3, 7]
+    assert answers.probabilities[[0, 2], 0] == pytest.approx(250 / 255)
+    asked.clear()
+    consider(look, [sure])
+    assert asked == [1]
+
+
+def test_no_crop_is_no_answer() -> None:
+    assert consider(by_corner, []).probabilities.shape == (0, 2)
+
+
+def test_the_evidence_shown_is_that_of_the_class_decided_in_the_end() -> None:
+    evidence = np.array([[[[1.0, 0.0]], [[0.0, 4.0]]]], np.float32)  # one crop, 2 x 1 places, two classes
+
+    def look(crops: Sequence[Image]) -> Answers:
+        found = by_corner(crops)
+        return Answers(found.probabilities, found.strangeness, evidence if len(crops) == 1 else None)
+
+    answers = consider(look, [square((140, 0), (20, 0), (20, 0), (20, 0))])
+    assert answers.probabilities[0].argmax() == 1
+    assert answers.heat is not None
+    assert answers.heat[0].ravel().tolist() == [0, 1]
