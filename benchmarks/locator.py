@@ -102,12 +102,11 @@ def show_single(name: str, samples: Sequence[Sample], locator: Locator, classifi
     )
 
 
-def show_cost(locator: Locator, classifier: Classifier) -> None:
-    """Print the time of a frame and of a crop, one thread each."""
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (480, 640, 3), np.uint8)
-    size = classifier.card.size
-    view = rng.integers(0, 256, (size, size, 3), np.uint8)
+def show_cost(sample: Sample, locator: Locator, classifier: Classifier) -> None:
+    """Print the time of a frame and of a crop of a cell, one thread each."""
+    image = read_image(sample.path)
+    frame = np.asarray(cv2.resize(image, (640, 480)), np.uint8)
+    view = crop(image, single_cell_box(image), classifier.card.size)
     locate_ms = _median_ms(lambda: locator.locate(frame))
     classify_ms = _median_ms(lambda: classifier.classify([view]))
     print(
@@ -180,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_single("pbc, five classes", [s for s in own if s.name in STUDY_CLASSES], locator, classifier)
         for source in ("bccd", "zheng1"):
             show_single(source, [s for s in samples if s.source == source], locator, classifier)
-        show_cost(locator, classifier)
+        show_cost(own[0], locator, classifier)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -26,7 +26,7 @@ PAD = 128
 LOCATOR_MODEL = Path(__file__).parent / "model" / "locator.tflite"
 _LEAST_SCORE = 0.3
 """Certainty (0..1) from which a place may be a leukocyte's middle."""
-_SURE = 0.6
+_SURE = 0.5
 """Certainty from which it is one, whatever its size."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""

@@ -96,7 +96,7 @@ def invite(scene: Scene, guests: Sequence[Field], unit: float, rng: Random) -> N
             box = sure[rng.integers(len(sure))]
         patch, mask, half = _cut_out(guest, box, scale, rng)
         at = rng.uniform((0, 0), (width, height))
-        if len(scene.cells) and rng.random() < 0.4:
+        if len(scene.cells) and rng.random() < 0.6:
             other = scene.cells[rng.integers(len(scene.cells))]
             if np.isfinite(other).all():
                 angle = rng.uniform(0, 2 * np.pi)

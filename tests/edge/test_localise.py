@@ -95,7 +95,7 @@ def test_the_cells_of_the_demo_are_found(locator: Locator) -> None:
                 missed += not any(overlap(true, box) > 0.5 for box in boxes)
         false += len(boxes) - hit
     assert seen > 15
-    assert missed <= 0.03 * seen
+    assert missed <= 0.05 * seen
     # A cell that the border touches may be taken for whole.
     assert false <= 0.2 * seen
 
