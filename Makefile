@@ -23,11 +23,13 @@ $(VENV)/edge: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --editable '.[edge]'
 	touch $@
 
-# Two come without their dependencies: the tests compare their stand-in for the Pi's camera with picamera2's
-# source, and read a model file's metadata with the schema of tflite-support (whose wheels end with 3.11).
+# Some come without their dependencies: the tests compare their stand-in for the Pi's camera with picamera2's
+# source, and read a model file's metadata with the schema of tflite-support (whose wheels end with 3.11); the
+# trackers that ours is measured against ask for an older numpy and for OpenCV with windows, and need neither.
 $(VENV)/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --editable '.[edge,training,dev]'
 	$(BIN)/python -m pip install --no-deps picamera2==0.3.38 'tflite-support==0.4.4; python_version < "3.12"'
+	$(BIN)/python -m pip install --no-deps supervision==0.26.1 norfair==2.3.0 filterpy==1.4.5
 	touch $@
 
 # A receiver of others for the LIS tests, in an environment of its own: its forty dependencies stay out of ours.

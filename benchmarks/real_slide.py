@@ -70,6 +70,11 @@ class Slide:
     image: Image
     cells: tuple[TrueCell, ...]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
 
 def build_slide(
     data: Path,

@@ -1,9 +1,13 @@
 """A slide of real cells, filmed under a scripted moving stage, with exact truth.
 
-`python -m benchmarks.simulate_stage --split test --seed 1 --output DIR` writes DIR/stage.avi and
-DIR/truth.json. Cells and red cells are those of the PBC set; only their arrangement, the stage and the
-camera are simulated: rows that overlap, a stretch seen twice, stops, hand shake, defocus, drifting
-light and noise.
+`python -m benchmarks.simulate_stage --split test --script rows --seed 1 --output DIR` writes
+DIR/stage.avi and DIR/truth.json. Cells and red cells are those of the PBC set; only their arrangement,
+the stage and the camera are simulated. `--script` names what happens (`benchmarks.stage_script`): rows,
+returns and focus are ordinary; loop, turn, fast, bump, swap and drops are hard.
+
+truth.json holds `script`, `cells` (class, place, size, file, and whether it was seen well: wholly inside
+5 frames that are sharp and can be placed) and `frames` (place, angle, blur, light; whether another slide
+lies there, and whether the frame can be placed: it shares half its field with an earlier one).
 """
 
 import argparse
@@ -12,7 +16,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,173 +25,56 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.real_slide import Slide, TrueCell, build_slide
+from benchmarks.real_slide import Slide, build_slide
+from benchmarks.stage_script import SCRIPTS, FrameTruth, StageScript, seen_well, stage_truth
 from edge.cells import Image
 from edge.errors import UserError
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
-IN_FOCUS_SIGMA = 1.2
-"""A frame blurred by less than this (pixels) is in focus."""
-INSIDE_PX = 4.0
-"""A cell is wholly in a frame where its box keeps this distance from the border."""
-SEEN_WELL_FRAMES = 5
-"""A cell is seen well if it is wholly inside this many frames that are in focus."""
 JPEG_QUALITY = 95
 """Of the film's frames, 0..100."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageScript:
-    """How the stage moves and what the camera does to the picture; 0 switches an effect off."""
-
-    width: int = 640
-    height: int = 480
-    """Of a frame, pixels."""
-    fps: float = 15.0
-    row_overlap: float = 0.35
-    """Least share (0..1) of the frame's height that neighbouring rows have in common."""
-    revisit: float = 0.5
-    """Share (0..1) of the middle row that is visited again after the last row."""
-    slowest_px: float = 4.0
-    fastest_px: float = 15.0
-    """Stage speed, pixels a frame, outside the stops."""
-    speed_period: float = 90.0
-    """Frames from one fast stretch to the next."""
-    stops: int = 4
-    stop_frames: float = 12.0
-    """About as long the stage stands still at a stop."""
-    shake_px: float = 1.0
-    """Hand shake: standard deviation of each frame's place, pixels."""
-    defocus_episodes: int = 6
-    defocus_frames: float = 45.0
-    """Length of an episode, there and back."""
-    defocus_sigma: float = 3.0
-    """Gaussian blur at the worst of an episode, pixels."""
-    dimmest: float = 0.75
-    brightest: float = 1.2
-    """Limits between which the light drifts (1: as the slide is)."""
-    drift_period: float = 400.0
-    """Frames from one bright stretch to the next."""
-    white_balance: float = 0.03
-    """Red rises and blue falls by up to this share, and back."""
-    noise: float = 2.5
-    """Standard deviation of the sensor's noise, grey levels."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTruth:
-    """Where one frame lies and what was done to it."""
-
-    x: float
-    y: float
-    """Its upper left corner on the slide, pixels."""
-    blur_sigma: float
-    gain: tuple[float, float, float]
-    """By which the slide's red, green and blue are multiplied."""
+_NOISES = 8
+"""Pictures of noise of which one is laid, shifted anyhow, over each frame: drawing it anew is slow."""
 
 
 def film(slide: Slide, script: StageScript, seed: int) -> Iterator[tuple[Image, FrameTruth]]:
     """Yield the frames of the film, shape (script.height, script.width, 3), and the truth of each.
 
+    The other slide of a swap is this one seen in a mirror.
+
     Raises:
         UserError: the slide is smaller than a frame.
     """
     rng = np.random.default_rng(seed)
-    for truth in stage_truth(slide, script, seed):
-        move = np.array([[1, 0, -truth.x], [0, 1, -truth.y]], np.float64)
-        size = script.width, script.height
-        view = cv2.warpAffine(slide.image, move, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        light = view.astype(np.float32) * np.array(truth.gain, np.float32)
-        if truth.blur_sigma > 0.1:
-            light = np.asarray(cv2.GaussianBlur(light, (0, 0), truth.blur_sigma), np.float32)
-        light += script.noise * rng.standard_normal(light.shape, np.float32)
-        yield np.clip(light + 0.5, 0, 255).astype(np.uint8), truth
+    other = np.ascontiguousarray(slide.image[:, ::-1])
+    noises = script.noise * rng.standard_normal((_NOISES, script.height, script.width, 3), np.float32)
+    for truth in stage_truth(slide.size, script, seed):
+        noise = noises[rng.integers(_NOISES)]
+        noise = np.roll(noise, rng.integers(0, noise.shape[:2]), axis=(0, 1))
+        yield _exposed(other if truth.swapped else slide.image, truth, noise), truth
 
 
-def stage_truth(slide: Slide, script: StageScript, seed: int) -> list[FrameTruth]:
-    """Return where each frame of the film lies and what the camera does to it.
-
-    Raises:
-        UserError: the slide is smaller than a frame.
-    """
-    rng = np.random.default_rng((seed, 1))
-    places = _places(slide, script, rng)
-    count = len(places)
-    blur = np.zeros(count)
-    for middle in _moments(script.defocus_episodes, count, rng):
-        away = np.abs(np.arange(count) - middle) / script.defocus_frames
-        blur = np.maximum(blur, script.defocus_sigma * np.where(away < 0.5, np.cos(np.pi * away) ** 2, 0))
-    light = (script.brightest + script.dimmest) / 2 + (script.brightest - script.dimmest) / 2 * _drift(
-        count, script.drift_period, rng
-    )
-    tint = script.white_balance * _drift(count, 0.7 * script.drift_period, rng)
-    gains = light[:, None] * np.stack([1 + tint, np.ones(count), 1 - tint], axis=1)
-    return [
-        FrameTruth(float(x), float(y), float(sigma), (float(red), float(green), float(blue)))
-        for (x, y), sigma, (red, green, blue) in zip(places, blur, gains, strict=True)
-    ]
+def _exposed(sheet: Image, truth: FrameTruth, noise: Floats) -> Image:
+    cos, sin = math.cos(truth.angle), math.sin(truth.angle)
+    move = np.array([[cos, -sin, truth.x], [sin, cos, truth.y]])
+    flags, size = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, noise.shape[1::-1]
+    view = cv2.warpAffine(sheet, move, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
+    light = view.astype(np.float32) * np.array(truth.gain, np.float32)
+    if truth.blur_sigma > 0.1:
+        light = np.asarray(cv2.GaussianBlur(light, (0, 0), truth.blur_sigma), np.float32)
+    if math.hypot(*truth.smear) > 0.5:
+        light = np.asarray(cv2.filter2D(light, -1, _streak(*truth.smear)), np.float32)
+    return np.asarray(np.clip(light + noise + 0.5, 0, 255), np.uint8)
 
 
-def way_points(slide: Slide, script: StageScript) -> list[tuple[float, float]]:
-    """Return the corners of the stage's path: serpentine rows, then a part of the middle row again.
-
-    Raises:
-        UserError: the slide is smaller than a frame.
-    """
-    height, width = slide.image.shape[:2]
-    right, bottom = width - script.width, height - script.height
-    if min(right, bottom) < 0:
-        raise UserError(f"slide of {width} x {height} pixels is smaller than a frame; make it larger")
-    rows = math.ceil(bottom / ((1 - script.row_overlap) * script.height)) + 1
-    corners: list[tuple[float, float]] = []
-    for row, y in enumerate(np.linspace(0, bottom, rows)):
-        ends = (0.0, float(right)) if row % 2 == 0 else (float(right), 0.0)
-        corners += [(x, float(y)) for x in ends]
-    if script.revisit:
-        x, y = corners[-1][0], corners[rows // 2 * 2][1]
-        corners += [(x, y), (x + script.revisit * (right if x == 0 else -right), y)]
-    return corners
-
-
-def _places(slide: Slide, script: StageScript, rng: np.random.Generator) -> Floats:
-    """Return the upper left corner of each frame on the slide, shape (frames, 2), pixels."""
-    corners = np.array(way_points(slide, script))
-    reached = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
-    # Twice as many frames as at the mean speed: the path's end cuts the rest off.
-    mean = (script.slowest_px + script.fastest_px) / 2
-    count = math.ceil(2 * reached[-1] / mean + 2 * script.stops * script.stop_frames) + 1
-    speed = mean + (script.fastest_px - script.slowest_px) / 2 * _drift(count, script.speed_period, rng)
-    for middle in _moments(script.stops, round(reached[-1] / mean), rng):
-        speed *= 1 - np.exp(-(((np.arange(count) - middle) / script.stop_frames) ** 4))
-    way = np.cumsum(speed) - speed[0]
-    way = way[way < reached[-1]]
-    places = np.stack([np.interp(way, reached, corners[:, axis]) for axis in (0, 1)], axis=1)
-    return np.asarray(places + rng.normal(0, script.shake_px, places.shape), np.float64)
-
-
-def _drift(count: int, period: float, rng: np.random.Generator) -> Floats:
-    """Return a wave (-1..1) of `period` frames that begins anywhere."""
-    return np.asarray(np.sin(2 * np.pi * (np.arange(count) / period + rng.uniform())), np.float64)
-
-
-def _moments(number: int, count: int, rng: np.random.Generator) -> Floats:
-    """Return `number` frames out of `count`, one anywhere in each of as many equal stretches."""
-    return np.asarray(
-        (np.arange(number) + rng.uniform(0.2, 0.8, number)) * count / max(number, 1), np.float64
-    )
-
-
-def seen_well(cell: TrueCell, frames: Sequence[FrameTruth], script: StageScript) -> bool:
-    """Return whether enough frames show the whole cell in focus."""
-    reach = cell.diameter / 2 + INSIDE_PX
-    good = sum(
-        frame.blur_sigma < IN_FOCUS_SIGMA
-        and reach <= cell.x - frame.x <= script.width - reach
-        and reach <= cell.y - frame.y <= script.height - reach
-        for frame in frames
-    )
-    return good >= SEEN_WELL_FRAMES
+def _streak(x: float, y: float) -> Floats:
+    """Return the kernel of a motion by (x, y) pixels during the exposure; sums to 1."""
+    reach = math.ceil(max(abs(x), abs(y)) / 2) + 1
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    a, b = ((round(16 * (reach + s * x / 2)), round(16 * (reach + s * y / 2))) for s in (-1, 1))
+    cv2.line(kernel, a, b, (1.0,), 1, cv2.LINE_AA, shift=4)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[str, Any]:
@@ -200,7 +86,7 @@ def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[st
     Raises:
         UserError: the folder cannot be written, or the slide is smaller than a frame.
     """
-    frames = stage_truth(slide, script, seed)
+    frames = stage_truth(slide.size, script, seed)
     truth = {
         "script": dataclasses.asdict(script),
         "cells": [
@@ -230,13 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate_stage", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--script", default="rows", choices=tuple(SCRIPTS), help="what happens")
     parser.add_argument("--seed", type=int, default=1, help="of the slide, the stage and the noise")
     parser.add_argument("--scale", type=float, default=0.6, help="slide pixels per pixel of a PBC image")
     parser.add_argument("--output", type=Path, required=True, help="folder for stage.avi and truth.json")
     options = parser.parse_args(arguments)
     try:
         slide = build_slide(options.data, options.split, options.seed, scale=options.scale)
-        truth = write(slide, StageScript(), options.seed, options.output)
+        truth = write(slide, SCRIPTS[options.script], options.seed, options.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

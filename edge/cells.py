@@ -79,6 +79,8 @@ class Skip:
     index: int
     source: int | str
     reason: str
+    gate: str | None = None
+    """The quality gate (`edge.gates.Gate`) that refused it, where it could be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,16 @@ class Config(LisConfig):
     ] = None
     width: Annotated[int, "Camera picture, pixels."] = 1280
     height: Annotated[int, "Camera picture, pixels."] = 960
+    flat_field: Annotated[
+        bool,
+        "Take a flat field from an empty spot of the slide (or images or a film of one), store it, and end.",
+    ] = False
+    flat_field_file: Annotated[
+        Path | None,
+        "The flat field that every frame is divided by. Default: flat-field.png beside the database, which a "
+        "camera or url uses if it is there; video, images and demo use one only where it is named.",
+    ] = None
+    map: Annotated[Path | None, "Write the map of what was seen to this PNG file at the end."] = None
     headless: Annotated[bool, "No live page: the terminal alone; ends when the input ends."] = False
     wbc: Annotated[
         float | None, "Leukocytes of the specimen, 10^9/L, by the analyzer: absolute counts are sent as well."
@@ -123,8 +133,9 @@ class Config(LisConfig):
         _check(
             self.um_per_px is None or 0.005 <= self.um_per_px <= 2, "um_per_px", self.um_per_px, "0.005 to 2"
         )
-        if self.json is not None and not os.path.isdir(self.json.parent):
-            raise UserError(f"{self.json}: its folder is not there; --json names the file of the result")
+        for name, file in (("json", self.json), ("map", self.map)):
+            if file is not None and not os.path.isdir(file.parent):
+                raise UserError(f"{file}: its folder is not there; --{name} names a file to write to")
         _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
         _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.specimen is not None:
@@ -138,6 +149,11 @@ class Config(LisConfig):
     def source(self) -> str:
         """Which of `SOURCES` is counted."""
         return next(name for name in SOURCES if getattr(self, name))
+
+
+def flat_field_place(config: Config) -> Path:
+    """Return where the flat field is kept: `flat_field_file`, or flat-field.png beside the database."""
+    return config.flat_field_file or config.database.with_name("flat-field.png")
 
 
 HELP: dict[str, str] = {

@@ -105,6 +105,27 @@ MIGRATIONS = (
     ) STRICT;
     INSERT INTO line VALUES (1, '', '', '');
     """,
+    """
+    ALTER TABLE key_view ADD COLUMN angle REAL NOT NULL DEFAULT 0;
+    ALTER TABLE field ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE gate (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        name TEXT NOT NULL,
+        refused INTEGER NOT NULL,
+        frames INTEGER NOT NULL,
+        PRIMARY KEY (specimen, name, refused)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE map_tile (
+        specimen INTEGER NOT NULL REFERENCES specimen (id),
+        scale REAL NOT NULL,
+        "column" INTEGER NOT NULL,
+        "row" INTEGER NOT NULL,
+        picture BLOB NOT NULL,
+        PRIMARY KEY (specimen, "column", "row")
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 

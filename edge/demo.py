@@ -34,6 +34,7 @@ class DemoSource:
     """
 
     moving = True
+    live = False
 
     def __init__(
         self,
@@ -44,7 +45,6 @@ class DemoSource:
         pace: bool = True,
         leukocytes: int = 120,
     ) -> None:
-        self.live = pace
         self._size, self._fps, self._pace, self._seed = size, fps, pace, seed
         self._smear = Smear(seed, *SLIDE, leukocytes)
         self.path = _walk(np.random.default_rng(seed), size)

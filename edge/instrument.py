@@ -12,17 +12,27 @@ from typing import Any
 from edge.camera import FrameSource, open_camera
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
-from edge.config import Config
+from edge.config import Config, flat_field_place
 from edge.errors import UserError
+from edge.flatfield import FlatField, read_flat_field
 from edge.lis.outbox import Entry
 from edge.lis.service import LisService
 from edge.live import Latest, View, Wishes
 from edge.localise import Locator
+from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
+from edge.quality import Inspector
 from edge.report import write_json
 from edge.session import Session
 from edge.store import Store
 from edge.terminal import open_display
+
+_MAP_S = 1.0
+"""Seconds between two pictures of the map, at least."""
+_MAP_REST = 20
+"""At least so many times what the last one took: a long map on a small computer must not slow the count."""
+_MAP_STORED_S = 5.0
+"""Seconds between two times that the map is stored: a power cut costs no more of it."""
 
 
 def open_source(config: Config) -> FrameSource:
@@ -45,6 +55,17 @@ def open_source(config: Config) -> FrameSource:
     from edge.replay import ImageFolder, VideoFile
 
     return VideoFile(config.video) if config.video else ImageFolder(config.images or Path())
+
+
+def open_flat_field(config: Config) -> FlatField | None:
+    """Return the flat field that the settings name; that beside the database is for a camera or stream alone.
+
+    Raises:
+        UserError: it is named and missing, or not a flat field.
+    """
+    path = flat_field_place(config)
+    wanted = config.flat_field_file or ((config.camera or config.url) and path.exists())
+    return read_flat_field(path) if wanted else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +93,14 @@ class Instrument:
         self.latest, self.wishes = Latest(), Wishes()
         self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
+        self._shown = View(None, (), {})
+        self._flat_field = open_flat_field(config)
+        self._forget_map()
+
+    def _forget_map(self) -> None:
+        self._map: MapView | None = None
+        self._map_state: dict[str, Any] | None = None
+        self._map_version, self._map_due_s, self._map_stored_s = 0, 0.0, time.monotonic()
 
     def count(self, specimen: str) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
@@ -90,26 +119,29 @@ class Instrument:
                 except UserError as broken:
                     error = broken
                 session.finish()
+                self._map_due_s = 0.0
                 display.show(self._state(session, "finished"))
-        if self._config.json:
-            try:
+        try:
+            if self._config.json:
                 write_json(self._config.json, session.result(complete))
-            except UserError as problem:
-                again = "the count itself is saved: run again with the same --specimen and another --json"
-                raise UserError(f"{problem}; {again}") from None
+            if self._config.map:
+                session.write_map(self._config.map)
+        except UserError as problem:
+            again = "the count itself is saved: run again with the same --specimen and another file"
+            raise UserError(f"{problem}; {again}") from None
         return Outcome(session, complete, error)
 
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
         session, shown = outcome.session, dict[str, Any]()
-        phase, message = "finished", "target reached" if session.complete else ""
+        phase, message = "finished", "target reached" if session.complete else "the input has ended"
         if outcome.error:
             phase, message = "failed", str(outcome.error)
         while not self._stop.is_set():
             state = self._state(session, phase, message)
             if state != shown:
                 shown = state
-                self.latest.put(View(None, (), state))
+                self._show(state)
             self._answer_release(session, phase)
             if specimen := self.wishes.take_specimen():
                 return specimen
@@ -146,7 +178,25 @@ class Instrument:
         """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old."""
         if self._lis and time.monotonic() >= self._lis_due_s:
             self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
-        return session.state(phase, message, **rest) | {"lis": self._lis_state or None}
+        self._refresh_map(session)
+        return session.state(phase, message, **rest) | {
+            "lis": self._lis_state or None,
+            "map": self._map_state,
+        }
+
+    def _refresh_map(self, session: Session) -> None:
+        """Draw the map anew and store it, where it has changed and the last time is a while ago."""
+        now = time.monotonic()
+        if session.map_version != self._map_version and now >= self._map_due_s:
+            self._map_version = session.map_version
+            self._map = session.map_view()
+            done = time.monotonic()
+            self._map_due_s = done + max(_MAP_S, _MAP_REST * (done - now))
+            facts = session.map_facts(self._map)
+            self._map_state = facts and facts | {"version": self._map_version}
+        if now >= self._map_stored_s + _MAP_STORED_S:
+            self._map_stored_s = now
+            session.save_map()
 
     def _begin(self, specimen: str, source: FrameSource) -> Session:
         card, review_below = self._classifier.card, self._config.review_below
@@ -158,22 +208,34 @@ class Instrument:
             moving=source.moving,
             review_below=card.review_below if review_below is None else review_below,
             target=self._config.target,
+            um_per_px=self._config.um_per_px,
         )
-        self.latest.put(View(None, (), self._state(session, "starting")))
+        self._forget_map()
+        self._shown = View(None, (), self._state(session, "starting"))
+        self.latest.put(self._shown)
         return session
+
+    def _show(self, state: dict[str, Any]) -> None:
+        """Put a new state on the page; the last picture stays."""
+        self._shown = dataclasses.replace(self._shown, state=state, map=self._map)
+        self.latest.put(self._shown)
 
     def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
         """Take the source to its end; return True there or at the target, False when interrupted."""
         locator = Locator(self._config.um_per_px, steady=source.moving)
-        pace = _Pace()
+        pace, notice = _Pace(), _Notice()
         frames = self._wanted(session, source)
-        for step in run(frames, locator, self._classifier, session.counter):
+        inspector = Inspector(steady=source.moving)
+        for step in run(frames, locator, self._classifier, session.counter, inspector):
             session.take(step)
             if isinstance(step, Step):
-                state = self._state(session, "counting", _message(step), fps=pace.tick(), step=step)
-                self.latest.put(View(step.frame.image, labels(step, self._classifier), state))
+                message = notice.tick(_message(step))
+                state = self._state(session, "counting", message, fps=pace.tick(), step=step)
+                self._shown = View(step.frame.image, labels(step, self._classifier), state, self._map)
+                self.latest.put(self._shown)
             else:
                 state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
+                self._show(state)
             show(state)
             if session.complete:
                 return True
@@ -181,7 +243,8 @@ class Instrument:
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
-        for frame in source.frames():
+        frames = source.frames()
+        for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")
             paused = self._hold(session, frame, source.live)
@@ -196,8 +259,9 @@ class Instrument:
         Returns True where the frame is not to be counted.
         """
         while self.wishes.paused and not self._interrupted:
-            image = frame.image if isinstance(frame, Frame) else None
-            self.latest.put(View(image, (), self._state(session, "paused")))
+            if live and isinstance(frame, Frame):
+                self._shown = View(frame.image, (), {})
+            self._show(self._state(session, "paused"))
             self._answer_release(session, "paused")
             if live:
                 return True
@@ -224,7 +288,21 @@ class _Pace:
         return (len(self._times) - 1) / span if span > 0 else 0.0
 
 
+class _Notice:
+    """Holds a message long enough to be read, though the fault may last for one frame alone."""
+
+    def __init__(self, hold_s: float = 1.5) -> None:
+        self._hold_s, self._message, self._until_s = hold_s, "", 0.0
+
+    def tick(self, message: str) -> str:
+        """Return what to show now that a frame came with this message ("" for none)."""
+        now = time.monotonic()
+        if message:
+            self._message, self._until_s = message, now + self._hold_s
+        return self._message if now < self._until_s else ""
+
+
 def _message(step: Step) -> str:
-    if step.tracked.lost:
+    if step.tracked.lost and not step.verdict.refused:
         return "stage lost, nothing is counted: move slowly back to a place already seen"
-    return ""
+    return step.verdict.message

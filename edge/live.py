@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image
+from edge.mosaic import MapView
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class View:
     """None before the first frame."""
     labels: tuple[Label, ...]
     state: Mapping[str, Any]
-    """Ready for JSON: the object that `run.Session.state` documents."""
+    """Ready for JSON: the object that `edge.session.Session.state` documents."""
+    map: MapView | None = None
+    """None where there is no map."""
 
 
 class Latest:

@@ -6,7 +6,11 @@ installed.
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +72,29 @@ def _load(model: Path, sha256: str, threads: int) -> Any:
             "or not this card's: copy both again, or convert the model again"
         )
     try:
-        interpreter = _interpreter_class()(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
+        with _without_chatter():
+            interpreter = _interpreter_class()(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{model}: the runtime refuses the file ({error}); convert the model again") from None
     return interpreter
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep the lines that the runtime marks INFO off standard error; no setting of its own does."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        terminal = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            said.seek(0)
+            told = b"".join(line for line in said if not line.startswith(b"INFO: "))
+            os.write(2, told)
 
 
 def _interpreter_class() -> Any:

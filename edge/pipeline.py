@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from edge.cells import Detection, Frame, Skip
 from edge.classify import Classifier
+from edge.gates import GOOD, Verdict
 from edge.live import Label
 from edge.localise import Locator
 from edge.preprocess import crop, sharpness
+from edge.quality import Inspector
 from edge.track import Counter, Tracked
 
 
@@ -18,6 +20,7 @@ class Step:
     frame: Frame
     detections: tuple[Detection, ...]
     tracked: Tracked
+    verdict: Verdict = GOOD
 
 
 def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Detection, ...]:
@@ -35,9 +38,16 @@ def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Dete
 
 
 def run(
-    frames: Iterable[Frame | Skip], locator: Locator, classifier: Classifier, counter: Counter
+    frames: Iterable[Frame | Skip],
+    locator: Locator,
+    classifier: Classifier,
+    counter: Counter,
+    inspector: Inspector,
 ) -> Iterator[Step | Skip]:
     """Yield a step for every frame, and every skip as it came.
+
+    A frame that a quality gate refuses shows no cells, but the stage is followed by it; a single image that
+    is refused becomes a skip.
 
     The cells still pending at the end of the input are `counter.finish()`, the caller's to take.
     """
@@ -45,8 +55,12 @@ def run(
         if isinstance(frame, Skip):
             yield frame
             continue
-        detections = detect(frame, locator, classifier)
-        yield Step(frame, detections, counter.update(frame, detections))
+        verdict = inspector.inspect(frame.image)
+        if verdict.refused and not inspector.steady:
+            yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
+            continue
+        detections = () if verdict.refused else detect(frame, locator, classifier)
+        yield Step(frame, detections, counter.update(frame, detections), verdict)
 
 
 def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:

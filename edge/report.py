@@ -14,6 +14,7 @@ from edge.cells import Cell, CellClass, Skip
 from edge.classify import Card
 from edge.differential import differential
 from edge.errors import UserError
+from edge.gates import Gates
 
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 
@@ -70,6 +71,8 @@ def result(
     frames: int,
     fields: int,
     lost: int,
+    gates: Gates,
+    seen: Mapping[str, Any] | None,
     complete: bool,
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
@@ -82,6 +85,8 @@ def result(
         frames: read in all, skipped ones left out.
         fields: distinct fields of view.
         lost: frames that could not be laid on the slide and were not counted from.
+        gates: frames that the quality gates refused, or warned of.
+        seen: how much of the smear the map shows (`edge.mosaic.Coverage.facts`); None without a map.
         complete: True where the whole input was read, or the target was reached.
     """
     counted = differential((c.name for c in cells), card.classes)
@@ -93,6 +98,9 @@ def result(
         "frames": frames,
         "fields": fields,
         "lost_frames": lost,
+        "gated": dict(gates.refused),
+        "warned": dict(gates.warned),
+        "map": None if seen is None else dict(seen),
         "skipped": [{"source": s.source, "reason": s.reason} for s in skips],
         "counts": dict(counted.counts),
         "total": counted.total,

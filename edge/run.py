@@ -13,16 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edge.classify import Classifier
-from edge.config import HELP, Config, read_config, value_type
+from edge.config import HELP, Config, flat_field_place, read_config, value_type
 from edge.errors import UserError
-from edge.instrument import Instrument, Outcome
+from edge.flatfield import take_flat_field, write_flat_field
+from edge.instrument import Instrument, Outcome, open_source
 from edge.lis.outbox import State
 from edge.lis.service import LisService
 from edge.report import NOTICE
@@ -153,6 +154,16 @@ def _exit_code(outcome: Outcome, stop: Stop) -> int:
     return 0
 
 
+def _take_flat_field(config: Config) -> int:
+    """Take a flat field, store it and say where; return the exit code."""
+    path = flat_field_place(config)
+    with closing(open_source(config)) as source:
+        print("flat field: reading pictures of the empty spot", flush=True)
+        write_flat_field(path, take_flat_field(source.frames()))
+    print(f"flat field: written to {path}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m edge.run",
@@ -175,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = Stop()
     stop.install()
     try:
-        return _count_until_stopped(read_config(options.pop("config"), options), stop)
+        config = read_config(options.pop("config"), options)
+        return _take_flat_field(config) if config.flat_field else _count_until_stopped(config, stop)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_ERROR

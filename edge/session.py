@@ -1,15 +1,20 @@
 """One specimen being counted: what is stored, then shown."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
+from edge.fields import StillFields
+from edge.gates import Gate
+from edge.mosaic import MapView, Mosaic, write_map
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
+from edge.sightings import Decision, Known
 from edge.store import Store
-from edge.track import Counter, Decision, Known, MovingStage, StillFields
+from edge.track import Counter, MovingStage
 
 
 class Session:
@@ -23,6 +28,7 @@ class Session:
         moving: True for one stage under one camera, False where each frame is a field of its own.
         review_below: confidence (0..1) under which a cell goes to review.
         target: number of counted cells at which the count is complete.
+        um_per_px: size of a slide pixel, micrometres; the map's area is known by it.
 
     Raises:
         UserError: the store cannot be written, or another model began this specimen.
@@ -38,6 +44,7 @@ class Session:
         moving: bool,
         review_below: float,
         target: int | None,
+        um_per_px: float | None = None,
     ) -> None:
         self.specimen = specimen
         self._store, self._card, self._source, self._target = store, card, source, target
@@ -49,6 +56,9 @@ class Session:
         self._done = set(resumed.fields)
         self._frames = resumed.frames
         self._lost = resumed.lost
+        self._gates = resumed.gates
+        self._mosaic = Mosaic(resumed.tiles)
+        self._um_per_px = um_per_px
         decision = Decision(card.classes, review_below)
         self.counter: Counter
         if moving:
@@ -56,7 +66,7 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
-            self.counter = StillFields(decision, known, fields=len(self._done))
+            self.counter = StillFields(decision, known, fields=len(self._done) - resumed.again)
 
     @property
     def total(self) -> int:
@@ -79,8 +89,11 @@ class Session:
         return len(self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
-        """Return False for an image file that this specimen has read already."""
-        return isinstance(frame, Skip) or self._field(frame) not in self._done
+        """Return False for an image file that this specimen has read already; the counter then recalls it."""
+        if isinstance(frame, Skip) or self._field(frame) not in self._done:
+            return True
+        self.counter.recall(frame)
+        return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
         """Store what a frame brought; return the cells that it added to the count.
@@ -90,18 +103,30 @@ class Session:
         """
         if isinstance(step, Skip):
             if step.source not in {s.source for s in self._skips}:
-                self._store.add(self._row, skip=step)
+                self._gates.refused.update([step.gate] if step.gate else [])
+                self._store.add(self._row, skip=step, gates=self._gates)
                 self._skips.append(step)
             return ()
         self._frames += 1
         self._lost += step.tracked.lost
+        self._gates.add(step.verdict)
+        if step.tracked.place and not step.verdict.refused:
+            elsewhere = {Gate.CROWDED, Gate.SPARSE} & set(step.verdict.warnings)
+            self._mosaic.add(step.frame.image, step.tracked.place, monolayer=not elsewhere)
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
         if cells or key or field:
             self._store.add(
-                self._row, cells=cells, key=key, field=field, frames=self._frames, lost=self._lost
+                self._row,
+                cells=cells,
+                key=key,
+                field=field,
+                again=step.tracked.again,
+                frames=self._frames,
+                lost=self._lost,
+                gates=self._gates,
             )
         if field:
             self._done.add(field)
@@ -111,9 +136,39 @@ class Session:
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
         cells = () if self.complete else self._up_to_target(self.counter.finish())
-        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost)
+        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
+        self.save_map()
         return cells
+
+    def save_map(self) -> None:
+        """Store what the map has won since it was last stored.
+
+        Raises:
+            UserError: it cannot be stored.
+        """
+        self._store.save_map(self._row, self._mosaic.take_changed())
+
+    @property
+    def map_version(self) -> int:
+        """Grows with each change of the map or of the cells on it; 0 while there is no map."""
+        return self._mosaic.version and self._mosaic.version + len(self.cells)
+
+    def map_view(self) -> MapView | None:
+        """Return the map as it is now; None where no frame was laid on the slide."""
+        return self._mosaic.view(self.cells)
+
+    def write_map(self, path: Path) -> None:
+        """Write the map as a PNG file, the cells on it.
+
+        Raises:
+            UserError: there is no map, or it cannot be written.
+        """
+        write_map(path, self._mosaic, self.cells, [c.name for c in self._card.classes])
+
+    def map_facts(self, view: MapView | None) -> dict[str, Any] | None:
+        """Return how much has been seen, as the result has it; None without a map."""
+        return view.coverage.facts(self.counter.fields, self._um_per_px) if view else None
 
     @staticmethod
     def _field(frame: Frame) -> str | None:
@@ -144,6 +199,8 @@ class Session:
             frames=self._frames,
             fields=self.counter.fields,
             lost=self._lost,
+            gates=self._gates,
+            seen=self.map_facts(self.map_view()),
             complete=complete,
         )
 
@@ -154,8 +211,9 @@ class Session:
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
-        fps, source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is
-        counted), model (name, sha256), stage ([x, y] in pixels, or None).
+        gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
+        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y,
+        angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -184,9 +242,12 @@ class Session:
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),
+            "gated": dict(self._gates.refused),
+            "warned": dict(self._gates.warned),
             "fps": round(fps, 1),
             "source": self._source,
             "classes": classes,
             "model": {"name": self._card.name, "sha256": self._card.sha256},
-            "stage": [place.x, place.y] if place else None,
+            "stage": [place.x, place.y, place.angle] if place else None,
+            "frame": list(step.frame.image.shape[1::-1]) if step else None,
         }

@@ -1,58 +1,68 @@
 """Where the stage is: each frame is laid on the slide by what it shows.
 
-The slide is remembered as key views: small pictures at known places, about a third of a field apart.
-A frame is registered (phase correlation) against the key view nearest to where the stage was, so
-errors add up per key view and not per frame, and a stretch seen again is met where it was. Every
-registration is checked by the correlation of the two pictures over their overlap.
+The slide is remembered as key views: small pictures at known places, not half a field apart. A frame is
+laid on the key view that it shares most with, so errors add up per key view and not per frame, and a
+stretch seen again is met where it was. A new key view leans on the oldest one that it can: where a long
+way closes, the old map wins, and the way's error stays on the way. What no key view shows is lost: the
+frame has no place until a known one returns.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Image
+from edge.grid import Grid
+from edge.landmarks import Landmarks, find_pose, landmarks
+from edge.pose import Pose, turn
+from edge.register import (
+    THUMB_SIDE,
+    Thumb,
+    frame_pose,
+    refine,
+    register,
+    thumb_pose,
+    thumbnail,
+)
 
-_THUMB_SIDE = 160
-"""Longer side of a frame at the scale of the key views, pixels."""
-_TRIM = 8
-"""Thumb pixels cut off at each border."""
-_LEAST_SIDE = 24
-"""A frame so long and thin that less is left of its shorter side cannot be placed."""
-_KEY_DISTANCE = 0.3
+_KEY_DISTANCE = 0.4
 """A new key view is kept this share of the field away from all others."""
-_TRIES = 12
-"""Key views compared with a frame at most, when the place is lost."""
-
-_MOST_REST = 2.0
-"""The second look at a shift may correct the first by this many thumb pixels."""
-
-Thumb = NDArray[np.float32]
+_SAME_WAY_UP = math.radians(20)
+"""Key views turned less than this against a frame are compared with it as they stand."""
+_STILL = math.radians(0.06)
+"""The camera counts as not turned while a frame seems turned by less: the fit's noise must not add up."""
+_NEAR = 3
+"""Key views near the last place that a frame is compared with, at most."""
+_TRIES = 8
+"""Key views compared with a frame by their landmarks, at most, when the place is lost."""
+_REMEMBERED = 1000
+"""Key views whose landmarks are kept at hand; the others' are found anew when they are needed."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyView:
+class KeyView(Pose):
     """One remembered piece of the slide."""
 
-    x: float
-    y: float
-    """Its upper left corner on the slide, frame pixels."""
     size: tuple[int, int]
     """(width, height) of the frames that it belongs to, pixels: frames of another size have another scale."""
     thumb: Thumb
-    """Shape (height, width), longer side 144: local contrast, mean 0, deviation about 1."""
+    """As `edge.register.thumbnail` makes it, shape (height, width)."""
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Where the frame's middle lies on the slide, pixels."""
+        return self.to_slide((self.size[0] - 1) / 2, (self.size[1] - 1) / 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(Pose):
     """Where a frame lies."""
 
-    x: float
-    y: float
-    """The frame's upper left corner on the slide, frame pixels."""
     new_key: KeyView | None
     """The key view that this frame became, if it did: to be stored."""
 
@@ -69,17 +79,21 @@ class Stage:
     """
 
     def __init__(
-        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.5, least_overlap: float = 0.3
+        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.7, least_overlap: float = 0.3
     ) -> None:
-        self._keys = list(keys)
         self._least_correlation = least_correlation
         self._least_overlap = least_overlap
+        self._keys: list[KeyView] = []
+        self._grid: Grid[int] | None = None
+        for key in keys:
+            self._add(key)
         self._last: KeyView | None = None
         self._search_from = 0
+        self._landmarks = lru_cache(maxsize=_REMEMBERED)(self._find_landmarks)
 
     @property
     def fields(self) -> int:
-        """Number of fields of view seen so far, about a third of a field apart."""
+        """Number of key views: places of the slide seen so far, not half a field apart."""
         return len(self._keys)
 
     def place(self, image: Image) -> Place | None:
@@ -87,103 +101,133 @@ class Stage:
 
         The very first frame of a slide lies at (0, 0).
         """
-        height, width = image.shape[:2]
-        scale = max(height, width) / _THUMB_SIDE
         thumb = thumbnail(image)
-        if min(thumb.shape) < _LEAST_SIDE:
+        if thumb is None:
             return None
+        size = (image.shape[1], image.shape[0])
         if not self._keys:
-            return self._keep(KeyView(0.0, 0.0, (width, height), thumb))
-        found = self._register(thumb, (width, height), scale)
-        if found is None:
+            return self._keep(KeyView(0.0, 0.0, 0.0, size, thumb))
+        view = self._follow(thumb, size) or self._recover(thumb, size)
+        if view is None:
             return None
-        view = KeyView(*found, (width, height), thumb)
         self._last = view
-        distance = min(max(abs(k.x - view.x) / width, abs(k.y - view.y) / height) for k in self._keys)
-        return self._keep(view) if distance > _KEY_DISTANCE else Place(view.x, view.y, None)
+        if not self._is_new(view):
+            return Place(view.x, view.y, view.angle, None)
+        return self._keep(self._anchored(view))
 
     def _keep(self, view: KeyView) -> Place:
-        self._keys.append(view)
+        self._add(view)
         self._last = view
-        return Place(view.x, view.y, view)
+        return Place(view.x, view.y, view.angle, view)
 
-    def _register(self, thumb: Thumb, size: tuple[int, int], scale: float) -> tuple[float, float] | None:
-        for reference in self._references():
-            if reference.size != size:
-                continue
-            shift = self._shift(reference.thumb, thumb)
-            if shift is not None:
-                return reference.x + shift[0] * scale, reference.y + shift[1] * scale
+    def _add(self, key: KeyView) -> None:
+        if self._grid is None:
+            self._grid = Grid(max(key.size))
+        self._grid.add(len(self._keys), *key.centre)
+        self._keys.append(key)
+
+    def _near_indices(self, view: KeyView) -> list[int]:
+        """Return which key views lie within a field of the view, oldest first."""
+        return self._grid.near(*view.centre) if self._grid else []
+
+    def _near(self, view: KeyView) -> list[KeyView]:
+        return [self._keys[index] for index in self._near_indices(view)]
+
+    def _is_new(self, view: KeyView) -> bool:
+        return all(
+            _distance(key, view) > _KEY_DISTANCE
+            for key in self._near(view)
+            if _turned(key, view) < _SAME_WAY_UP
+        )
+
+    def _follow(self, thumb: Thumb, size: tuple[int, int]) -> KeyView | None:
+        """Lay a frame on what lies near the last place, the camera held as it was."""
+        last = self._last
+        if last is None:
+            return None
+        near = [k for k in self._near(last) if k.size == size and _turned(k, last) < _SAME_WAY_UP]
+        near.sort(key=lambda key: _distance(key, last))
+        references = [*near[:1], *([last] if last.size == size else []), *near[1:_NEAR]]
+        for reference in references:
+            fit = register(reference.thumb, thumb, turn(last.angle - reference.angle), self._least_overlap)
+            if fit is not None and fit.correlation >= self._least_correlation:
+                return self._steady(reference, thumb, fit.pose)
         return None
 
-    def _references(self) -> Iterable[KeyView]:
-        """Yield what to compare a frame with: the nearest key view, the last frame, then ever more."""
+    def _recover(self, thumb: Thumb, size: tuple[int, int]) -> KeyView | None:
+        """Find a frame on the map, however it is turned: a few key views a frame, so that it stays cheap."""
+        seen = landmarks(_grey(thumb))
+        for index in self._search(size):
+            reference = self._keys[index]
+            pose = find_pose(self._landmarks(index), seen)
+            fit = refine(reference.thumb, thumb, pose) if pose else None
+            if fit and fit.correlation >= self._least_correlation and fit.overlap >= self._least_overlap:
+                return _view(reference, thumb, fit.pose)
+        return None
+
+    def _search(self, size: tuple[int, int]) -> Iterator[int]:
+        """Yield key views to look for a lost frame: the nearest to the last place, then ever others."""
+        keys = self._keys
+        near: list[int] = []
         if self._last is not None:
-            x, y = self._last.x, self._last.y
-            near = sorted(self._keys, key=lambda k: (k.x - x) ** 2 + (k.y - y) ** 2)
-            yield near[0]
-            yield self._last
-            yield from near[1:4]
-        # Lost: go through all of them, a few a frame, so that a frame stays affordable.
-        count = len(self._keys)
-        for step in range(min(_TRIES, count)):
-            yield self._keys[(self._search_from + step) % count]
-        self._search_from = (self._search_from + _TRIES) % count
+            last = self._last
+            near = sorted(self._near_indices(last), key=lambda i: _distance(keys[i], last))[:_NEAR]
+        others = (i % len(keys) for i in range(self._search_from, self._search_from + len(keys)))
+        self._search_from = (self._search_from + _TRIES) % len(keys)
+        for index in [*near, *islice(others, _TRIES)]:
+            if keys[index].size == size:
+                yield index
 
-    def _shift(self, reference: Thumb, thumb: Thumb) -> tuple[float, float] | None:
-        """Return how far `thumb` lies right of and below `reference`, thumb pixels, if believable."""
-        (dx, dy), _ = cv2.phaseCorrelate(thumb, reference, _window(thumb))
-        height, width = thumb.shape
-        overlap = (1 - abs(dx) / width) * (1 - abs(dy) / height)
-        if abs(dx) >= width or abs(dy) >= height or overlap < self._least_overlap:
-            return None
-        x, y = round(dx), round(dy)
-        a, b = _overlap(reference, x, y), _overlap(thumb, -x, -y)
-        if float((a * b).sum()) < self._least_correlation:
-            return None
-        rest_x, rest_y = _rest(a, b)
-        return (x + rest_x, y + rest_y) if max(abs(rest_x), abs(rest_y)) < _MOST_REST else (dx, dy)
+    def _anchored(self, view: KeyView) -> KeyView:
+        """Return the view laid on the oldest key view that it shares enough with."""
+        for reference in self._near(view):
+            if reference.size != view.size or _turned(reference, view) > _SAME_WAY_UP:
+                continue
+            scale = _scale(view.size)
+            pose = thumb_pose(reference, scale).inverse().after(thumb_pose(view, scale))
+            fit = refine(reference.thumb, view.thumb, pose)
+            if fit and fit.correlation >= self._least_correlation and fit.overlap >= self._least_overlap:
+                return self._steady(reference, view.thumb, fit.pose)
+        return view
 
+    def _steady(self, reference: KeyView, thumb: Thumb, pose: Pose) -> KeyView:
+        """Return the view that lies at `pose` on the reference, the camera's angle kept if it may be so."""
+        view = _view(reference, thumb, pose)
+        if self._last is None or _turned(view, self._last) > _STILL:
+            return view
+        centre = (thumb.shape[1] - 1) / 2, (thumb.shape[0] - 1) / 2
+        x, y = pose.to_slide(*centre)
+        kept = replace(pose, angle=turn(self._last.angle - reference.angle))
+        dx, dy = kept.to_slide(*centre)
+        kept = replace(kept, x=kept.x + x - dx, y=kept.y + y - dy)
+        fit = refine(reference.thumb, thumb, kept, turn_too=False)
+        return view if fit is None else _view(reference, thumb, fit.pose)
 
-def thumbnail(image: Image) -> Thumb:
-    """Return the local contrast of a frame, small and trimmed: the light does not matter to it."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    scale = _THUMB_SIDE / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
-    # Near the border the blur leans on the border itself, which does not move with the slide: kept, it
-    # pulls every shift towards zero by half a percent.
-    contrast = contrast[_TRIM:-_TRIM, _TRIM:-_TRIM]
-    return np.asarray(contrast / (np.sqrt((contrast**2).sum() / max(contrast.size, 1)) + 1e-3), np.float32)
+    def _find_landmarks(self, index: int) -> Landmarks:
+        return landmarks(_grey(self._keys[index].thumb))
 
 
-@lru_cache(maxsize=256)
-def _hanning(height: int, width: int) -> Thumb:
-    return np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F), np.float32)
+def _scale(size: tuple[int, int]) -> float:
+    return max(size) / THUMB_SIDE
 
 
-def _window(thumb: Thumb) -> Thumb:
-    return _hanning(*thumb.shape)
+def _view(reference: KeyView, thumb: Thumb, pose: Pose) -> KeyView:
+    """Return the view whose thumb lies at `pose` on the reference's."""
+    scale = _scale(reference.size)
+    lies = frame_pose(thumb_pose(reference, scale).after(pose), scale)
+    return KeyView(lies.x, lies.y, lies.angle, reference.size, thumb)
 
 
-def _overlap(thumb: Thumb, x: int, y: int) -> Thumb:
-    """Return the part of `thumb` that another, lying `x` right and `y` below, covers; norm 1."""
-    height, width = thumb.shape
-    part = thumb[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    part = part - part.mean()
-    return np.asarray(part / (np.linalg.norm(part) + 1e-9), np.float32)
+def _distance(a: KeyView, b: KeyView) -> float:
+    """Return how far two views lie apart, as a share of the field, whichever way is the longer."""
+    middle = (a.size[0] - 1) / 2, (a.size[1] - 1) / 2
+    x, y = a.to_frame(*b.centre)
+    return max(abs(x - middle[0]) / a.size[0], abs(y - middle[1]) / a.size[1])
 
 
-def _rest(a: Thumb, b: Thumb) -> tuple[float, float]:
-    """Return how far `b` lies right of and below `a`, less than a pixel or two: Lucas and Kanade 1981.
+def _turned(a: Pose, b: Pose) -> float:
+    return abs(turn(a.angle - b.angle))
 
-    The peak of a phase correlation is good to half a pixel; over many key views that would add up.
-    """
-    along_y, along_x = np.gradient((a + b) / 2)
-    weight = _window(a)
-    slopes = np.stack([along_x.ravel(), along_y.ravel()])
-    normal = (slopes * weight.ravel()) @ slopes.T
-    right = (slopes * weight.ravel()) @ (b - a).ravel()
-    x, y = np.linalg.lstsq(normal, right, rcond=None)[0]
-    return float(x), float(y)
+
+def _grey(thumb: Thumb) -> NDArray[np.uint8]:
+    return (thumb.astype(np.int16) + 128).astype(np.uint8)

@@ -18,10 +18,9 @@ import numpy as np
 from edge.cells import Box, Cell, Skip
 from edge.database import Database
 from edge.errors import UserError
+from edge.gates import Gates
+from edge.mosaic import StoredTile
 from edge.stage import KeyView
-
-_THUMB_UNIT = 24.0
-"""Key views are kept as signed bytes, this many to one standard deviation of contrast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,14 @@ class Resumed:
     """Of these, frames that could not be laid on the slide."""
     fields: frozenset[str]
     """Images read already, by name and content."""
+    again: int
+    """Of these, images that showed a place photographed before."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
+    gates: Gates
+    """Frames that the quality gates refused or warned of."""
+    tiles: tuple[StoredTile, ...]
+    """Of the map."""
 
 
 class Store:
@@ -105,11 +110,19 @@ class Store:
             frames,
             lost,
             frozenset(n for (n,) in self._select("SELECT name FROM field WHERE specimen = ?", specimen)),
+            len(self._select("SELECT 1 FROM field WHERE specimen = ? AND again", specimen)),
             tuple(self._keys(specimen)),
             tuple(
                 Skip(-1, json.loads(source), reason)
                 for source, reason in self._select(
                     "SELECT source, reason FROM skip WHERE specimen = ?", specimen
+                )
+            ),
+            self._gates(specimen),
+            tuple(
+                StoredTile(*row)
+                for row in self._select(
+                    'SELECT scale, "column", "row", picture FROM map_tile WHERE specimen = ?', specimen
                 )
             ),
         )
@@ -146,9 +159,11 @@ class Store:
         cells: Sequence[Cell] = (),
         key: KeyView | None = None,
         field: str | None = None,
+        again: bool = False,
         skip: Skip | None = None,
         frames: int | None = None,
         lost: int = 0,
+        gates: Gates | None = None,
     ) -> None:
         """Write what one frame brought, all of it or nothing; durable on return.
 
@@ -157,9 +172,11 @@ class Store:
             cells: newly counted.
             key: a new key view of the slide.
             field: an image that has been read, by name and content.
+            again: whether that image shows a place photographed before.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
             lost: of these, frames that could not be laid on the slide; written with `frames`.
+            gates: frames that the quality gates refused or warned of so far.
         """
         with self._db.transaction():
             self._db.executemany(
@@ -167,17 +184,41 @@ class Store:
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
             if key is not None:
-                thumb = np.clip(np.round(key.thumb * _THUMB_UNIT), -127, 127).astype(np.int8)
-                row = (specimen, key.x, key.y, *key.size, thumb.shape[0], thumb.tobytes())
-                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                thumb = (key.thumb.shape[0], key.thumb.tobytes())
+                row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
+                self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             if field is not None:
-                self._db.execute("INSERT INTO field VALUES (?, ?)", (specimen, field))
+                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, field, again))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)
             if frames is not None:
                 values = (frames, lost, specimen)
                 self._db.execute("UPDATE specimen SET frames = ?, lost = ? WHERE id = ?", values)
+            if gates is not None:
+                rows = [(specimen, gate, 1, count) for gate, count in gates.refused.items()]
+                rows += [(specimen, gate, 0, count) for gate, count in gates.warned.items()]
+                self._db.executemany("INSERT OR REPLACE INTO gate VALUES (?, ?, ?, ?)", rows)
+
+    def _gates(self, specimen: int) -> Gates:
+        gates = Gates()
+        query = "SELECT name, refused, frames FROM gate WHERE specimen = ?"
+        for name, refused, frames in self._select(query, specimen):
+            (gates.refused if refused else gates.warned)[name] = frames
+        return gates
+
+    def save_map(self, specimen: int, tiles: Sequence[StoredTile]) -> None:
+        """Write the tiles of the map that have changed; durable on return. Those of another scale go."""
+        if not tiles:
+            return
+        with self._db.transaction():
+            self._db.execute(
+                "DELETE FROM map_tile WHERE specimen = ? AND scale != ?", (specimen, tiles[0].scale)
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO map_tile VALUES (?, ?, ?, ?, ?)",
+                [(specimen, tile.scale, tile.column, tile.row, tile.picture) for tile in tiles],
+            )
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
@@ -200,13 +241,12 @@ class Store:
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:
-        for x, y, width, height, rows, thumb in self._select(
-            "SELECT x, y, frame_width, frame_height, height, thumb FROM key_view "
+        for x, y, angle, width, height, rows, thumb in self._select(
+            "SELECT x, y, angle, frame_width, frame_height, height, thumb FROM key_view "
             "WHERE specimen = ? ORDER BY rowid",
             specimen,
         ):
-            values = np.frombuffer(thumb, np.int8).reshape(rows, -1).astype(np.float32)
-            yield KeyView(x, y, (width, height), values / _THUMB_UNIT)
+            yield KeyView(x, y, angle, (width, height), np.frombuffer(thumb, np.int8).reshape(rows, -1))
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         return self._db.execute(query, (specimen,)).fetchall()

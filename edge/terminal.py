@@ -94,8 +94,8 @@ class PlainLines:
         if now >= self._due:
             self._due = now + _LINE_EVERY_S
             self._console.print(
-                f"{state['frames']} frames, {state['total']} cells counted, {state['skipped']} skipped "
-                f"{state['message']}".rstrip()
+                f"{state['frames']} frames, {state['total']} cells counted, {state['skipped']} skipped, "
+                f"{sum(state['gated'].values())} gated  {state['message']}".rstrip()
             )
 
 
@@ -105,6 +105,9 @@ def table(state: dict[str, Any]) -> Table:
     caption = f"{state['frames']} frames, {state['fields']} fields, {state['review']} to review"
     if state["skipped"]:
         caption += f", {state['skipped']} skipped"
+    if state["gated"]:
+        reasons = ", ".join(f"{gate} {count}" for gate, count in state["gated"].items())
+        caption += f"\nnot counted from: {reasons}"
     if state["message"]:
         caption += f"\n{state['message']}"
     sheet = Table(title=f"{state['total']}{target} cells", caption=caption)

@@ -1,22 +1,21 @@
-"""From detections to cells: each physical cell of the smear counted exactly once."""
+"""From detections to cells on a moving stage: each physical cell of the smear counted exactly once."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import cv2
-import numpy as np
-
-from edge.cells import Box, Cell, CellClass, Detection, Frame, Image, Probabilities
+from edge.cells import Cell, Detection, Frame
+from edge.grid import Grid
+from edge.sightings import Decision, Known, Sightings, one_cell, weight_of
 from edge.stage import KeyView, Place, Stage
 
 _SAME_CELL = 0.5
 """Two sightings less than this many box sides apart on the slide are one cell."""
+_MOST_LARGER = 1.5
+"""A box this many times the other's side counts as no larger: it may hold two cells."""
 _MOST_OPEN = 200
 """Cells whose sightings gather at a time; the oldest, seen too seldom and left behind, are forgotten."""
-_LEAST_WEIGHT = 1e-6
-"""Added to the weight of a sighting, so that a featureless one has one too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,8 @@ class Tracked:
     """True where the frame could not be laid on the slide: nothing of it was counted."""
     place: Place | None
     """None where every frame is a field of its own, or lost."""
-
-
-_OnSlide = TypeVar("_OnSlide", "Sightings", "Known")
+    again: bool = False
+    """True for a photograph that shows cells of an earlier one: no field of its own."""
 
 
 class Counter(Protocol):
@@ -48,119 +46,13 @@ class Counter(Protocol):
         """Take the detections of the next frame."""
         ...
 
+    def recall(self, frame: Frame) -> None:
+        """Take a frame that an earlier run has counted: its cells are known again on later ones."""
+        ...
+
     def finish(self) -> tuple[Cell, ...]:
         """Return the cells seen well enough but not counted yet: the input has ended."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """How a cell gets its class."""
-
-    classes: tuple[CellClass, ...]
-    """Of the model, in order."""
-    review_below: float
-    """Confidence (0..1) under which a person must look."""
-
-    def cell(self, number: int, sightings: "Sightings") -> Cell:
-        """Return the counted cell, its class decided by all its sightings."""
-        best, mean = sightings.best, sightings.probabilities
-        top = int(np.argmax(mean))
-        confidence = float(mean[top])
-        return Cell(
-            number=number,
-            name=self.classes[top].name,
-            confidence=confidence,
-            probabilities=mean,
-            strangeness=sightings.strangeness,
-            source=sightings.source,
-            box=best.box,
-            slide=(sightings.x, sightings.y),
-            review=confidence < self.review_below or sightings.strangeness > 1,
-            crop=_jpeg(best.crop),
-        )
-
-
-class Sightings:
-    """One cell while its sightings gather; sharper ones weigh more, in the class and in the place."""
-
-    def __init__(self, first: Detection, source: int | str, x: float, y: float) -> None:
-        self.best = first
-        self.source = source
-        """The frame of the best sighting."""
-        self.x, self.y = x, y
-        """Centre on the slide, pixels."""
-        self.side = first.box.side
-        self.number = 1
-        self._weight = first.sharpness + _LEAST_WEIGHT
-        self._sum = self._weight * first.probabilities.astype(np.float64)
-        self.strangeness = first.strangeness
-        """The weighted mean."""
-
-    @property
-    def probabilities(self) -> Probabilities:
-        """The weighted mean, shape (classes,)."""
-        return (self._sum / self._weight).astype(np.float32)
-
-    def add(self, detection: Detection, source: int | str, x: float, y: float) -> None:
-        """Take another sighting, at (x, y) on the slide."""
-        weight = detection.sharpness + _LEAST_WEIGHT
-        self._weight += weight
-        self._sum += weight * detection.probabilities
-        share = weight / self._weight
-        self.x += share * (x - self.x)
-        self.y += share * (y - self.y)
-        self.side += share * (detection.box.side - self.side)
-        self.strangeness += share * (detection.strangeness - self.strangeness)
-        self.number += 1
-        if detection.sharpness > self.best.sharpness:
-            self.best, self.source = detection, source
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A cell that has been counted: from then on it is only recognised."""
-
-    number: int
-    x: float
-    y: float
-    """Centre on the slide, pixels."""
-    side: float
-    """Of its box, pixels."""
-
-
-class StillFields:
-    """Each frame is a field of view of its own: every detection is a cell.
-
-    Args:
-        decision: how a class is decided.
-        known: numbers of the cells counted earlier, by source and box.
-        fields: read earlier.
-    """
-
-    def __init__(
-        self, decision: Decision, known: Mapping[tuple[int | str, Box], int] | None = None, *, fields: int = 0
-    ) -> None:
-        self._decision = decision
-        self._known = dict(known or {})
-        self.fields = fields
-
-    def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
-        """Count every detection of the frame that is not known."""
-        self.fields += 1
-        cells = []
-        for detection in detections:
-            key = (frame.source, detection.box)
-            if key not in self._known:
-                self._known[key] = len(self._known) + 1
-                sightings = Sightings(detection, frame.source, *detection.box.centre)
-                cells.append(self._decision.cell(self._known[key], sightings))
-        numbers = tuple(self._known[frame.source, d.box] for d in detections)
-        return Tracked(tuple(cells), numbers, lost=False, place=None)
-
-    def finish(self) -> tuple[Cell, ...]:
-        """Nothing is ever pending."""
-        return ()
 
 
 class MovingStage:
@@ -187,7 +79,9 @@ class MovingStage:
     ) -> None:
         self._decision = decision
         self._stage = Stage(keys)
-        self._known = list(known)
+        self._earlier = list(known)
+        self._known: Grid[Known] | None = None
+        self._count = len(self._earlier)
         self._open: list[Sightings] = []
         self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings
@@ -202,66 +96,93 @@ class MovingStage:
         place = self._stage.place(frame.image)
         if place is None:
             return Tracked((), (None,) * len(detections), lost=True, place=None)
-        cells = []
-        for detection in detections:
-            self._see(detection, frame, place)
+        size = (frame.image.shape[1], frame.image.shape[0])
+        known = self._near(place, size)
+        found = self._give(frame, detections, place, [*known, *self._open])
         self._open = self._open[-_MOST_OPEN:]
-        for sightings in [s for s in self._open if self._decided(s, frame, place)]:
-            cells.append(self._count(sightings))
-        numbers = tuple(
-            known.number if (known := self._find(self._known, d, place)) else None for d in detections
-        )
+        cells, numbered = [], {}
+        for sightings in [s for s in self._open if self._decided(s, size, place)]:
+            cell = self._count_in(sightings)
+            cells.append(cell)
+            numbered[id(sightings)] = cell.number
+        numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
         return Tracked(tuple(cells), numbers, lost=False, place=place)
+
+    def recall(self, frame: Frame) -> None:
+        """Nothing to do: the cells and the key views were given at the beginning."""
 
     def finish(self) -> tuple[Cell, ...]:
         """Count what was seen often enough; the rest was never seen well."""
-        return tuple(self._count(s) for s in list(self._open) if s.number >= self._least_sightings)
+        return tuple(self._count_in(s) for s in list(self._open) if s.number >= self._least_sightings)
 
-    def _see(self, detection: Detection, frame: Frame, place: Place) -> None:
-        if self._find(self._known, detection, place):
-            return
-        x, y = _on_slide(detection, place)
-        sightings = self._find(self._open, detection, place)
-        if sightings:
-            sightings.add(detection, frame.source, x, y)
-        else:
-            self._open.append(Sightings(detection, frame.source, x, y))
+    def _near(self, place: Place, size: tuple[int, int]) -> list[Known]:
+        """Return the counted cells that a frame may show."""
+        if self._known is None:
+            self._known = Grid(max(size))
+            for cell in self._earlier:
+                self._known.add(cell, cell.x, cell.y)
+        return self._known.near(*place.to_slide(size[0] / 2, size[1] / 2))
 
-    @staticmethod
-    def _find(cells: Iterable[_OnSlide], detection: Detection, place: Place) -> _OnSlide | None:
-        """Return the nearest of `cells` that lies where the detection does, if any.
+    def _give(
+        self, frame: Frame, detections: Sequence[Detection], place: Place, cells: list[Known | Sightings]
+    ) -> list[Known | Sightings]:
+        """Give every detection to its cell, a new one where there is none; return the cells.
 
-        Two detections may find the same cell: cells touch at a whole box side apart, not at half.
+        The nearest pairs come first, and a cell takes one detection. One that is left over beside a
+        cell that was taken is another cell, unless the two boxes cover each other.
         """
-        x, y = _on_slide(detection, place)
-        near = [
-            (distance, i, cell)
-            for i, cell in enumerate(cells)
-            if (distance := math.hypot(x - cell.x, y - cell.y))
-            < _SAME_CELL * max(cell.side, detection.box.side)
-        ]
-        return min(near)[2] if near else None
+        size = (frame.image.shape[1], frame.image.shape[0])
+        places = [place.to_slide(*d.box.centre) for d in detections]
+        pairs = sorted(
+            (
+                (distance, i, j)
+                for i, detection in enumerate(detections)
+                for j, cell in enumerate(cells)
+                if (distance := math.dist(places[i], (cell.x, cell.y))) < _reach(detection, cell)
+            ),
+        )
+        taken: dict[int, int] = {}
+        given: dict[int, Known | Sightings] = {}
+        for _, i, j in pairs:
+            if i in given:
+                continue
+            if j not in taken:
+                taken[j] = i
+                if isinstance(cell := cells[j], Sightings):
+                    cell.add(detections[i], frame.source, places[i], weight_of(detections[i], size))
+            elif not one_cell(detections[i].box, detections[taken[j]].box):
+                continue
+            given[i] = cells[j]
+        for i, detection in enumerate(detections):
+            if i in given:
+                continue
+            twin = next((j for j in given if one_cell(detection.box, detections[j].box)), None)
+            if twin is None:
+                new = Sightings(detection, frame.source, places[i], weight_of(detection, size))
+                self._open.append(new)
+                given[i] = new
+            else:
+                given[i] = given[twin]
+        return [given[i] for i in range(len(detections))]
 
-    def _decided(self, sightings: Sightings, frame: Frame, place: Place) -> bool:
-        height, width = frame.image.shape[:2]
-        in_view = 0 <= sightings.x - place.x < width and 0 <= sightings.y - place.y < height
-        if not in_view:
+    def _decided(self, sightings: Sightings, size: tuple[int, int], place: Place) -> bool:
+        x, y = place.to_frame(sightings.x, sightings.y)
+        if not (0 <= x < size[0] and 0 <= y < size[1]):
             return sightings.number >= self._least_sightings
         sure = sightings.probabilities.max() >= self._decision.review_below
         return sightings.number >= (self._decide_after if sure else self._most_sightings)
 
-    def _count(self, sightings: Sightings) -> Cell:
-        cell = self._decision.cell(len(self._known) + 1, sightings)
+    def _count_in(self, sightings: Sightings) -> Cell:
+        self._count += 1
+        cell = self._decision.cell(self._count, sightings)
         self._open.remove(sightings)
-        self._known.append(Known(cell.number, *cell.slide, sightings.side))
+        if self._known is not None:
+            known = Known(cell.number, *cell.slide, sightings.side)
+            self._known.add(known, known.x, known.y)
         return cell
 
 
-def _on_slide(detection: Detection, place: Place) -> tuple[float, float]:
-    x, y = detection.box.centre
-    return place.x + x, place.y + y
-
-
-def _jpeg(crop: Image) -> bytes:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-    return data.tobytes()
+def _reach(detection: Detection, cell: Known | Sightings) -> float:
+    """Return how far from a cell's place (pixels) a detection may lie and show that cell."""
+    small, large = sorted((detection.box.side, cell.side))
+    return _SAME_CELL * min(large, _MOST_LARGER * small)

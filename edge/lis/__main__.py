@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def status(config: LisConfig, options: argparse.Namespace) -> int:
         line = box.line()
         for entry in reversed(box.entries(options.limit)):
             print(_described(entry))
-        print(f"{line.waiting} waiting" + (f" since {line.since}" if line.waiting else ""), end="")
+        print(f"{line.waiting} waiting" + (f" since {_local(line.since)}" if line.waiting else ""), end="")
         print(f", {line.refused} refused" if line.refused else "")
         if line.problem:
-            print(f"line: {line.problem}" + (f"; next attempt {line.due}" if line.due else ""))
+            print(f"line: {line.problem}" + (f"; next attempt {_local(line.due)}" if line.due else ""))
         lock = SenderLock(config.database)
         if lock.take():
             lock.free()
@@ -62,11 +63,16 @@ def _existing(config: LisConfig) -> Outbox:
     return Outbox(config.database)
 
 
+def _local(stored: str) -> str:
+    """Return a stored time (UTC, ISO 8601) as this machine's clock shows it, with its zone."""
+    return f"{datetime.fromisoformat(stored).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
 def _described(entry: Entry) -> str:
     # An identifier is for the person at the terminal, not for a log.
     specimen = f" {entry.specimen}" if sys.stdout.isatty() else ""
     version = f" version {entry.version}" if entry.version else ""
-    words = f"{entry.state} {entry.changed}, {entry.attempts} attempt{'s' * (entry.attempts != 1)}"
+    words = f"{entry.state} {_local(entry.changed)}, {entry.attempts} attempt{'s' * (entry.attempts != 1)}"
     reason = f"; {entry.reason}" if entry.reason else ""
     return f"{entry.id:6}{specimen}{version} {entry.status}: {words}{reason}"
 
@@ -74,7 +80,7 @@ def _described(entry: Entry) -> str:
 def _attempts(box: Outbox, number: int) -> int:
     print(_described(box.entry(number)), f"[{box.entry(number).control_id}]")
     for at, outcome, wire in box.attempts(number):
-        print(f"  {at} {outcome}")
+        print(f"  {_local(at)} {outcome}")
         for line in wire.splitlines():
             print(f"      {line}")
     return 0

@@ -28,6 +28,7 @@ from edge.config import check_release, check_specimen
 from edge.errors import UserError
 from edge.lis.outbox import Outbox
 from edge.live import Latest, View, Wishes
+from edge.mosaic import MapView
 from edge.preprocess import CONTEXT
 from edge.web.guard import Guard
 
@@ -101,6 +102,30 @@ def encode_event(view: View) -> bytes:
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 
+def encode_map(view: MapView) -> dict[str, Any]:
+    """Return a map ready for JSON: its picture (JPEG, base64), where that lies on the slide, the cells."""
+    bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    cells = [
+        {
+            "number": cell.number,
+            "name": cell.name,
+            "confidence": round(cell.confidence, 3),
+            "review": cell.review,
+            "slide": [round(place, 1) for place in cell.slide],
+            "side": round(cell.box.side, 1),
+        }
+        for cell in view.cells
+    ]
+    return {
+        "jpeg": base64.b64encode(jpeg.tobytes()).decode("ascii"),
+        "size": list(view.image.shape[1::-1]),
+        "origin": list(view.origin),
+        "scale": view.scale,
+        "cells": cells,
+    }
+
+
 async def _value(request: Request, key: str) -> Any:
     """Return one value of the JSON object in the body; raises HTTPException 400."""
     try:
@@ -140,6 +165,13 @@ class Routes:
             if event is not None:
                 yield event
                 sent_s = time.monotonic()
+
+    async def map(self, _: Request) -> Response:
+        """GET /map: the newest map with the cells on it; 404 where there is none."""
+        view = self._latest.get(0, 0.0)[1]
+        if view is None or view.map is None:
+            raise HTTPException(404, "no map yet")
+        return JSONResponse(await run_in_threadpool(encode_map, view.map))
 
     async def pause(self, request: Request) -> Response:
         """POST /pause {"paused": bool}: hold the count, or go on with it."""
@@ -226,6 +258,7 @@ def build_app(
             Route("/", routes.index),
             Route("/events", routes.events),
             Route("/state", routes.state),
+            Route("/map", routes.map),
             Route("/pause", routes.pause, methods=["POST"]),
             Route("/specimen", routes.specimen, methods=["POST"]),
             Route("/release", routes.release, methods=["POST"]),

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from benchmarks.real_slide import LEAST_GAP, WHITE, Slide, TrueCell, build_slide
-from benchmarks.simulate_stage import (
+from benchmarks.simulate_stage import film, main, write
+from benchmarks.stage_script import (
     IN_FOCUS_SIGMA,
+    SCRIPTS,
     SEEN_WELL_FRAMES,
     FrameTruth,
     StageScript,
-    film,
-    main,
     seen_well,
     stage_truth,
     way_points,
-    write,
 )
 from edge.errors import UserError
 
@@ -92,7 +91,7 @@ def test_frames_lie_where_the_truth_says(slide: Slide) -> None:
         ]
         (dx, dy), _ = cv2.phaseCorrelate(*grey, cv2.createHanningWindow((width, height), cv2.CV_32F))
         errors.append(math.hypot(dx - (truth.x - x), dy - (truth.y - y)))
-    assert max(errors) < 0.3
+    assert max(errors) < 0.35
 
 
 def test_nuclei_lie_at_the_true_centres(slide: Slide) -> None:
@@ -138,22 +137,22 @@ def visits(frames: list[FrameTruth], x: float, y: float) -> int:
 def test_half_of_the_middle_row_is_seen_twice(glass: Slide, revisit: float, times: int) -> None:
     script = StageScript(revisit=revisit)
     right, middle = 2600 - script.width, (1720 - script.height) / 2
-    frames = stage_truth(glass, script, 1)
+    frames = stage_truth(glass.size, script, 1)
     assert visits(frames, 0.75 * right, middle) == times
     assert visits(frames, 0.25 * right, middle) == 1
 
 
 def test_rows_overlap_and_reach_every_border(glass: Slide) -> None:
     script = StageScript(revisit=0)
-    rows = sorted({y for _, y in way_points(glass, script)})
+    rows = sorted({y for _, y in way_points(glass.size, script)})
     assert max(np.diff(rows)) <= (1 - script.row_overlap) * script.height
-    assert (rows[0], rows[-1]) == (0, 1720 - script.height)
-    assert {x for x, _ in way_points(glass, script)} == {0, 2600 - script.width}
+    assert (rows[0], rows[-1]) == (script.height / 2, 1720 - script.height / 2)
+    assert {x for x, _ in way_points(glass.size, script)} == {script.width / 2, 2600 - script.width / 2}
 
 
 def test_the_stage_moves_smoothly_and_stops(glass: Slide) -> None:
     script = StageScript(shake_px=0)
-    places = np.array([(f.x, f.y) for f in stage_truth(glass, script, 1)])
+    places = np.array([(f.x, f.y) for f in stage_truth(glass.size, script, 1)])
     speed = np.linalg.norm(np.diff(places, axis=0), axis=1)
     assert speed.max() < script.fastest_px + 0.01
     assert np.abs(np.diff(speed)).max() < script.fastest_px / 3
@@ -163,7 +162,7 @@ def test_the_stage_moves_smoothly_and_stops(glass: Slide) -> None:
 
 def test_light_and_focus_use_their_whole_range(glass: Slide) -> None:
     script = StageScript()
-    frames = stage_truth(glass, script, 1)
+    frames = stage_truth(glass.size, script, 1)
     green = [f.gain[1] for f in frames]
     assert (min(green), max(green)) == pytest.approx((script.dimmest, script.brightest), abs=0.02)
     assert max(f.blur_sigma for f in frames) == pytest.approx(script.defocus_sigma, abs=0.1)
@@ -184,7 +183,12 @@ def test_light_and_focus_use_their_whole_range(glass: Slide) -> None:
 )
 def test_seen_well(x: float, blur: float, frames: int, well: bool) -> None:
     cell = TrueCell(0, "monocyte", "a.jpg", 1000 + x, 1240, 80)
-    assert seen_well(cell, [FrameTruth(1000, 1000, blur, (1, 1, 1))] * frames, StageScript()) is well
+    assert (
+        seen_well(
+            cell, [FrameTruth(1000, 1000, 0, blur, (0, 0), (1, 1, 1), False, True)] * frames, StageScript()
+        )
+        is well
+    )
 
 
 def test_write(slide: Slide, tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_write(slide: Slide, tmp_path: Path) -> None:
 
 def test_a_slide_smaller_than_a_frame_is_refused() -> None:
     with pytest.raises(UserError, match="300 x 200 pixels is smaller than a frame"):
-        stage_truth(Slide(np.zeros((200, 300, 3), np.uint8), ()), StageScript(), 1)
+        stage_truth((300, 200), StageScript(), 1)
 
 
 def test_more_cells_than_fit_are_refused(shared_data: Path) -> None:
@@ -215,3 +219,33 @@ def test_more_cells_than_fit_are_refused(shared_data: Path) -> None:
 def test_missing_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(tmp_path), "--output", str(tmp_path / "film")]) == 1
     assert "cells.csv" in capsys.readouterr().err
+
+
+def test_frames_of_a_bump_cannot_be_placed_until_known_ground_returns() -> None:
+    frames = stage_truth((6000, 4000), SCRIPTS["bump"], 3)
+    away = [i for i, frame in enumerate(frames) if not frame.placeable]
+    assert len(away) == SCRIPTS["bump"].bump_frames
+    assert away == list(range(away[0], away[0] + len(away)))
+    before, after = frames[away[0] - 1], frames[away[-1] + 1]
+    assert math.hypot(before.x - after.x, before.y - after.y) < 40
+
+
+def test_a_swapped_slide_comes_and_goes_and_the_first_one_returns_turned() -> None:
+    frames = stage_truth((2000, 1500), SCRIPTS["swap"], 3)
+    swapped = [i for i, frame in enumerate(frames) if frame.swapped]
+    assert len(swapped) == SCRIPTS["swap"].swap_frames
+    assert not any(frames[i].placeable for i in swapped)
+    assert frames[swapped[-1] + 1].angle != frames[swapped[0] - 1].angle
+
+
+def test_the_camera_turns_slowly_and_at_once() -> None:
+    angles = np.degrees([f.angle for f in stage_truth((2000, 1500), SCRIPTS["turn"], 4)])
+    steps = np.abs(np.diff(angles))
+    assert (steps > 1.1).sum() == 1
+    assert ((steps > 0.01) & (steps < 1.1)).sum() >= 29
+
+
+def test_dropped_frames_are_gone() -> None:
+    whole = stage_truth((2000, 1500), SCRIPTS["rows"], 4)
+    kept = stage_truth((2000, 1500), SCRIPTS["drops"], 4)
+    assert 0.5 < len(kept) / len(whole) < 0.8

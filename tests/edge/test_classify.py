@@ -32,6 +32,11 @@ def edit(model: Path, **changes: object) -> None:
     card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
 
 
+def test_the_runtime_does_not_chatter(capfd: pytest.CaptureFixture[str]) -> None:
+    Classifier()
+    assert capfd.readouterr().err == ""
+
+
 # Floors, not figures: immature granulocytes and neutrophils shade into each other.
 @pytest.mark.parametrize(
     ("name", "floor"),

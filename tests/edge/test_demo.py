@@ -56,6 +56,16 @@ def test_time_that_the_program_lost_is_not_made_up_by_a_burst() -> None:
     assert time.monotonic() - started > 0.15
 
 
+def test_a_paused_demo_holds_its_place() -> None:
+    # What is not live waits until the next frame is asked for.
+    assert not DemoSource().live
+    source = DemoSource(fps=50)
+    frames = source.frames()
+    next(frames)
+    threading.Event().wait(0.1)
+    assert next(frames).index == 1
+
+
 def test_close_ends_a_paced_film_at_once() -> None:
     source = DemoSource(fps=0.1)
     timer = threading.Timer(0.3, source.close)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -6,9 +7,14 @@ import pytest
 
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
+from edge.demo import DemoSource
+from edge.fields import StillFields
+from edge.gates import Gate
 from edge.localise import Locator
 from edge.pipeline import Step, labels, run
-from edge.track import Decision, StillFields
+from edge.quality import Inspector
+from edge.sightings import Decision
+from edge.track import MovingStage
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,7 @@ def test_steps_and_skips_come_in_the_order_of_the_frames(classifier: Classifier,
         Frame(2, 0.1, np.full_like(image, 230), "c"),
     ]
     counter = StillFields(Decision(classifier.card.classes, 0.5))
-    first, second, third = run(frames, Locator(), classifier, counter)
+    first, second, third = run(frames, Locator(), classifier, counter, Inspector(steady=False))
     assert isinstance(first, Step)
     assert first.tracked.cells
     assert second is frames[1]
@@ -34,3 +40,27 @@ def test_steps_and_skips_come_in_the_order_of_the_frames(classifier: Classifier,
     (label, *_) = labels(first, classifier)
     assert label.number == 1
     assert label.name == first.tracked.cells[0].name
+
+
+def test_a_refused_image_becomes_a_skip_with_its_reason(classifier: Classifier) -> None:
+    frames = [Frame(0, 0.0, np.full((200, 200, 3), 255, np.uint8), "white.png")]
+    counter = StillFields(Decision(classifier.card.classes, 0.5))
+    (skip,) = run(frames, Locator(), classifier, counter, Inspector(steady=False))
+    assert skip == Skip(0, "white.png", "over-exposed: turn the lamp down", Gate.OVER)
+    assert counter.fields == 0
+
+
+def test_the_stage_is_followed_by_a_refused_frame_that_shows_no_cells(classifier: Classifier) -> None:
+    films = DemoSource(pace=False).frames()
+    sharp = [frame for frame, _ in zip(films, range(60), strict=False)]
+    last = replace(sharp[-1], image=np.asarray(cv2.GaussianBlur(sharp[-1].image, (0, 0), 8), np.uint8))
+    counter = MovingStage(Decision(classifier.card.classes, 0.5))
+    steps = [
+        step
+        for step in run([*sharp, last], Locator(steady=True), classifier, counter, Inspector(steady=True))
+        if isinstance(step, Step)
+    ]
+    assert [step.verdict.refused for step in steps] == [None] * 60 + [Gate.FOCUS]
+    assert steps[-2].detections
+    assert steps[-1].detections == ()
+    assert steps[-1].tracked.place is not None

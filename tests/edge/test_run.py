@@ -119,6 +119,17 @@ def test_a_film_is_counted_and_counting_it_again_adds_nothing(film: Path, tmp_pa
     assert result(tmp_path)["cells"] == first["cells"]
 
 
+def test_a_film_has_a_map(film: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "--video", film, "--map", tmp_path / "map.png", "--um-per-px", 0.144).returncode == 0
+    found = result(tmp_path)
+    assert found["gated"] == {}
+    assert found["map"]["fields"] == found["fields"]
+    assert found["map"]["mm2"] > 640 * 480 * 0.144e-3**2
+    picture = cv2.imread(str(tmp_path / "map.png"))
+    assert picture is not None
+    assert picture.shape[1] > picture.shape[0]
+
+
 def test_the_demo_is_counted_as_it_was_drawn(film: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "--video", film).returncode == 0
     drawn = DemoSource(pace=False)
@@ -399,6 +410,9 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
         (["--demo", "--config", "nowhere.toml"], "nowhere.toml"),
         (["--demo", "--specimen", "../etc"], "specimen identifier"),
         (["--demo", "--target", "0"], "target"),
+        (["--demo", "--map", "nowhere/map.png"], "--map names a file"),
+        (["--demo", "--flat-field-file", "nowhere.png"], "nowhere.png: No such file"),
+        (["--demo", "--flat-field"], "flat field: the picture is over-exposed"),
         (["--demo", "--video", "x.avi"], "--video, --demo given"),
         ([], "none given"),
         (["--camera", "/dev/video99"], "/dev/video99"),

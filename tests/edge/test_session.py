@@ -1,11 +1,14 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
 from edge.classify import Card
+from edge.gates import Gate, Verdict
 from edge.pipeline import Step
 from edge.session import Session
 from edge.store import Store
@@ -130,6 +133,47 @@ def test_fewer_than_the_target_or_100_cells_are_not_final(
 ) -> None:
     session = begin(store, target=target)
     assert (session.needed, session.state("paused")["needed"]) == (needed, needed)
+
+
+def test_gated_frames_are_counted_by_reason_and_resumed(store: Store) -> None:
+    session = begin(store)
+    session.take(replace(step(session, "a.png", 0), verdict=Verdict(None, (Gate.PALE,))))
+    refused = Skip(1, "b.png", "out of focus: turn the fine focus", Gate.FOCUS)
+    session.take(refused)
+    session.take(refused)
+    again = begin(store)
+    again.take(refused)
+    again.take(Skip(2, "c.png", "out of focus: turn the fine focus", Gate.FOCUS))
+    again.take(Skip(3, "d.png", "truncated"))
+    result = again.result(complete=True)
+    assert result["gated"] == again.state("counting")["gated"] == {"out of focus": 2}
+    assert result["warned"] == again.state("counting")["warned"] == {"stain too pale": 1}
+    assert begin(store).result(complete=True)["gated"] == {"out of focus": 2}
+
+
+def test_a_resumed_specimen_has_its_map_again(store: Store) -> None:
+    def begin_moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.5, target=None, um_per_px=0.1)
+
+    rng = np.random.default_rng(0)
+    slide = np.asarray(cv2.GaussianBlur(rng.integers(0, 255, (480, 1300, 3), np.uint8), (0, 0), 4), np.uint8)
+    session = begin_moving()
+    assert (session.map_version, session.map_view(), session.result(True)["map"]) == (0, None, None)
+    for index, x in enumerate(range(0, 660, 100)):
+        frame = Frame(index, 0.0, np.ascontiguousarray(slide[:, x : x + 640]))
+        verdict = Verdict(Gate.FOCUS) if x == 600 else Verdict(None, (Gate.SPARSE,) if x > 300 else ())
+        session.take(Step(frame, (), session.counter.update(frame, ()), verdict))
+    session.finish()
+    seen = session.result(True)["map"]
+    assert seen == session.result(True)["map"]
+    # To 500 + 640 pixels: nothing was painted of the refused frame.
+    assert seen["mm2"] == pytest.approx(1140 * 480 * 1e-8, rel=0.02)
+    assert 0.3 < seen["monolayer_share"] < 0.4
+    before, after = session.map_view(), begin_moving().map_view()
+    assert before is not None
+    assert after is not None
+    assert np.array_equal(before.image, after.image)
+    assert begin_moving().map_version > 0
 
 
 def test_the_state_of_the_page(store: Store) -> None:

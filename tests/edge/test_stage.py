@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
+from edge.pose import Pose
 from edge.stage import Stage
 
 
@@ -76,3 +79,76 @@ def test_a_frame_of_another_size_is_not_placed(slide: np.ndarray, size: tuple[in
     stage = Stage()
     stage.place(film(slide, 0, 0))
     assert stage.place(film(slide, 0, 0, *size)) is None
+
+
+def turned(slide: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
+    """Film a frame whose middle is at (x, y), turned by `angle` radians."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    move = np.array([[cos, -sin, x - 159.5 * cos + 119.5 * sin], [sin, cos, y - 159.5 * sin - 119.5 * cos]])
+    return cv2.warpAffine(slide, move, (320, 240), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def test_a_slide_that_slowly_turns_is_followed(slide: np.ndarray) -> None:
+    stage = Stage()
+    for step in range(60):
+        place = stage.place(turned(slide, 300 + 10 * step, 400, np.radians(0.5 * step)))
+        assert place is not None
+        assert np.degrees(place.angle) == pytest.approx(0.5 * step, abs=0.4)
+        assert place.to_slide(159.5, 119.5) == pytest.approx((159.5 + 10 * step, 119.5), abs=3)
+
+
+@pytest.mark.parametrize("degrees", [-170, -90, -33, 12, 90, 180])
+def test_a_known_place_is_found_at_any_angle(slide: np.ndarray, degrees: float) -> None:
+    stage = Stage()
+    for x in range(300, 900, 20):
+        stage.place(turned(slide, x, 400, 0.0))
+    place = stage.place(turned(slide, 830, 420, np.radians(degrees)))
+    assert place is not None
+    assert place.to_slide(159.5, 119.5) == pytest.approx((689.5, 139.5), abs=2)
+    # Going on, turned as it is, new ground joins the old.
+    for y in range(420, 700, 20):
+        place = stage.place(turned(slide, 830, y, np.radians(degrees)))
+        assert place is not None
+        assert place.to_slide(159.5, 119.5) == pytest.approx((689.5, y - 280.5), abs=3)
+
+
+def test_a_texture_that_repeats_itself_places_nothing() -> None:
+    tile = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
+    tile = cv2.resize(tile, (64, 64), interpolation=cv2.INTER_CUBIC)
+    wall = np.repeat(np.tile(tile, (12, 16))[..., None], 3, axis=2)
+    stage = Stage()
+    assert stage.place(wall[:240, :320])
+    assert stage.place(wall[30 : 30 + 240, 40 : 40 + 320]) is None
+
+
+def test_bare_glass_places_nothing(slide: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    glass = np.clip(rng.normal(225, 2.5, (240, 320, 3)), 0, 255).astype(np.uint8)
+    stage = Stage()
+    # Not even as the first view: what shows nothing is never known again.
+    assert stage.place(glass) is None
+    assert stage.place(film(slide, 100, 100))
+    assert stage.place(glass) is None
+
+
+def test_a_long_map_costs_a_frame_no_more(slide: np.ndarray) -> None:
+    """A frame is compared with a few key views, however many there are."""
+    stage = Stage()
+    first = stage.place(film(slide, 400, 300))
+    assert first is not None
+    assert first.new_key is not None
+    looked = []
+    stage._near = lambda view, near=stage._near: looked.append(found := near(view)) or found
+    for i in range(400):
+        stage._add(replace(first.new_key, x=400.0 * (1 + i % 20), y=400.0 * (i // 20)))
+    assert stage.place(film(slide, 410, 300))
+    assert looked
+    assert max(map(len, looked)) < 12
+
+
+def test_a_turned_frame_is_laid_on_the_slide_and_back() -> None:
+    pose = Pose(100, 50, np.pi / 2)
+    # Its x axis points down the slide, its y axis to the left.
+    assert pose.to_slide(10, 0) == pytest.approx((100, 60))
+    assert pose.to_slide(0, 10) == pytest.approx((90, 50))
+    assert Pose(3, -7, 0.3).to_frame(*Pose(3, -7, 0.3).to_slide(12, 34)) == pytest.approx((12, 34))

@@ -24,13 +24,13 @@ def cell(number: int) -> Cell:
 
 def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "counts.sqlite"
-    thumb = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
+    thumb = np.random.default_rng(0).integers(-127, 128, (12, 16), np.int8)
     with Store(path) as store:
         row = store.open_specimen("S-1", SHA, "images", moving=True).specimen
         store.add(
             row,
             cells=[cell(1), cell(2)],
-            key=KeyView(1.5, -2.5, (640, 480), thumb),
+            key=KeyView(1.5, -2.5, 0.25, (640, 480), thumb),
             field="ä.png",
             frames=7,
             lost=2,
@@ -52,8 +52,8 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (found.frames, found.lost, found.fields) == (7, 2, {"ä.png"})
     assert [(s.source, s.reason) for s in found.skips] == [("b.png", "truncated")]
     (key,) = found.keys
-    assert (key.x, key.y, key.size) == (1.5, -2.5, (640, 480))
-    assert np.allclose(key.thumb, np.clip(thumb, -5, 5), atol=0.03)
+    assert (key.x, key.y, key.angle, key.size) == (1.5, -2.5, 0.25, (640, 480))
+    assert np.array_equal(key.thumb, thumb)
 
 
 def test_what_one_frame_brought_is_written_wholly_or_not_at_all(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path: Path) -> None:
         store.add(row, cells=[cell(1)])
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
         store._db.execute(f"PRAGMA max_page_count = {pages}")
-        big = KeyView(0, 0, (640, 480), np.zeros((1000, 1000), np.float32))
+        big = KeyView(0, 0, 0, (640, 480), np.zeros((1000, 1000), np.int8))
         with pytest.raises(UserError, match="full"):
             store.add(row, cells=[cell(2)], key=big)
     with Store(path) as store:
@@ -164,3 +164,17 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     with Store(path) as store:
         (cell,) = store.open_specimen("S", "m", "x", moving=True).cells
         assert (cell.name, cell.strangeness) == ("neutrophil", 0)
+
+
+def test_key_views_of_an_old_file_are_not_turned(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(";".join(MIGRATIONS[:3]) + "; PRAGMA user_version = 3")
+        db.execute(
+            "INSERT INTO specimen (name, started, model, source, moving) VALUES ('S', '', 'm', 'x', 1)"
+        )
+        db.execute("INSERT INTO key_view VALUES (1, 3, 4, 64, 48, 2, x'18e80018')")
+    db.close()
+    with Store(path) as store:
+        (key,) = store.open_specimen("S", "m", "x", moving=True).keys
+        assert (key.x, key.y, key.angle) == (3, 4, 0)

@@ -18,6 +18,7 @@ def state() -> dict[str, Any]:
         "frames": 40,
         "fields": 3,
         "skipped": 1,
+        "gated": {"out of focus": 12, "too crowded": 1},
         "message": "stage lost",
         "classes": [
             {"name": "immature_granulocyte", "role": "counted", "count": 6}
@@ -43,6 +44,7 @@ def test_the_table_shows_counts_limits_and_what_is_wrong(state: dict[str, Any]) 
         "34.9-96.8",
         "25.0 per 100",
         "1 skipped",
+        "not counted from: out of focus 12, too crowded 1",
         "stage lost",
     ):
         assert part in text

@@ -2,9 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from edge.cells import Box, CellClass, Detection, Frame, Role
-from edge.track import Decision, Known, MovingStage, Sightings, StillFields
+from edge.cells import Box, CellClass, Detection, Frame, Image, Role
+from edge.fields import StillFields
+from edge.pose import Pose
+from edge.sightings import Decision, Known, Sightings, weight_of
+from edge.stage import Place, Stage
+from edge.track import MovingStage
 
 CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
 DECISION = Decision(CLASSES, review_below=0.8)
@@ -88,6 +94,93 @@ def test_a_contradictory_cell_goes_to_review() -> None:
     assert cell.review
 
 
+def boxed(x: float, y: float, side: float) -> Detection:
+    return replace(detection(x, y), box=Box(x - side / 2, y - side / 2, side, side))
+
+
+def counted_of(frames: list[list[Detection]]) -> list:
+    counter = MovingStage(DECISION)
+    cells = [c for i, seen in enumerate(frames) for c in counter.update(frame(i, 0, 0), seen).cells]
+    return cells + list(counter.finish())
+
+
+def test_two_cells_that_touch_stay_two() -> None:
+    assert len(counted_of([[boxed(100, 100, 40), boxed(138, 100, 40)]] * 12)) == 2
+
+
+def test_two_cells_that_were_first_boxed_as_one_are_two() -> None:
+    merged, apart = [boxed(119, 100, 78)], [boxed(100, 100, 40), boxed(138, 100, 40)]
+    assert len(counted_of([merged] * 3 + [apart] * 20)) == 2
+    assert len(counted_of([merged] * 12 + [apart] * 20)) == 2
+
+
+def test_one_cell_whose_box_jitters_stays_one() -> None:
+    rng = np.random.default_rng(0)
+    frames = [[boxed(*(100 + rng.normal(0, 4, 2)), 40 + rng.normal(0, 5))] for _ in range(60)]
+    assert len(counted_of(frames)) == 1
+
+
+def test_two_boxes_on_one_cell_are_one_cell() -> None:
+    assert len(counted_of([[boxed(100, 100, 40), boxed(106, 104, 30)]] * 12)) == 1
+
+
+def test_sightings_at_the_border_weigh_less() -> None:
+    size = (WIDTH, HEIGHT)
+    assert weight_of(boxed(21, 100, 40), size) < 0.4 * weight_of(boxed(160, 100, 40), size)
+    assert weight_of(boxed(60, 100, 40), size) == weight_of(boxed(160, 100, 40), size)
+
+
+def test_sightings_that_disagree_go_to_review_however_sure_the_mean_is() -> None:
+    seen = Sightings(detection(50, 50, 0.99), 0, (50, 50))
+    for _ in range(2):
+        seen.add(detection(50, 50, 0.45), 1, (50, 50), 1.0)
+    assert seen.agreement == pytest.approx(1 / 3)
+    assert Decision(CLASSES, review_below=0.5).cell(1, seen).review
+
+
+class Told(Stage):
+    """A stage that is told where each frame lies, a pixel off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next = Place(0, 0, 0, None)
+
+    def place(self, image: Image) -> Place | None:
+        return self.next
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=12, unique=True),
+    st.integers(0, 2**32 - 1),
+)
+def test_however_the_stage_wanders_and_turns_each_cell_is_counted_once(
+    squares: list[tuple[int, int]], seed: int
+) -> None:
+    """Cells touch; boxes jitter, and one in ten is not found."""
+    rng = np.random.default_rng(seed)
+    cells = [(120 + 44 * column, 110 + 44 * row) for column, row in squares]
+    counter, stage, counted, seen = MovingStage(DECISION), Told(), [], set()
+    counter._stage = stage
+    pose = np.array([100.0, 100.0, 0.0])
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for index in range(80):
+        pose += rng.normal(0, (30, 30, 0.3))
+        pose[:2] = np.clip(pose[:2], -100, 300)
+        stage.next = Place(*(pose + rng.normal(0, (1, 1, 0.005))), None)
+        found = []
+        for i, cell in enumerate(cells):
+            x, y = Pose(*pose).to_frame(*cell)
+            if 25 < x < WIDTH - 25 and 25 < y < HEIGHT - 25 and rng.random() < 0.9:
+                found.append(detection(*(np.array([x, y]) + rng.normal(0, 2, 2))))
+                seen.add(i)
+        counted += counter.update(Frame(index, 0.0, image), found).cells
+    counted += counter.finish()
+    whose = [int(np.argmin([np.hypot(c.slide[0] - x, c.slide[1] - y) for x, y in cells])) for c in counted]
+    assert len(set(whose)) == len(whose)
+    assert set(whose) <= seen
+
+
 def test_nothing_is_counted_while_lost() -> None:
     counter = MovingStage(DECISION, decide_after=1)
     counter.update(frame(0, 0, 0), [])
@@ -128,9 +221,9 @@ def test_still_fields_count_everything_at_once() -> None:
 
 
 def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
-    seen = Sightings(replace(detection(50, 50), strangeness=1.5), 0, 50, 50)
+    seen = Sightings(replace(detection(50, 50), strangeness=1.5), 0, (50, 50))
     assert DECISION.cell(1, seen).review
     for _ in range(4):
-        seen.add(replace(detection(50, 50), strangeness=0.5), 1, 50, 50)
+        seen.add(replace(detection(50, 50), strangeness=0.5), 1, (50, 50), 1.0)
     assert seen.strangeness == pytest.approx(0.7)
     assert not DECISION.cell(1, seen).review

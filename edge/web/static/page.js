@@ -1,5 +1,7 @@
 // The live page: shows what /events says, and sends the two wishes of a person back.
 
+import * as map from "./map.js";
+
 // Okabe and Ito's colours and a violet, distinct for colour-blind eyes; a class takes the one at its place.
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7250dc", "#f0e442"];
 const RECONNECT_MS = 1000;
@@ -80,11 +82,21 @@ function showState(state) {
   $("position").textContent = state.stage ? `x ${Math.round(state.stage[0])} y ${Math.round(state.stage[1])}` : "";
   $("model").textContent = state.model.name;
   $("hash").textContent = state.model.sha256.slice(0, 8);
+  showGates(state);
   makeRows(state.classes);
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Start" : "Pause";
+  map.follow(state, { colour, human, inkOn });
   showLis(state);
   speak(state);
+}
+
+function showGates(state) {
+  for (const kind of ["gated", "warned"]) {
+    const gates = Object.entries(state[kind]);
+    setText($(kind), gates.map(([gate, count]) => `${gate} ${whole(count)}`).join(", "));
+    $(`${kind}-line`).hidden = gates.length === 0;
+  }
 }
 
 function speak({ specimen, phase, total }) {
@@ -383,13 +395,13 @@ async function changeOutbox(id, action) {
 }
 
 const anyDialog = () => document.querySelector("dialog[open]") !== null;
-const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, r: askRelease };
+const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, m: map.toggle, r: askRelease };
 let [lastKeyMs, pending] = [-SCAN_MS, 0];
 
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
 // halfway, which would take the rest for the ID, and its Enter must not press a button.
 function onKey(press) {
-  if (anyDialog()) return;
+  if (anyDialog() || press.target instanceof HTMLInputElement) return;
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
   clearTimeout(pending);

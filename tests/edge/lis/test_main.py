@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_status_tells_what_waits_and_no_identifier(database: Path) -> None:
     assert "2 waiting since" in done.stdout
     assert "no program sends now" in done.stdout
     assert "SECRET" not in done.stdout
+
+
+def test_status_tells_times_by_the_local_clock_and_names_its_zone(database: Path) -> None:
+    with Outbox(database) as box:
+        changed = datetime.fromisoformat(box.entry(1).changed)
+    done = subprocess.run(
+        command("status", "--database", database),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TZ": "EST5"},
+    )
+    local = changed - timedelta(hours=5)
+    assert f"waiting {local:%Y-%m-%d %H:%M:%S} EST" in done.stdout
 
 
 def test_status_of_one_message_tells_every_attempt(database: Path) -> None:

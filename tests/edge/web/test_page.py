@@ -4,15 +4,17 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge.cells import Box
+from edge.cells import Box, Cell
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
+from edge.mosaic import Coverage, MapView
 from edge.web.server import PageServer, build_app
 from tests.edge.lis.reports import release
 
@@ -53,6 +55,8 @@ STATE: dict[str, Any] = {
     "frames": 1204,
     "fields": 37,
     "skipped": 2,
+    "gated": {},
+    "warned": {},
     "fps": 11.84,
     "source": "demo",
     "classes": [
@@ -62,8 +66,10 @@ STATE: dict[str, Any] = {
         apart("platelet", "rejected", 11, 7.3),
     ],
     "model": {"name": "wbc", "sha256": "0123456789abcdef" * 4},
-    "stage": [12.4, 530.6],
+    "stage": [12.4, 530.6, 0.0],
+    "frame": [640, 480],
     "lis": None,
+    "map": None,
 }
 LABELS = (
     Label(Box(100, 100, 200, 200), "neutrophil", 0.984, 90, np.eye(6, dtype=np.float32)),
@@ -128,6 +134,21 @@ class Page:
     def errors(self) -> list[str]:
         """What the console complained about since the last look."""
         return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+def cell(number: int, name: str, x: float, y: float, *, review: bool = False) -> Cell:
+    """A counted cell, 90 pixels wide."""
+    shares = np.array([0.97, 0.03], np.float32)
+    return Cell(number, name, 0.97, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), review, b"")
+
+
+def mapped(**changes: Any) -> View:
+    """The view with a map of 1600 x 1200 slide pixels and two cells on it."""
+    picture = np.full((150, 200, 3), 90, np.uint8)
+    cells = (cell(1, "neutrophil", 900, 400), cell(2, "immature_granulocyte", 1300, 900, review=True))
+    seen = MapView(picture, (100.0, 200.0), 8.0, Coverage(0.63, 0.9, 1e6), cells)
+    facts = {"fields": 37, "mm2": 0.42, "seen_share": 0.63, "monolayer_share": 0.9, "version": 3}
+    return replace(view(map=facts, **changes), map=seen)
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +304,99 @@ def test_the_page_follows_the_count(page: Page) -> None:
     assert not page.browser.find_element("id", "pause").is_enabled()
 
 
+def test_the_last_picture_stays_when_the_target_is_reached(page: Page) -> None:
+    page.show(view())
+    page.latest.put(view(phase="finished", message="target reached"))
+    page.until(lambda: page.text("phase") == "finished")
+    assert page.text("message") == "target reached"
+    assert not page.visible("empty")
+    assert page.picture_label().startswith("On the picture: 90")
+
+
+def test_frames_that_were_gated_are_told_by_reason(page: Page) -> None:
+    page.show(view())
+    assert not page.visible("gated-line")
+    assert not page.visible("warned-line")
+    page.show(view(gated={"out of focus": 12, "too crowded": 1200}, warned={"uneven light": 3}))
+    assert page.text("gated") == "out of focus 12, too crowded 1,200"
+    assert page.text("warned") == "uneven light 3"
+
+
+def test_without_a_map_there_is_no_button_for_it(page: Page) -> None:
+    page.show(view())
+    assert not page.visible("map-button")
+    page.press("m")
+    assert not page.visible("map-panel")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_map_shows_where_a_cell_is(page: Page, screen: str) -> None:
+    page.show(mapped(), screen)
+    assert not page.visible("map-panel")
+    page.browser.find_element("id", "map-button").click()
+    page.until(lambda: page.run("document.querySelectorAll('#cells button').length") == 2)
+    assert page.text("map-facts") == (
+        "37 fields, 0.42 mm²; 63 % of the rectangle round it seen, 90 % of that monolayer"
+    )
+    assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+    newest = "document.querySelector('#cells button')"
+    assert page.run(f"{newest}.textContent") == "2immature granulocyte · review"
+    page.run(f"{newest}.click()")
+    assert page.text("found") == "cell 2: immature granulocyte 97 %, to review; x 1300 y 900"
+    assert page.run(f"{newest}.ariaPressed") == "true"
+    assert "cell 2: immature" in page.run("document.getElementById('map').ariaLabel")
+    # The ring lies round the cell: 1200 slide pixels right of the corner are 150 of the picture's 200.
+    white = """(() => {
+        const canvas = document.getElementById('map');
+        const zoom = Math.min(canvas.width / 200, canvas.height / 150);
+        const [left, top] = [(canvas.width - 200 * zoom) / 2, (canvas.height - 150 * zoom) / 2];
+        const radius = Math.max(9, 0.8 * 90 * zoom / 8);
+        const [x, y] = [left + 150 * zoom - radius, top + 87.5 * zoom];
+        return [...canvas.getContext('2d').getImageData(Math.round(x), Math.round(y), 1, 1).data];
+    })()"""
+    assert page.run(white)[:3] == pytest.approx([255, 255, 255], abs=30)
+    assert page.errors() == []
+
+
+def test_a_cell_pressed_on_the_map_is_named(page: Page) -> None:
+    page.show(mapped())
+    page.press("m")
+    page.until(lambda: page.run("document.querySelectorAll('#cells button').length") == 2)
+    page.run("""(() => {
+        const canvas = document.getElementById('map');
+        const { clientWidth: w, clientHeight: h } = canvas;
+        const zoom = Math.min(w / 200, h / 150);
+        const box = canvas.getBoundingClientRect();
+        const [x, y] = [(w - 200 * zoom) / 2 + 100 * zoom + 5, (h - 150 * zoom) / 2 + 25 * zoom];
+        canvas.dispatchEvent(new MouseEvent('click', { clientX: box.left + x, clientY: box.top + y }));
+    })()""")
+    assert page.text("found").startswith("cell 1: neutrophil 97 %")
+
+
+def test_where_is_cell_57(page: Page) -> None:
+    page.show(mapped())
+    page.press("m")
+    page.until(lambda: page.run("document.querySelectorAll('#cells button').length") == 2)
+    number = page.browser.find_element("id", "find-number")
+    number.send_keys("57\n")
+    assert page.text("found") == "no cell 57 on the map"
+    number.clear()
+    number.send_keys("1\n")
+    assert page.text("found").startswith("cell 1: neutrophil")
+    assert page.wishes.take_specimen() is None
+    assert not page.wishes.paused
+
+
+def test_another_specimen_has_another_map(page: Page) -> None:
+    page.show(mapped())
+    page.press("m")
+    page.until(lambda: page.run("document.querySelectorAll('#cells button').length") == 2)
+    page.latest.put(view(specimen="S-2"))
+    page.until(lambda: page.text("specimen") == "S-2")
+    assert page.run("document.querySelectorAll('#cells button').length") == 0
+    assert not page.visible("map-panel")
+
+
 def test_the_pause_button_pauses_and_starts(page: Page) -> None:
     page.show(view())
     page.browser.find_element("id", "pause").click()
@@ -365,7 +479,7 @@ def test_nothing_is_wider_than_the_screen(page: Page, screen: str, specimen: str
 def test_everything_fits_one_screen_at_the_microscope(page: Page) -> None:
     names = "abcdef"
     six = [share(name, 10, 16.7, 10.0, 25.0) for name in names]
-    page.show(view(classes=six + STATE["classes"][2:]))
+    page.show(view(classes=six + STATE["classes"][2:], gated={"out of focus": 12}))
     assert page.run("document.documentElement.scrollHeight") == 800
     assert page.run("((e) => e.scrollHeight - e.clientHeight)(document.querySelector('.count'))") == 0
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ import httpx
 import numpy as np
 import pytest
 
-from edge.cells import Box
+from edge.cells import Box, Cell
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
+from edge.mosaic import Coverage, MapView
 from edge.preprocess import CONTEXT
 from edge.web.server import MAX_SIDE_PX, PageServer, build_app
 from tests.edge.lis.reports import release
@@ -100,6 +102,7 @@ def first_event(site: Site) -> dict[str, Any]:
     [
         ("/", "text/html"),
         ("/static/page.js", "javascript"),
+        ("/static/map.js", "javascript"),
         ("/static/page.css", "text/css"),
         ("/static/favicon.svg", "image/svg+xml"),
     ],
@@ -124,6 +127,29 @@ def test_state_waits_for_the_first_view(site: Site) -> None:
     answer = site.http.get("/state")
     assert answer.json() == STATE
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_map_comes_with_its_cells(site: Site) -> None:
+    site.latest.put(view_of(64, 48))
+    assert site.http.get("/map").status_code == 404
+    picture = np.full((30, 40, 3), (255, 0, 0), np.uint8)
+    cell = Cell(
+        57, "monocyte", 0.91234, np.ones(1, np.float32), 0, 3, Box(0, 0, 90, 80), (1.26, 7), True, b""
+    )
+    seen = MapView(picture, (-8.0, 16.0), 8.0, Coverage(1, 1, 1), (cell,))
+    site.latest.put(replace(view_of(64, 48), map=seen))
+    found = site.http.get("/map").json()
+    jpeg = np.frombuffer(base64.b64decode(found.pop("jpeg")), np.uint8)
+    assert cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)[15, 20] == pytest.approx([255, 0, 0], abs=3)
+    assert found == {
+        "size": [40, 30],
+        "origin": [-8, 16],
+        "scale": 8,
+        "cells": [
+            {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
+            | {"slide": [1.3, 7], "side": 90}
+        ],
+    }
 
 
 def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
@@ -311,7 +337,7 @@ def test_local_names_are_served(wished: Site, host: str) -> None:
     assert wished.http.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/state", "/events", "/map", "/static/page.js", "/nothing"])
 def test_a_password_guards_every_route(locked: Site, path: str) -> None:
     answer = locked.http.get(path)
     assert answer.status_code == 401

@@ -1,0 +1,329 @@
+"""Is each leukocyte counted exactly once, with the right class? `python -m benchmarks.count_once`.
+
+For every seed a slide of real cells is built, for every script it is filmed (`benchmarks.simulate_stage`),
+and the same detections go through the instrument's counter, supervision's ByteTrack, norfair and a plain
+IoU tracker. Exit code 1 where a bar is missed. Needs supervision and norfair: `make test` installs them.
+
+Every tracker counts a track from its third box on, with the class that its boxes have on average. "error
+%" is (counted - seen well) / seen well; "single %" is the class of the sharpest sighting alone; "sure %"
+the class of cells not sent to review; "ms/frame" what linking takes (ours: with the stage's motion).
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import pickle
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+import edge.localise
+from benchmarks.peers import HITS, PEERS, Tracker
+from benchmarks.real_slide import Slide, build_slide
+from benchmarks.simulate_stage import film
+from benchmarks.stage_script import INSIDE_PX, ORDINARY, SCRIPTS, FrameTruth, seen_well, stage_truth
+from benchmarks.tally import HEADING, Counted, Tally, score
+from edge.cells import Box, Cell, Detection, Frame, Image, Located, Role
+from edge.classify import Classifier
+from edge.errors import UserError
+from edge.localise import Locator
+from edge.pipeline import detect
+from edge.sightings import Decision
+from edge.track import MovingStage
+
+SLIDE = (1800, 1300)
+"""Width and height of the slides, pixels."""
+LEUKOCYTES = 56
+"""On each."""
+SCALE = 0.6
+"""Slide pixels per pixel of a PBC image: a red cell spans 43."""
+RED_CELL_UM_PER_PX = 7.2 / (71 * SCALE)
+"""Micrometres to a slide pixel, were the red cells 7.2 um wide."""
+
+OURS = "ours"
+MOST_ERROR = {"ordinary": 0.005, "hard": 0.02}
+"""Greatest count error (share of the cells seen well), by group of scripts."""
+MOST_TWICE = 0.002
+"""Greatest share of the cells counted twice."""
+LEAST_RIGHT = 0.995
+"""Least share of the counted cells with the right class."""
+LEAST_RATIO = 10.0
+"""Every other tracker's count error over ours, at least."""
+
+
+class TrueBoxes(Locator):
+    """In place of the locator: the boxes of the truth, to tell its errors from the counter's."""
+
+    def __init__(self, slide: Slide) -> None:
+        super().__init__(RED_CELL_UM_PER_PX)
+        self.slide = slide
+        self.frame: FrameTruth | None = None
+        """Set before each frame."""
+
+    def locate(self, image: Image) -> list[Located]:
+        """Return the boxes of the cells that lie wholly in the frame."""
+        found: list[Located] = []
+        if self.frame is None or self.frame.swapped:
+            return found
+        height, width = image.shape[:2]
+        for cell in self.slide.cells:
+            x, y = self.frame.pose.to_frame(cell.x, cell.y)
+            half = cell.diameter / 2
+            reach = half + INSIDE_PX / 2
+            if reach <= x <= width - reach and reach <= y <= height - reach:
+                found.append(Located(Box(x - half, y - half, 2 * half, 2 * half), True))
+        return found
+
+
+def detections(
+    slide: Slide, script: str, seed: int, true_boxes: bool, classifier: Classifier
+) -> Iterator[tuple[Detection, ...]]:
+    """Yield what the locator (or the truth) and the classifier find in each frame of a film."""
+    truth_boxes = TrueBoxes(slide)
+    locator = truth_boxes if true_boxes else Locator(RED_CELL_UM_PER_PX, steady=True)
+    for index, (image, truth) in enumerate(film(slide, SCRIPTS[script], seed)):
+        truth_boxes.frame = truth
+        found = detect(Frame(index, 0.0, image), locator, classifier)
+        # The crops would fill the memory; the counter only keeps them.
+        yield tuple(replace(d, crop=np.zeros((2, 2, 3), np.uint8), heat=None) for d in found)
+
+
+class Detected:
+    """The detections of each film, kept in a folder between runs where one is given."""
+
+    def __init__(self, folder: Path | None, split: str, true_boxes: bool, classifier: Classifier) -> None:
+        self._folder, self._split, self._true_boxes = folder, split, true_boxes
+        self._classifier = classifier
+
+    def of(self, slide: Slide, script: str, seed: int, total: int) -> list[tuple[Detection, ...]]:
+        """Return the detections of every frame of a film, showing progress."""
+        file = self._file(slide, script, seed)
+        if file is not None and file.is_file():
+            return list(pickle.loads(file.read_bytes()))
+        frames = detections(slide, script, seed, self._true_boxes, self._classifier)
+        told = f"seed {seed}, {script}: detecting"
+        found = list(track(frames, told, total, console=Console(stderr=True)))
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(pickle.dumps(found))
+        return found
+
+    def _file(self, slide: Slide, script: str, seed: int) -> Path | None:
+        if self._folder is None:
+            return None
+        boxes = slide.cells if self._true_boxes else Path(edge.localise.__file__).read_bytes()
+        made = (
+            boxes,
+            SCRIPTS[script],
+            self._classifier.card.identity,
+            hashlib.sha256(slide.image.tobytes()).digest(),
+        )
+        name = hashlib.sha256(repr(made).encode()).hexdigest()[:12]
+        return self._folder / f"{self._split}-{script}-{seed}-{name}.pickle"
+
+
+def count_ours(
+    slide: Slide, script: str, seed: int, found: Sequence[Sequence[Detection]], decision: Decision
+) -> tuple[list[Counted], dict[tuple[int, Box], int], float]:
+    """Return what the instrument's counter counts, its names of the boxes, and the seconds it took."""
+    counter = MovingStage(decision)
+    cells: list[Cell] = []
+    names, seconds = {}, 0.0
+    for index, (image, _) in enumerate(film(slide, SCRIPTS[script], seed)):
+        frame = Frame(index, 0.0, image)
+        begin = time.perf_counter()
+        tracked = counter.update(frame, found[index])
+        seconds += time.perf_counter() - begin
+        cells += tracked.cells
+        for detection, number in zip(found[index], tracked.numbers, strict=True):
+            if number is not None:
+                names[index, detection.box] = number
+    cells += counter.finish()
+    roles = {c.name: c.role for c in decision.classes}
+    counted = []
+    for cell in cells:
+        if roles[cell.name] is not Role.COUNTED or not isinstance(cell.source, int):
+            continue
+        best = next(d for d in found[cell.source] if d.box == cell.box)
+        single = decision.classes[int(best.probabilities.argmax())].name
+        counted.append(Counted(cell.source, cell.box, cell.name, single, cell.review))
+    return counted, names, seconds
+
+
+def count_theirs(
+    tracker: Tracker, found: Sequence[Sequence[Detection]], decision: Decision
+) -> tuple[list[Counted], dict[tuple[int, Box], int], float]:
+    """Return the same for a tracker that links boxes."""
+    tracks: defaultdict[int, list[tuple[int, Detection]]] = defaultdict(list)
+    names, seconds = {}, 0.0
+    for index, seen in enumerate(found):
+        begin = time.perf_counter()
+        linked = tracker.link([d.box for d in seen])
+        seconds += time.perf_counter() - begin
+        for detection, name in zip(seen, linked, strict=True):
+            if name is not None:
+                names[index, detection.box] = name
+                tracks[name].append((index, detection))
+    counted = []
+    for sightings in tracks.values():
+        mean = np.mean([d.probabilities for _, d in sightings], axis=0)
+        named = decision.classes[int(mean.argmax())]
+        if len(sightings) >= HITS and named.role is Role.COUNTED:
+            frame, best = max(sightings, key=lambda pair: pair[1].sharpness)
+            single = decision.classes[int(best.probabilities.argmax())].name
+            counted.append(Counted(frame, best.box, named.name, single, False))
+    return counted, names, seconds
+
+
+def measure(
+    slide: Slide, script: str, seed: int, detected: Detected, classifier: Classifier
+) -> dict[str, Tally]:
+    """Return what comes of one film, by counter."""
+    frames = stage_truth(slide.size, SCRIPTS[script], seed)
+    well = frozenset(c.number for c in slide.cells if seen_well(c, frames, SCRIPTS[script]))
+    found = detected.of(slide, script, seed, len(frames))
+    decision = Decision(classifier.card.classes, classifier.card.review_below)
+    tallies = {}
+    for name in (OURS, *PEERS):
+        if name == OURS:
+            counted, names, seconds = count_ours(slide, script, seed, found, decision)
+        else:
+            counted, names, seconds = count_theirs(PEERS[name](), found, decision)
+        tally = score(counted, names, frames, slide.cells, well)
+        tallies[name] = replace(tally, seconds=seconds)
+    return tallies
+
+
+def cost(slide: Slide, seed: int, classifier: Classifier) -> str:
+    """Return what the parts of the instrument take per frame, measured side by side on 60 frames."""
+    locator = Locator(RED_CELL_UM_PER_PX, steady=True)
+    counter = MovingStage(Decision(classifier.card.classes, classifier.card.review_below))
+    spent, crops, frames = np.zeros(3), 0, 0
+    for (image, _), frames in zip(film(slide, SCRIPTS["rows"], seed), range(1, 61), strict=False):
+        frame = Frame(frames, 0.0, image)
+        moments = [time.perf_counter()]
+        locator.locate(image)
+        moments.append(time.perf_counter())
+        found = detect(frame, locator, classifier)
+        moments.append(time.perf_counter())
+        counter.update(frame, found)
+        moments.append(time.perf_counter())
+        spent += np.diff(moments)
+        crops += len(found)
+    locate, both, follow = 1e3 * spent / frames
+    invoke = max(both - locate, 0) * frames / max(crops, 1)
+    return (
+        f"per 640x480 frame: locating {locate:.1f} ms, motion and counting {follow:.1f} ms; "
+        f"classifying takes {invoke:.1f} ms a cell, {both - locate:.1f} ms a frame"
+    )
+
+
+def failures(pooled: Mapping[tuple[str, str], Tally]) -> list[str]:
+    """Return the bars that were missed, in words.
+
+    Args:
+        pooled: tallies by (group of scripts, counter).
+    """
+    missed = []
+    ours = Tally()
+    for group, most in MOST_ERROR.items():
+        tally = pooled.get((group, OURS))
+        if tally is not None:
+            ours += tally
+            if abs(tally.error) > most:
+                missed.append(f"{group}: count error {100 * tally.error:+.2f} %, bar {100 * most} %")
+    if ours.twice > MOST_TWICE * ours.truth:
+        missed.append(f"{ours.twice} of {ours.truth} cells counted twice, bar {100 * MOST_TWICE} %")
+    if ours.right < LEAST_RIGHT * ours.found:
+        missed.append(f"class right {100 * ours.right / ours.found:.2f} %, bar {100 * LEAST_RIGHT} %")
+    if ours.right < ours.single_right:
+        missed.append("the class is worse than that of the sharpest single frame")
+    for name in PEERS:
+        theirs = sum((t for (_, counter), t in pooled.items() if counter == name), Tally())
+        if ratio(theirs, ours) < LEAST_RATIO:
+            missed.append(f"{name}'s count error is only {ratio(theirs, ours):.1f} times ours")
+    return missed
+
+
+def ratio(theirs: Tally, ours: Tally) -> float:
+    """Return their count error over ours; over- and under-counts do not make up for each other.
+
+    Ours counts as one cell at least: a ratio to nothing says nothing.
+    """
+    wrong = [t.missed + t.twice + t.false for t in (theirs, ours)]
+    return wrong[0] / max(wrong[1], 1)
+
+
+def write_figures(file: Path, tallies: Mapping[str, Tally]) -> None:
+    """Write every tally (the fields of `Tally`, by name) as JSON.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figures = {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
+    try:
+        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; --json names a file to write to") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.count_once", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a slide and its films each")
+    parser.add_argument("--scripts", nargs="+", choices=tuple(SCRIPTS), default=list(SCRIPTS))
+    parser.add_argument(
+        "--true-boxes", action="store_true", help="the truth's boxes instead of the locator's"
+    )
+    parser.add_argument("--cache", type=Path, help="folder that keeps the detections between runs")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    classifier = Classifier()
+    detected = Detected(options.cache, options.split, options.true_boxes, classifier)
+    pooled: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+    figures: dict[str, Tally] = {}
+    try:
+        print(HEADING, flush=True)
+        for seed in options.seeds:
+            print(f"seed {seed}: building the slide", file=sys.stderr, flush=True)
+            slide = build_slide(
+                options.data, options.split, seed, scale=SCALE, size=SLIDE, leukocytes=LEUKOCYTES
+            )
+            for script in options.scripts:
+                group = "ordinary" if script in ORDINARY else "hard"
+                for name, tally in measure(slide, script, seed, detected, classifier).items():
+                    pooled[group, name] += tally
+                    figures[f"{seed} {script} {name}"] = tally
+                print(figures[f"{seed} {script} {OURS}"].row(f"{seed} {script}"), flush=True)
+        figures |= {f"{group} {name}": tally for (group, name), tally in pooled.items()}
+        if options.json:
+            write_figures(options.json, figures)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for group in (g for g in ("ordinary", "hard") if (g, OURS) in pooled):
+        print(*(pooled[group, name].row(f"{group} {name}") for name in (OURS, *PEERS)), sep="\n")
+    ours = pooled["ordinary", OURS] + pooled["hard", OURS]
+    for name in PEERS:
+        theirs = pooled["ordinary", name] + pooled["hard", name]
+        print(f"{name}: {ratio(theirs, ours):.1f} times our count error (missed + twice + false)")
+    print(cost(slide, options.seeds[-1], classifier))
+    missed = failures(pooled)
+    print(*(f"bar missed: {text}" for text in missed), sep="\n")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

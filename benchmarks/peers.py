@@ -1,0 +1,121 @@
+"""The usual ways to follow boxes through a film, each behind the same small interface.
+
+They link boxes from frame to frame and know nothing of the stage: a cell that comes back is a new one
+to them. Each is set up as its authors advise for slow objects, and counts a track from its third box on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import norfair.tracker
+import numpy as np
+import supervision
+
+from edge.cells import Box
+from training.locating import overlap
+
+HITS = 3
+"""Boxes from which on a track counts."""
+MOST_MISSED = 15
+"""Frames without a box after which a track has ended."""
+LEAST_OVERLAP = 0.3
+"""Intersection over union (0..1) from which a box may belong to a track."""
+
+
+class Tracker(Protocol):
+    """Gives every box of a film the name of its track."""
+
+    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+        """Take the boxes of the next frame; return the track of each, None where it has none yet."""
+        ...
+
+
+class OverlapTracker:
+    """Links each box to the track that it overlaps most; greedy."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[int, Box] = {}
+        self._missed: dict[int, int] = {}
+        self._next = 0
+
+    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+        """Take the boxes of the next frame; return the track of each."""
+        pairs = [
+            (value, name, i)
+            for name, last in self._boxes.items()
+            for i, box in enumerate(boxes)
+            if (value := overlap(last, box)) >= LEAST_OVERLAP
+        ]
+        linked: dict[int, int] = {}
+        for _, name, i in sorted(pairs, reverse=True):
+            if i not in linked and name not in linked.values():
+                linked[i] = name
+        for i in range(len(boxes)):
+            if i not in linked:
+                linked[i] = self._next
+                self._next += 1
+        self._missed = {name: missed + 1 for name, missed in self._missed.items()}
+        for i, name in linked.items():
+            self._boxes[name], self._missed[name] = boxes[i], 0
+        for name in [name for name, missed in self._missed.items() if missed > MOST_MISSED]:
+            del self._boxes[name], self._missed[name]
+        return [linked[i] for i in range(len(boxes))]
+
+
+class ByteTracker:
+    """supervision's ByteTrack."""
+
+    def __init__(self) -> None:
+        self._tracker = supervision.ByteTrack(lost_track_buffer=MOST_MISSED, frame_rate=30)
+
+    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+        """Take the boxes of the next frame; return the track of each."""
+        corners = _corners(boxes)
+        found = supervision.Detections(
+            corners, confidence=np.full(len(boxes), 0.9), data={"row": np.arange(len(boxes))}
+        )
+        linked = self._tracker.update_with_detections(found)
+        names: list[int | None] = [None] * len(boxes)
+        if len(linked) and linked.tracker_id is not None:
+            for row, name in zip(linked.data["row"], linked.tracker_id, strict=True):
+                names[int(row)] = int(name)
+        return names
+
+
+class NorfairTracker:
+    """norfair's tracker by overlap."""
+
+    def __init__(self) -> None:
+        self._tracker = norfair.tracker.Tracker(
+            distance_function="iou",
+            distance_threshold=1 - LEAST_OVERLAP,
+            hit_counter_max=MOST_MISSED,
+            initialization_delay=0,
+        )
+
+    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+        """Take the boxes of the next frame; return the track of each."""
+        found = [
+            norfair.tracker.Detection(points=corners.reshape(2, 2), data=row)
+            for row, corners in enumerate(_corners(boxes))
+        ]
+        names: list[int | None] = [None] * len(boxes)
+        for one in self._tracker.update(detections=found):
+            # A track that got no box in this frame still holds its last one.
+            if any(one.last_detection is detection for detection in found):
+                names[one.last_detection.data] = one.id
+        return names
+
+
+def _corners(boxes: Sequence[Box]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return left, top, right, bottom of each box, shape (boxes, 4)."""
+    corners = [(b.x, b.y, b.x + b.width, b.y + b.height) for b in boxes]
+    return np.array(corners, np.float32).reshape(-1, 4)
+
+
+PEERS: Mapping[str, Callable[[], Tracker]] = {
+    "ByteTrack": ByteTracker,
+    "norfair": NorfairTracker,
+    "IoU": OverlapTracker,
+}
+"""By the name that the table gives them."""

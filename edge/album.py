@@ -1,0 +1,153 @@
+"""Photographs seen lately, and which of them show what a new one shows: shifted, turned, darker or lighter.
+
+Landmarks find the candidates and lay the new photograph on them; then every cell must be the same one
+to the eye: the two pictures must correlate where the cell and its neighbours lie. Whoever looks alike but
+is another cell among other neighbours fails one or the other.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Box, Image
+from edge.landmarks import Landmarks, find_pose, landmarks
+from edge.pose import Pose
+
+_RECENT = 100
+"""Photographs remembered at a time."""
+_WORK_SIDE = 240
+"""Photographs are compared at this many pixels of their longer side at most."""
+_LANDMARKS = 300
+"""Of a photograph, at most."""
+_CANDIDATES = 4
+"""Photographs that are looked at closely, at most."""
+_LEAST_HINTS = 5
+"""Landmarks whose nearest likeness lies in a photograph, to look at it closely."""
+_AROUND = 1.25
+"""Side of what must agree about a cell, in sides of its box."""
+_LEAST_INSIDE = 0.6
+"""Share (0..1) of that which both photographs must show."""
+
+_SAME_CELL = 0.5
+"""Two boxes less than this many sides apart may show one cell."""
+
+Grey = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class Photograph:
+    """One photograph, small, and the cells on it.
+
+    Args:
+        image: as it came.
+    """
+
+    def __init__(self, image: Image) -> None:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        self.scale = min(1.0, _WORK_SIDE / max(grey.shape))
+        """Its pixels per pixel of the photograph, at most 1."""
+        size = [max(1, round(self.scale * side)) for side in grey.shape[::-1]]
+        self.grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+        """Shape (height, width)."""
+        self.cells: tuple[tuple[Box, int], ...] = ()
+        """Box, in pixels of the photograph, and number of each cell."""
+
+    @cached_property
+    def marks(self) -> Landmarks:
+        """In pixels of the photograph."""
+        found = landmarks(self.grey, most=_LANDMARKS)
+        return Landmarks((found.points + 0.5) / np.float32(self.scale) - 0.5, found.looks)
+
+
+class Album:
+    """The last 100 photographs with cells.
+
+    Args:
+        least_correlation: how well (-1..1) the two views of a cell must agree to be one cell.
+    """
+
+    def __init__(self, least_correlation: float = 0.45) -> None:
+        self._least_correlation = least_correlation
+        self._photographs: deque[Photograph] = deque(maxlen=_RECENT)
+
+    def add(self, photograph: Photograph) -> None:
+        """Remember a photograph; the oldest one is forgotten."""
+        self._photographs.append(photograph)
+
+    def known(self, new: Photograph, boxes: Sequence[Box]) -> list[int | None]:
+        """Return the number of the cell in each box of a new photograph, None for one never seen."""
+        numbers: list[int | None] = [None] * len(boxes)
+        for photograph in self._candidates(new):
+            pose = find_pose(photograph.marks, new.marks, reach=2 / photograph.scale)
+            if pose is None:
+                continue
+            for i, box in enumerate(boxes):
+                if numbers[i] is None:
+                    numbers[i] = self._same(photograph, new, pose, box)
+        return numbers
+
+    def _candidates(self, new: Photograph) -> list[Photograph]:
+        """Return the photographs that share the most landmarks with the new one."""
+        counts = [len(p.marks.points) for p in self._photographs]
+        if not sum(counts) or not len(new.marks.points):
+            return []
+        looks = np.concatenate([p.marks.looks for p in self._photographs]).astype(np.float32)
+        # SIFT's descriptors have all about the same length: the greatest product is the nearest.
+        nearest = (new.marks.looks.astype(np.float32) @ looks.T).argmax(axis=1)
+        hints = np.bincount(np.searchsorted(np.cumsum(counts), nearest, side="right"), minlength=len(counts))
+        best = [int(i) for i in np.argsort(-hints)[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
+        return [self._photographs[i] for i in best]
+
+    def _same(self, old: Photograph, new: Photograph, pose: Pose, box: Box) -> int | None:
+        """Return the number of the old photograph's cell that `box` of the new one shows, if it does."""
+        x, y = pose.to_slide(*box.centre)
+        for known, number in old.cells:
+            away = np.hypot(x - known.centre[0], y - known.centre[1])
+            small, large = sorted((box.side, known.side))
+            near = away < _SAME_CELL * min(large, 1.5 * small)
+            if near and agreement(old, new, pose, known) >= self._least_correlation:
+                return number
+        return None
+
+
+def agreement(old: Photograph, new: Photograph, pose: Pose, cell: Box) -> float:
+    """Return the correlation (-1..1) of two photographs over a cell and what lies next to it.
+
+    Args:
+        old: with the cell.
+        new: laid on it.
+        pose: how.
+        cell: in pixels of `old`. -1 where one of the two does not show enough of it.
+    """
+    side = max(8, round(_AROUND * cell.side * old.scale))
+    x, y = cell.centre
+    patches, insides = [], []
+    for picture, lies in ((old, Pose(0, 0, 0)), (new, pose)):
+        # From the patch's pixels, which are those of `old.grey`, to the picture's.
+        u, v = lies.to_frame(x, y)
+        cos, sin = np.cos(-lies.angle), np.sin(-lies.angle)
+        ratio = picture.scale / old.scale
+        matrix = ratio * np.array([[cos, -sin], [sin, cos]])
+        corner = np.array([(u + 0.5) * picture.scale - 0.5, (v + 0.5) * picture.scale - 0.5])
+        corner -= matrix @ np.array([(side - 1) / 2, (side - 1) / 2])
+        move = np.hstack([matrix, corner[:, None]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        patches.append(cv2.warpAffine(picture.grey, move, (side, side), flags=flags).astype(np.float32))
+        ones = np.ones(picture.grey.shape, np.uint8)
+        insides.append(cv2.warpAffine(ones, move, (side, side), flags=flags) > 0)
+    inside = insides[0] & insides[1]
+    if inside.mean() < _LEAST_INSIDE:
+        return -1.0
+    sigma = max(1.0, side / 60)
+    a, b = (_contrast(patch, inside, sigma) for patch in patches)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
+
+
+def _contrast(patch: Floats, inside: NDArray[np.bool_], sigma: float) -> Floats:
+    fine = cv2.GaussianBlur(patch, (0, 0), sigma) - cv2.GaussianBlur(patch, (0, 0), 8 * sigma)
+    values = fine[inside]
+    return np.asarray(values - values.mean(), np.float32)

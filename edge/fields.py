@@ -1,0 +1,70 @@
+"""From detections to cells where each image is a field of view of its own: each cell counted once.
+
+Images may show the same place again, shifted or turned: then its cells are known (`edge.album`).
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from edge.album import Album, Photograph
+from edge.cells import Box, Cell, Detection, Frame
+from edge.sightings import Decision, Sightings, weight_of
+from edge.track import Tracked
+
+
+class StillFields:
+    """Each frame is a field of view of its own, or one of the last hundred again.
+
+    Args:
+        decision: how a class is decided.
+        known: numbers of the cells counted earlier, by source and box.
+        fields: distinct ones read earlier.
+    """
+
+    def __init__(
+        self, decision: Decision, known: Mapping[tuple[int | str, Box], int] | None = None, *, fields: int = 0
+    ) -> None:
+        self._decision = decision
+        self._known: defaultdict[int | str, dict[Box, int]] = defaultdict(dict)
+        for (source, box), number in (known or {}).items():
+            self._known[source][box] = number
+        self._count = len(known or {})
+        self._album = Album()
+        self.fields = fields
+
+    def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
+        """Count every detection of the frame that is not known."""
+        if not detections:
+            self.fields += 1
+            return Tracked((), (), lost=False, place=None)
+        size = (frame.image.shape[1], frame.image.shape[0])
+        picture = Photograph(frame.image)
+        seen = self._album.known(picture, [d.box for d in detections])
+        here = self._known[frame.source]
+        cells: list[Cell] = []
+        numbers: list[int] = []
+        for detection, before in zip(detections, seen, strict=True):
+            number = here.get(detection.box, before)
+            if number is None:
+                self._count += 1
+                number = self._count
+                centre, weight = detection.box.centre, weight_of(detection, size)
+                cells.append(self._decision.cell(number, Sightings(detection, frame.source, centre, weight)))
+            here[detection.box] = number
+            numbers.append(number)
+        picture.cells = tuple(here.items())
+        self._album.add(picture)
+        again = any(number is not None for number in seen)
+        self.fields += not again
+        return Tracked(tuple(cells), tuple(numbers), lost=False, place=None, again=again)
+
+    def recall(self, frame: Frame) -> None:
+        """Take a frame that an earlier run has counted: its cells are known again on later ones."""
+        if self._known[frame.source]:
+            picture = Photograph(frame.image)
+            picture.cells = tuple(self._known[frame.source].items())
+            self._album.add(picture)
+
+    def finish(self) -> tuple[Cell, ...]:
+        """Nothing is ever pending."""
+        return ()

@@ -1,0 +1,72 @@
+"""Points of a picture that are known again at any angle: SIFT (Lowe 2004), matched and put to a vote.
+
+The slower way to lay one picture on another, for when nothing tells where and how turned it lies.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.pose import Pose
+
+_LEAST_CONTRAST = 0.005
+"""Of a landmark, as SIFT counts it (0..1)."""
+_RATIO = 0.9
+"""A match is taken where the next best is at least this much farther away (Lowe's test)."""
+_LEAST_VOTES = 10
+"""Landmarks that must support a pose."""
+_MOST_SCALING = 0.05
+"""The microscope does not zoom: a pose that would scale by more than this share is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """The landmarks of one picture."""
+
+    points: NDArray[np.float32]
+    """Shape (landmarks, 2): x, y, pixels."""
+    looks: NDArray[np.uint8]
+    """Shape (landmarks, 128): what tells one from the others."""
+
+
+@cache
+def _sift(most: int) -> Any:
+    return cv2.SIFT.create(nfeatures=most, contrastThreshold=_LEAST_CONTRAST)
+
+
+def landmarks(grey: NDArray[np.uint8], most: int = 150) -> Landmarks:
+    """Return the `most` strongest landmarks of a grey picture."""
+    points, looks = _sift(most).detectAndCompute(grey, None)
+    if looks is None:
+        return Landmarks(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
+    return Landmarks(np.array([p.pt for p in points], np.float32), np.asarray(looks, np.uint8))
+
+
+def find_pose(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Pose | None:
+    """Return how `picture` lies on `reference`; None where too few landmarks agree to `reach` pixels."""
+    if min(len(reference.points), len(picture.points)) < _LEAST_VOTES:
+        return None
+    ours, theirs = picture.looks.astype(np.float32), reference.looks.astype(np.float32)
+    pairs = cv2.BFMatcher().knnMatch(ours, theirs, 2)
+    good = [best for best, second in pairs if best.distance < _RATIO * second.distance]
+    if len(good) < _LEAST_VOTES:
+        return None
+    cv2.setRNGSeed(1)  # The vote draws at random: the same pictures give the same pose.
+    move, support = cv2.estimateAffinePartial2D(
+        picture.points[[m.queryIdx for m in good]],
+        reference.points[[m.trainIdx for m in good]],
+        ransacReprojThreshold=reach,
+        maxIters=5000,
+        confidence=0.999,
+    )
+    if move is None or int(support.sum()) < _LEAST_VOTES:
+        return None
+    scaling = math.hypot(move[0, 0], move[1, 0])
+    if abs(scaling - 1) > _MOST_SCALING:
+        return None
+    return Pose(float(move[0, 2]), float(move[1, 2]), math.atan2(move[1, 0], move[0, 0]))

@@ -1,0 +1,291 @@
+"""Is this frame fit to be counted from? Gates, each with plain words for the technologist.
+
+The measure of blur is the width of the picture's edges: gradients that a wide Gaussian leaves over
+gradients that a narrow one leaves. A sharp edge loses much to the wide one, a blurred edge little, and
+neither contrast nor the number of cells matters. Taken along the sharpest and the most blurred
+direction of the gradients (structure tensor; Bigun and Granlund 1987) it tells defocus, which blurs all ways
+alike, from motion, which blurs one. Widths are in red cell diameters, so the camera's pixels do not matter.
+
+What a gate does was decided by what the fault does to the classifier: `benchmarks.quality` prints both.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Image
+from edge.gates import Gate, Verdict
+from edge.ruler import measure_red_cells, stain
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From where on a gate acts."""
+
+    blur_least: float
+    """Never refused as blurred: edges of at most so many red cell diameters."""
+    blur_most: float
+    """Refused whatever the session has seen."""
+    over: float
+    """Refused: share (0..1) of pixels that are white in all channels."""
+    under: float
+    """Refused: background darker than this, 0..255."""
+    crowded: float
+    """Refused: share (0..1) of the frame covered by cells."""
+
+
+MOVING = Limits(blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.85)
+"""A moving stage shows the same cell again: what is doubtful is left for a better frame."""
+STILL = Limits(blur_least=np.inf, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
+"""A single image has no second chance, and may be a tight crop: only what nobody could read is refused."""
+
+_WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
+_SPARSE = 0.15
+"""Share of the frame covered by cells, under which the spot is called sparse."""
+_UNEVEN = 0.88
+"""Darkest over brightest part of the light."""
+_PALE, _DARK = 0.6, 0.9
+"""Optical densities: of the nuclei (2 x green - blue), of the red cells (green)."""
+_RED_PX = 24.0
+"""A red cell spans about so many pixels at working scale, and the frame no more than `_SIDE`."""
+_SIDE = 400
+_BLIND = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32)
+_FINE, _COARSE = 0.04, 0.12
+"""Deviations of the two Gaussians, red cell diameters."""
+_SPREAD, _USUAL = 6.5, (1.55, 2.2)
+"""Set on the training fields of each source, which 99 % of the good ones pass."""
+_MOTION = 1.3
+"""Edges so much wider in one direction than across it: the stage, not the focus."""
+_FEATURELESS = 0.006
+"""Edges weaker than this share of the background's brightness: nothing is there to be sharp."""
+_TINTED = 0.08
+"""Optical density in green from which a pixel is not background."""
+_REMEMBERED = 600
+"""Frames that the session's sharpness is taken from."""
+_SETTLED = 30
+"""Frames after which light and stain of a session are known."""
+_TILES = 4
+_FADING = 0.9995
+"""How fast the brightest is forgotten, a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured of one frame."""
+
+    width: float
+    """Of the edges across their most blurred direction, red cell diameters; nan where there are no edges."""
+    stretch: float
+    """The same over the width in the sharpest direction, from 1; nan where there are no edges."""
+    white: float
+    """Brightness of the background in its darkest channel, 0..255."""
+    clipped: float
+    """Share of pixels that are white in all channels."""
+    covered: float
+    """Share of the frame that is not background."""
+    nuclei: float
+    """Optical density (2 x green - blue) of the most stained spot."""
+    red: float
+    """Optical density in green of what is not background, median."""
+    tiles: NDArray[np.float32]
+    """Background in green by place, shape (4, 4), 0..255."""
+
+
+class Inspector:
+    """The gates, frame by frame.
+
+    Args:
+        steady: True where all frames come from one microscope and show one smear: a frame is then judged
+            by what the session has seen. False judges each image by itself.
+    """
+
+    def __init__(self, *, steady: bool) -> None:
+        self.steady = steady
+        self._limits = MOVING if steady else STILL
+        self._unit = 0.0
+        self._widths: deque[float] = deque(maxlen=_REMEMBERED)
+        self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
+        self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
+        self._light = np.zeros((_TILES, _TILES), np.float32)
+        self._seen = 0
+
+    def inspect(self, image: Image, red_cell_px: float | None = None) -> Verdict:
+        """Judge a frame, shape (height, width, 3).
+
+        Args:
+            image: RGB.
+            red_cell_px: diameter of a red cell in it; None measures it in a session, and takes the usual one
+                of pictures of its size where it cannot be measured.
+        """
+        unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
+        found = measure(image, unit, self._light if self._seen >= _SETTLED else None)
+        usual = self._remember(found, unit) if self.steady else np.nan
+        refused = self._refused(found, usual)
+        return Verdict(refused, () if refused else self._warnings(found))
+
+    def _ruler(self, image: Image) -> float | None:
+        """Return a red cell's diameter in this session, measured at its beginning and now and then."""
+        if self.steady and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
+            measured = measure_red_cells(stain(image)).diameter_px
+            self._red_cells.extend([measured] if measured else [])
+        return float(np.median(self._red_cells)) if self._red_cells else None
+
+    def _remember(self, found: Measures, unit: float) -> float:
+        """Take a frame into the session's memory; return the greatest width of edges that is usual in it.
+
+        How far that lies above the sharp frames' width follows from how much those vary among themselves:
+        a tenth and a quarter of the frames are sharper than the two widths compared. A session may
+        so be blurred most of the time without the blur becoming usual.
+        """
+        if not 0.8 * self._unit <= unit <= 1.25 * self._unit:
+            self._unit = unit
+            self._widths.clear()
+        if not np.isnan(found.width):
+            self._widths.append(found.width)
+        self._nuclei.append(found.nuclei)
+        self._seen += 1
+        # The brightest that each part was seen: what lies on the slide moves, what the light does stays.
+        self._light = np.maximum(_FADING * self._light, found.tiles / max(float(found.tiles.max()), 1.0))
+        if not self._widths:
+            return np.nan
+        sharpest, sharp = np.percentile(self._widths, (10, 25))
+        return float(sharp * np.clip(1.3 + _SPREAD * (sharp / sharpest - 1), *_USUAL))
+
+    def _refused(self, found: Measures, usual: float) -> Gate | None:
+        limits = self._limits
+        if found.clipped > limits.over:
+            return Gate.OVER
+        if found.white < limits.under:
+            return Gate.UNDER
+        if found.width > max(usual, limits.blur_least) or found.width > limits.blur_most:
+            return Gate.MOTION if self.steady and found.stretch > _MOTION else Gate.FOCUS
+        return Gate.CROWDED if found.covered > limits.crowded else None
+
+    def _warnings(self, found: Measures) -> tuple[Gate, ...]:
+        warned = {Gate.OVER: found.clipped > _WARN_OVER, Gate.UNDER: found.white < _WARN_UNDER}
+        if self.steady:
+            warned |= {Gate.CROWDED: found.covered > _WARN_CROWDED, Gate.SPARSE: found.covered < _SPARSE}
+        if self._seen >= _SETTLED:
+            warned |= {
+                Gate.UNEVEN: bool(self._light.min() < _UNEVEN * self._light.max()),
+                Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
+                Gate.DARK: found.red > _DARK,
+            }
+        elif not self.steady:
+            warned[Gate.PALE] = found.nuclei < _PALE
+        return tuple(gate for gate, on in warned.items() if on)
+
+
+def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None = None) -> Measures:
+    """Measure a frame.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+        red_cell_px: diameter of a red cell in it.
+        light: how bright the light is by place, shape (4, 4), brightest about 1, where that is known.
+    """
+    step = max(1, round(red_cell_px / _RED_PX), math.ceil(max(image.shape[:2]) / _SIDE))
+    small = _shrunk(image, step)
+    planes = cv2.split(_shrunk(small, 2))
+    clipped = float((np.minimum.reduce(planes) >= 254).mean())
+    whites = [_quantile(plane, 0.95) for plane in planes]
+    shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
+    green, blue = (_density(plane, shade) for plane in planes[1:])
+    tinted = green > _TINTED
+    nuclear = cv2.GaussianBlur(2 * green - blue, (0, 0), 0.7)
+    width, stretch = _edges(small[..., 1], red_cell_px / step, _FEATURELESS * whites[1])
+    return Measures(
+        width=width,
+        stretch=stretch,
+        white=min(whites),
+        clipped=clipped,
+        covered=float(tinted.mean()),
+        nuclei=_quantile(nuclear, 0.995),
+        red=float(np.median(green[tinted])) if tinted.any() else 0.0,
+        tiles=_tiles(planes[1]),
+    )
+
+
+def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | float) -> NDArray[np.float32]:
+    """Return the optical density of one channel against its own background, the light's shading taken out."""
+    level = np.log((plane.astype(np.float32) + 4) / shade)
+    return np.asarray(_quantile(level, 0.95) - level, np.float32)
+
+
+def _quantile(values: NDArray[Any], share: float) -> float:
+    """Return a quantile of one pixel in four, to the nearest value: what costs most must cost little."""
+    some = values[::2, ::2].ravel()
+    place = int(share * (some.size - 1))
+    return float(np.partition(some, place)[place])
+
+
+def _usual_cells(longer_px: int) -> float:
+    """Return how many red cells usually lie along the longer side of a picture of this size."""
+    return float(np.clip(longer_px / 72, 2.8, 10))
+
+
+def _shrunk(image: Image, step: int) -> Image:
+    """Return the means of squares of `step` pixels; whole steps are far cheaper than fractions."""
+    rows, columns = (max(1, length // step) for length in image.shape[:2])
+    part = image[: rows * step, : columns * step]
+    return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _tiles(green: cv2.typing.MatLike) -> NDArray[np.float32]:
+    """Return the 90th percentile of each of the 4 x 4 parts of a picture."""
+    rows, columns = green.shape[0] // _TILES, green.shape[1] // _TILES
+    parts = green[: rows * _TILES, : columns * _TILES].reshape(_TILES, rows, _TILES, columns)
+    flat = parts.transpose(0, 2, 1, 3).reshape(_TILES, _TILES, -1)
+    place = int(0.9 * flat.shape[2])
+    return np.asarray(np.partition(flat, place, axis=2)[..., place], np.float32)
+
+
+def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, float]:
+    """Return the width of the edges, most blurred direction, and its ratio to the sharpest direction.
+
+    An edge blurred by s leaves gradients whose energy falls as 1 / sqrt(s^2 + g^2) behind a Gaussian g;
+    the ratio q of the energies behind two Gaussians then gives s^2 + fine^2.
+    """
+    grey = green.astype(np.float32)
+    noise = _noise(grey)
+    fine, coarse = (
+        _tensor(cv2.GaussianBlur(grey, (0, 0), g * unit)) - noise * _passed(round(g * unit, 2)) * np.eye(2)
+        for g in (_FINE, _COARSE)
+    )
+    if np.trace(coarse) < least**2:
+        return np.nan, np.nan
+    _, directions = np.linalg.eigh(fine)
+    along = np.einsum("ij,ik,kj->j", directions, fine, directions)
+    ratio = along / np.maximum(np.einsum("ij,ik,kj->j", directions, coarse, directions), 1e-9)
+    widths = np.sqrt((_COARSE**2 - _FINE**2) / (np.maximum(ratio, 1.0005) ** 2 - 1))
+    return float(widths.max()), float(widths.max() / widths.min())
+
+
+def _noise(grey: NDArray[np.float32]) -> float:
+    """Return the variance of the camera's noise, by a mask that is blind to edges (Immerkaer 1996)."""
+    rest = np.abs(cv2.filter2D(grey, -1, _BLIND)[1:-1:2, 1:-1:2])
+    # Of a normal distribution, half lies within 0.6745 deviations; the mask's own is 6.
+    return float((np.median(rest) / (0.6745 * 6)) ** 2)
+
+
+@lru_cache(maxsize=64)
+def _passed(sigma: float) -> float:
+    """Return the gradients' energy that noise of variance 1 has behind a Gaussian of `sigma` pixels."""
+    weights = cv2.getGaussianKernel(2 * math.ceil(4 * sigma) + 1, sigma).ravel()
+    slope = np.convolve(weights, (1, 0, -1))
+    return float((slope**2).sum() * (weights**2).sum())
+
+
+def _tensor(grey: cv2.typing.MatLike) -> NDArray[np.float64]:
+    """Return the mean structure tensor, shape (2, 2), of a picture without its border."""
+    # OpenCV's sums, not NumPy's dot products: those wake threads for so little work.
+    x = cv2.subtract(grey[2:-2, 3:-1], grey[2:-2, 1:-3])
+    y = cv2.subtract(grey[3:-1, 2:-2], grey[1:-3, 2:-2])
+    xx, xy, yy = (cv2.mean(cv2.multiply(a, b))[0] for a, b in ((x, x), (x, y), (y, y)))
+    return np.array([[xx, xy], [xy, yy]])

@@ -1,0 +1,135 @@
+"""What is seen of one cell, frame after frame, and what is decided from it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities
+
+_LEAST_WEIGHT = 1e-6
+"""Added to the weight of a sighting, so that a featureless one has one too."""
+_LEAST_CENTRAL = 0.3
+"""Weight of a sighting at the border of the frame beside one well inside."""
+_WELL_INSIDE = 0.5
+"""A cell is well inside a frame where this many box sides lie between it and the border."""
+_LEAST_AGREEMENT = 0.6
+"""Share (0..1, by weight) of the sightings that must by themselves have the class decided on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a cell gets its class."""
+
+    classes: tuple[CellClass, ...]
+    """Of the model, in order."""
+    review_below: float
+    """Confidence (0..1) under which a person must look."""
+
+    def cell(self, number: int, sightings: "Sightings") -> Cell:
+        """Return the counted cell, its class decided by all its sightings.
+
+        It goes to review where the class is unsure, the cell strange, or its sightings disagree.
+        """
+        best, mean = sightings.best, sightings.probabilities
+        top = int(np.argmax(mean))
+        confidence = float(mean[top])
+        doubtful = confidence < self.review_below or sightings.agreement < _LEAST_AGREEMENT
+        return Cell(
+            number=number,
+            name=self.classes[top].name,
+            confidence=confidence,
+            probabilities=mean,
+            strangeness=sightings.strangeness,
+            source=sightings.source,
+            box=best.box,
+            slide=(sightings.x, sightings.y),
+            review=doubtful or sightings.strangeness > 1,
+            crop=_jpeg(best.crop),
+        )
+
+
+class Sightings:
+    """One cell while its sightings gather; sharp, central ones weigh more, in the class and in the place.
+
+    Args:
+        first: sighting.
+        source: its frame.
+        at: centre on the slide, (x, y) pixels.
+        weight: of the sighting (`weight_of`).
+    """
+
+    def __init__(
+        self, first: Detection, source: int | str, at: tuple[float, float], weight: float = 1.0
+    ) -> None:
+        self.best = first
+        self.source = source
+        """The frame of the best sighting."""
+        self.x, self.y = at
+        """Centre on the slide, pixels."""
+        self.side = first.box.side
+        self.number = 1
+        self.strangeness = first.strangeness
+        """The weighted mean."""
+        self._best_weight = self._weight = weight
+        self._sum = weight * first.probabilities.astype(np.float64)
+        self._votes = np.zeros(len(first.probabilities))
+        self._votes[first.probabilities.argmax()] = weight
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """The weighted mean, shape (classes,)."""
+        return (self._sum / self._weight).astype(np.float32)
+
+    @property
+    def agreement(self) -> float:
+        """Share (0..1, by weight) of the sightings whose own class is that of them all."""
+        return float(self._votes[int(self._sum.argmax())] / self._weight)
+
+    def add(self, detection: Detection, source: int | str, at: tuple[float, float], weight: float) -> None:
+        """Take another sighting."""
+        self._weight += weight
+        self._sum += weight * detection.probabilities
+        self._votes[detection.probabilities.argmax()] += weight
+        share = weight / self._weight
+        self.x += share * (at[0] - self.x)
+        self.y += share * (at[1] - self.y)
+        self.side += share * (detection.box.side - self.side)
+        self.strangeness += share * (detection.strangeness - self.strangeness)
+        self.number += 1
+        if weight > self._best_weight:
+            self.best, self.source, self._best_weight = detection, source, weight
+
+
+def weight_of(detection: Detection, size: tuple[int, int]) -> float:
+    """Return what a sighting counts for in a frame of `size` (width, height): sharp and central is best."""
+    box = detection.box
+    right, bottom = size[0] - box.x - box.width, size[1] - box.y - box.height
+    inside = min(box.x, box.y, right, bottom) / max(_WELL_INSIDE * box.side, 1)
+    central = _LEAST_CENTRAL + (1 - _LEAST_CENTRAL) * min(max(inside, 0), 1)
+    return (detection.sharpness + _LEAST_WEIGHT) * central
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A cell that has been counted: from then on it is only recognised."""
+
+    number: int
+    x: float
+    y: float
+    """Centre on the slide, pixels."""
+    side: float
+    """Of its box, pixels."""
+
+
+def one_cell(a: Box, b: Box) -> bool:
+    """Return whether two boxes of one frame show the same cell: they overlap, or one lies in the other."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    smaller = min(a.width * a.height, b.width * b.height)
+    return max(width, 0) * max(height, 0) > 0.5 * smaller
+
+
+def _jpeg(crop: Image) -> bytes:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return data.tobytes()

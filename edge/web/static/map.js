@@ -1,0 +1,200 @@
+// The map panel: what has been seen of the smear, the cells on it, and where the stage is now.
+
+const FETCH_MS = 1000; // at most so often
+const NEAR_PX = 22; // a finger's reach
+
+const $ = (id) => document.getElementById(id);
+
+let map = null; // the newest answer of /map
+let picture = null; // its image, decoded
+let look = null; // names and colours, given by the page
+let specimen = "";
+let [stage, frame] = [null, null]; // where the newest frame lies, and its size
+let [version, wanted, fetchedMs, pending] = [null, null, -FETCH_MS, 0];
+let selected = null; // number of a cell
+
+/** Take the newest state; `helpers` has colour(name), human(name) and inkOn(colour). */
+export function follow(state, helpers) {
+  look = helpers;
+  $("map-button").hidden = !state.map;
+  if (state.specimen !== specimen) forget(state.specimen);
+  if (!state.map) {
+    show(false);
+    return;
+  }
+  wanted = state.map.version;
+  const { fields, mm2, seen_share: seen, monolayer_share: monolayer } = state.map;
+  const area = mm2 === null ? "" : `, ${mm2.toFixed(2)} mm²`;
+  const shares = `${Math.round(100 * seen)} % of the rectangle round it seen, ${Math.round(100 * monolayer)} % of that monolayer`;
+  write($("map-facts"), `${fields} fields${area}; ${shares}`);
+  const moved = state.stage && String(state.stage) !== String(stage);
+  if (state.stage) [stage, frame] = [state.stage, state.frame];
+  if (open()) fetchSoon();
+  if (open() && moved) draw();
+}
+
+export const toggle = () => $("map-button").hidden || show(!open());
+
+const open = () => !$("map-panel").hidden;
+const write = (target, text) => target.textContent === text || (target.textContent = text);
+
+function show(on) {
+  if (on === open()) return;
+  $("map-panel").hidden = !on;
+  $("sights").classList.toggle("with-map", on);
+  $("map-button").ariaPressed = String(on);
+  if (on) fetchSoon();
+}
+
+function forget(next) {
+  [specimen, map, picture, version, stage, frame, selected] = [next, null, null, null, null, null, null];
+  $("cells").replaceChildren();
+  write($("found"), "");
+  draw();
+}
+
+function fetchSoon() {
+  if (pending || version === wanted) return;
+  const wait = Math.max(0, FETCH_MS - (performance.now() - fetchedMs));
+  pending = setTimeout(async () => {
+    const [asked, whose] = [wanted, specimen];
+    await load(whose).catch(() => null);
+    [pending, version, fetchedMs] = [0, asked, performance.now()];
+  }, wait);
+}
+
+async function load(whose) {
+  const answer = await fetch("/map", { cache: "no-store" });
+  if (!answer.ok) return;
+  const next = await answer.json();
+  const image = new Image();
+  image.src = `data:image/jpeg;base64,${next.jpeg}`;
+  await image.decode();
+  if (whose !== specimen) return;
+  [map, picture] = [next, image];
+  listCells();
+  draw();
+}
+
+function listCells() {
+  const list = $("cells");
+  for (const cell of map.cells.slice(list.children.length)) {
+    const row = $("cell").content.firstElementChild.cloneNode(true);
+    const button = row.querySelector("button");
+    button.style.setProperty("--class", look.colour(cell.name));
+    button.dataset.number = cell.number;
+    button.querySelector(".number").textContent = cell.number;
+    button.querySelector(".what").textContent = look.human(cell.name) + (cell.review ? " · review" : "");
+    button.addEventListener("click", () => select(cell.number));
+    list.prepend(row);
+  }
+}
+
+/** Show where a cell lies, and say it in words. */
+export function select(number) {
+  const cell = map?.cells.find((one) => one.number === number);
+  if (!cell) {
+    write($("found"), `no cell ${number} on the map`);
+    return;
+  }
+  selected = number;
+  const [x, y] = cell.slide.map(Math.round);
+  const review = cell.review ? ", to review" : "";
+  const share = Math.round(100 * cell.confidence);
+  write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);
+  for (const button of $("cells").querySelectorAll("button")) {
+    button.ariaPressed = String(Number(button.dataset.number) === number);
+    // Inside the list alone: the page itself must not jump.
+    if (button.ariaPressed === "true") $("cells").scrollTop = button.offsetTop - $("cells").clientHeight / 2;
+  }
+  draw();
+}
+
+/** How the map lies on the canvas: slide pixels to canvas pixels. */
+function fit() {
+  const { clientWidth, clientHeight } = $("map");
+  const [width, height] = map.size;
+  const zoom = Math.min(clientWidth / width, clientHeight / height);
+  const [left, top] = [(clientWidth - width * zoom) / 2, (clientHeight - height * zoom) / 2];
+  const perSlide = zoom / map.scale;
+  const place = ([x, y]) => [left + (x - map.origin[0]) * perSlide, top + (y - map.origin[1]) * perSlide];
+  return { left, top, zoom, perSlide, place };
+}
+
+function draw() {
+  const canvas = $("map");
+  const density = window.devicePixelRatio || 1;
+  [canvas.width, canvas.height] = [canvas.clientWidth * density, canvas.clientHeight * density];
+  canvas.ariaLabel = "No map yet";
+  if (!map) return;
+  const { left, top, zoom, perSlide, place } = fit();
+  const pen = canvas.getContext("2d");
+  pen.setTransform(density, 0, 0, density, 0, 0);
+  pen.drawImage(picture, left, top, map.size[0] * zoom, map.size[1] * zoom);
+  for (const cell of map.cells) if (cell.number !== selected) drawCell(pen, cell, place(cell.slide), perSlide);
+  if (stage) drawFrame(pen, place, perSlide);
+  const chosen = map.cells.find((cell) => cell.number === selected);
+  if (chosen) drawChosen(pen, chosen, place(chosen.slide), perSlide);
+  canvas.ariaLabel = `Map: ${$("map-facts").textContent}; ${map.cells.length} cells. ${$("found").textContent}`;
+}
+
+function ring(pen, [x, y], radius, shade, width) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.strokeStyle = shade;
+  pen.lineWidth = width;
+  pen.stroke();
+}
+
+function drawCell(pen, cell, at, perSlide) {
+  const radius = Math.max(4, (cell.side * perSlide) / 2);
+  ring(pen, at, radius, "#000a", 4);
+  ring(pen, at, radius, look.colour(cell.name), 2.5);
+}
+
+function drawChosen(pen, cell, [x, y], perSlide) {
+  const radius = Math.max(9, 0.8 * cell.side * perSlide);
+  ring(pen, [x, y], radius, "#000", 7);
+  ring(pen, [x, y], radius, "#fff", 4);
+  ring(pen, [x, y], radius - 4, look.colour(cell.name), 3);
+  pen.font = "650 15px system-ui, sans-serif";
+  const width = pen.measureText(cell.number).width + 12;
+  const from = Math.min(x + radius + 4, $("map").clientWidth - width - 2);
+  pen.fillStyle = look.colour(cell.name);
+  pen.fillRect(from, y - 11, width, 22);
+  pen.fillStyle = look.inkOn(look.colour(cell.name));
+  pen.textBaseline = "middle";
+  pen.fillText(cell.number, from + 6, y + 1);
+}
+
+function drawFrame(pen, place, perSlide) {
+  const [x, y, angle] = stage;
+  pen.save();
+  pen.translate(...place([x, y]));
+  pen.rotate(angle);
+  for (const [shade, width] of [["#000", 5], ["#fff", 2.5]]) {
+    pen.strokeStyle = shade;
+    pen.lineWidth = width;
+    pen.strokeRect(0, 0, frame[0] * perSlide, frame[1] * perSlide);
+  }
+  pen.restore();
+}
+
+function pick(press) {
+  if (!map) return;
+  const { place } = fit();
+  const away = ({ slide }) => {
+    const [x, y] = place(slide);
+    return Math.hypot(x - press.offsetX, y - press.offsetY);
+  };
+  const nearest = map.cells.toSorted((a, b) => away(a) - away(b))[0];
+  if (nearest && away(nearest) <= NEAR_PX) select(nearest.number);
+}
+
+$("map").addEventListener("click", pick);
+$("map-button").addEventListener("click", toggle);
+$("find").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  select(Number($("find-number").value));
+});
+new ResizeObserver(draw).observe($("sheet"));

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.photographs import again, count
+from edge.cells import Box, CellClass, Detection, Frame, Role
+from edge.fields import StillFields
+from edge.localise import Locator
+from edge.sightings import Decision
+from training.data import load, read_image
+
+DECISION = Decision((CellClass("leukocyte", Role.COUNTED),), 0.0)
+
+
+def picture(seed: int) -> np.ndarray:
+    """Discs of many sizes and greys on white, (240, 320, 3)."""
+    rng = np.random.default_rng(seed)
+    sheet = np.full((240, 320), 220, np.uint8)
+    for _ in range(70):
+        x, y = (int(v) for v in rng.uniform((0, 0), (320, 240)))
+        cv2.circle(sheet, (x, y), int(rng.uniform(4, 18)), int(rng.uniform(60, 210)), -1)
+    return np.repeat(cv2.GaussianBlur(sheet, (0, 0), 1)[..., None], 3, axis=2)
+
+
+def turned(image: np.ndarray, degrees: float, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+    move = cv2.getRotationMatrix2D((160, 120), degrees, 1)
+    move[:, 2] += (x, y)
+    return cv2.warpAffine(image, move, (320, 240), borderValue=(220, 220, 220)), move
+
+
+def detection(x: float, y: float) -> Detection:
+    crop = np.zeros((8, 8, 3), np.uint8)
+    return Detection(Box(x - 25, y - 25, 50, 50), np.ones(1, np.float32), crop, 100.0, 0.0)
+
+
+def at(move: np.ndarray, x: float, y: float) -> Detection:
+    return detection(*(move @ np.array([x, y, 1])))
+
+
+@pytest.mark.parametrize("degrees", [0, 7, 90, 131, 180, -45])
+def test_a_place_photographed_again_adds_only_its_new_cells(degrees: float) -> None:
+    counter = StillFields(DECISION)
+    first = picture(1)
+    assert (
+        len(counter.update(Frame(0, 0.0, first, "a"), [detection(150, 100), detection(190, 130)]).cells) == 2
+    )
+    second, move = turned(first, degrees, 25, -15)
+    darker = (second * 0.7).astype(np.uint8)
+    seen = [at(move, 190, 130), at(move, 150, 100), at(move, 120, 140)]
+    tracked = counter.update(Frame(1, 0.0, darker, "b"), seen)
+    assert tracked.numbers == (2, 1, 3)
+    assert [c.number for c in tracked.cells] == [3]
+    assert tracked.again
+    assert counter.fields == 1
+
+
+def test_another_place_is_a_field_of_its_own() -> None:
+    counter = StillFields(DECISION)
+    for seed in range(12):
+        tracked = counter.update(Frame(seed, 0.0, picture(seed), str(seed)), [detection(150, 120)])
+        assert tracked.numbers == (seed + 1,)
+        assert not tracked.again
+    assert counter.fields == 12
+
+
+def test_a_place_seen_in_a_mirror_is_another() -> None:
+    counter = StillFields(DECISION)
+    counter.update(Frame(0, 0.0, picture(1), "a"), [detection(160, 120)])
+    mirrored = np.ascontiguousarray(picture(1)[:, ::-1])
+    assert counter.update(Frame(1, 0.0, mirrored, "b"), [detection(159, 120)]).numbers == (2,)
+
+
+def test_the_oldest_photographs_are_forgotten() -> None:
+    counter = StillFields(DECISION)
+    blank = np.full((60, 80, 3), 220, np.uint8)
+    counter.update(Frame(0, 0.0, picture(1), "a"), [detection(160, 120)])
+    for i in range(99):
+        counter.update(Frame(i, 0.0, blank, f"blank {i}"), [detection(40, 30)])
+    assert counter.update(Frame(200, 0.0, picture(1), "b"), [detection(160, 120)]).again
+    for i in range(100, 200):
+        counter.update(Frame(i, 0.0, blank, f"blank {i}"), [detection(40, 30)])
+    assert not counter.update(Frame(300, 0.0, picture(1), "c"), [detection(160, 120)]).again
+
+
+def test_a_later_run_knows_the_photographs_that_it_is_shown_again() -> None:
+    box = detection(160, 120).box
+    later = StillFields(DECISION, {("a", box): 1}, fields=1)
+    later.recall(Frame(0, 0.0, picture(1), "a"))
+    view, move = turned(picture(1), 60, 10, 10)
+    assert later.update(Frame(1, 0.0, view, "b"), [at(move, 160, 120)]).numbers == (1,)
+    assert later.fields == 1
+
+
+def test_a_real_cell_in_a_series_of_photographs_is_counted_once(shared_data: Path) -> None:
+    rng = np.random.default_rng(3)
+    samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
+    chosen = [next(s for s in samples if s.name == name) for name in ("neutrophil", "eosinophil", "monocyte")]
+    for sample in chosen:
+        image = read_image(sample.path)
+        images = [image, *(again(image, rng) for _ in range(4))]
+        assert [cells for cells, _ in count(images, StillFields(DECISION), Locator())] == [1, 0, 0, 0, 0]
+
+
+def test_real_cells_are_never_taken_for_one_another(shared_data: Path) -> None:
+    rng = np.random.default_rng(1)
+    samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
+    images = [read_image(samples[i].path) for i in rng.permutation(len(samples))[:40]]
+    assert not any(seen for _, seen in count(images, StillFields(DECISION), Locator()))

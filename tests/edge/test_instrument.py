@@ -1,0 +1,81 @@
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+from edge.classify import Classifier
+from edge.config import Config
+from edge.demo import DemoSource
+from edge.errors import UserError
+from edge.instrument import Instrument, open_flat_field
+from edge.live import View
+from edge.store import Store
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Twelve frames of the demo."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 15, (640, 480))
+    for frame, _ in zip(DemoSource(pace=False).frames(), range(12), strict=False):
+        writer.write(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def instrument(film: Path, tmp_path: Path) -> Iterator[Instrument]:
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True)
+        yield Instrument(config, store, Classifier(), threading.Event(), None)
+
+
+def newest(instrument: Instrument) -> View:
+    view = instrument.latest.get(0, 1.0)[1]
+    assert view is not None
+    return view
+
+
+def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: Instrument) -> None:
+    outcome = instrument.count("S")
+    instrument.wishes.ask_specimen("S-2")
+    assert instrument.idle(outcome) == "S-2"
+    view = newest(instrument)
+    assert (view.state["phase"], view.state["message"]) == ("finished", "the input has ended")
+    assert view.image is not None
+    assert view.map is not None
+    assert view.state["map"]["fields"] == view.state["fields"] == 1
+
+
+def test_a_paused_film_holds_its_place(instrument: Instrument) -> None:
+    instrument.wishes.pause(True)
+    seen: list[View] = []
+
+    def resume() -> None:
+        deadline = time.monotonic() + 10
+        while newest(instrument).state["phase"] != "paused" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        seen.append(newest(instrument))
+        instrument.wishes.pause(False)
+
+    instrument.latest.put(View(None, (), {"phase": "starting"}))
+    helper = threading.Thread(target=resume)
+    helper.start()
+    outcome = instrument.count("S")
+    helper.join()
+    (paused,) = seen
+    assert paused.state["frames"] == 0
+    assert outcome.session.state("finished")["frames"] == 12
+
+
+def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
+    (tmp_path / "flat-field.png").write_bytes(b"Dear colleague")
+    database = tmp_path / "c.sqlite"
+    assert open_flat_field(Config(demo=True, database=database)) is None
+    with pytest.raises(UserError, match="not a flat field"):
+        open_flat_field(Config(camera="0", database=database))
+    assert open_flat_field(Config(camera="0", database=tmp_path / "other" / "c.sqlite")) is None
