@@ -35,6 +35,11 @@ _SAME = 0.45
 _CUT = 0.08
 """Share of a cell's side that may lie beyond the border before the cell counts as cut."""
 
+_TIGHT = 0.5
+"""Share of a single image's shorter side from which its only cell is taken for what it was cut out round."""
+_TIGHT_CUT, _TIGHT_SCORE = 0.25, 0.2
+"""As `_CUT`, and the least certainty, for such a cell: there is no other picture that shows it whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocatorCard:
@@ -103,16 +108,27 @@ class Locator:
     def locate(self, image: Image) -> list[Located]:
         """Return the leukocytes in an RGB `image`, shape (height, width, 3), left to right.
 
-        A box covers the cell with its cytoplasm.
+        A box covers the cell with its cytoplasm. A single image that shows nothing but one large cell was cut
+        out round it: that cell counts as whole though its border lies a little outside.
         """
         scale = self._size / max(image.shape[:2])
         self._file.run(letterbox(image, self._size))
         edges, scores = decode(
-            self._file.read("heat"), self._file.read("reach"), self._stride, self._least_score
+            self._file.read("heat"),
+            self._file.read("reach"),
+            self._stride,
+            min(self._least_score, _TIGHT_SCORE),
         )
         kept = distinct(edges, scores)
-        found = [_located(e, image.shape[:2]) for e in edges[kept] / scale]
-        doubted = [cell.whole and score < self._sure for cell, score in zip(found, scores[kept], strict=True)]
+        likely = [i for i in kept if scores[i] >= self._least_score]
+        found = [_located(e, image.shape[:2]) for e in edges[likely] / scale]
+        if not self._steady and kept and not any(cell.whole for cell in found):
+            likeliest = _located(edges[kept[0]] / scale, image.shape[:2], _TIGHT_CUT)
+            if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
+                return [likeliest]
+        doubted = [
+            cell.whole and score < self._sure for cell, score in zip(found, scores[likely], strict=True)
+        ]
         if any(doubted) and (red_cell_px := self._red_cell_px(image)) is not None:
             least = self._least_size * red_cell_px
             found = [c for c, doubt in zip(found, doubted, strict=True) if not doubt or c.box.side >= least]
@@ -178,11 +194,11 @@ def distinct(edges: NDArray[np.float32], scores: NDArray[np.float32]) -> list[in
     return kept
 
 
-def _located(edges: NDArray[np.float32], shape: tuple[int, ...]) -> Located:
+def _located(edges: NDArray[np.float32], shape: tuple[int, ...], cut: float = _CUT) -> Located:
     """Return a cell by its edges in frame pixels: clipped to the frame, and whether the border cuts it."""
     border = np.array([0, 0, shape[1], shape[0]], np.float32)
     left, top = np.maximum(edges[:2], 0).tolist()
     right, bottom = np.minimum(edges[2:], border[2:]).tolist()
     beyond = np.concatenate([-edges[:2], edges[2:] - border[2:]]).max()
-    whole = beyond <= _CUT * (edges[2:] - edges[:2]).max()
+    whole = beyond <= cut * (edges[2:] - edges[:2]).max()
     return Located(Box(left, top, max(right - left, 1.0), max(bottom - top, 1.0)), bool(whole))

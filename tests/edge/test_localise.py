@@ -78,6 +78,21 @@ def test_a_cell_that_fills_the_picture_is_whole(locator: Locator, neutrophil: Im
     assert found.box.side > 0.75 * max(tight.shape)
 
 
+def test_only_a_single_image_may_cut_the_cell_that_it_was_made_for(shared_data: Path) -> None:
+    single, steady = Locator(), Locator(steady=True)
+    whole = {single: 0, steady: 0}
+    for file in sorted((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))[:20]:
+        image = read_image(file)
+        box = single_cell_box(image)
+        margin, inside = 0.06 * box.side, 0.13 * box.side
+        rows = slice(max(round(box.y - margin), 0), round(box.y + box.height + margin))
+        tight = image[rows, round(box.x + inside) : round(box.x + box.width + margin)]
+        for locator in whole:
+            whole[locator] += any(found.whole for found in locator.locate(tight))
+    assert whole[single] >= 17
+    assert whole[steady] < whole[single]
+
+
 def test_the_cells_of_the_demo_are_found(locator: Locator) -> None:
     source = DemoSource(pace=False)
     frames = dict(zip(range(120), source.frames(), strict=False))
