@@ -98,9 +98,10 @@ class Classifier:
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        return consider(self._look, crops)
+        return consider(self.look, crops)
 
-    def _look(self, crops: Sequence[Image]) -> Answers:
+    def look(self, crops: Sequence[Image]) -> Answers:
+        """Return what the model says of the crops at first sight; see `classify`."""
         side, classes = self.card.heat_side, len(self.card.classes)
         probabilities = np.empty((len(crops), classes), np.float32)
         strangeness = np.zeros(len(crops), np.float32)
