@@ -60,7 +60,8 @@ def show(data: Path, split: str, named: dict[str, Locate], only: str = "") -> di
                 print(
                     f"{source:8}{name:12}{labels:11}{found.fields:7}{found.labelled:7}"
                     f"{100 * found.recall:8.2f}{100 * found.precision:11.2f}"
-                    f"{100 * found.near / found.labelled:12.2f}",
+                    f"{100 * found.near / found.labelled:12.2f}"
+                    f"{found.whole - found.whole_right:8} of {found.whole}",
                     flush=True,
                 )
     return {name: float(np.mean(values)) for name, values in missed.items()}
@@ -147,7 +148,7 @@ def leave_one_out(data: Path, split: str, output: Path) -> None:
 def _head() -> None:
     print(
         f"{'source':8}{'locator':12}{'labels':11}{'fields':>7}{'cells':>7}{'recall':>8}{'precision':>11}"
-        f"{'at IoU 0.3':>12}"
+        f"{'at IoU 0.3':>12}{'whole missed':>16}"
     )
 
 

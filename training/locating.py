@@ -13,6 +13,9 @@ Locate = Callable[[Image], list[Box]]
 SAME = 0.5
 """Intersection over union from which a box is that of a labelled cell."""
 
+_BORDER_PX = 1.5
+"""A labelled box that ends so near the picture's border is of a cell that the border cuts."""
+
 
 @dataclass(slots=True)
 class Found:
@@ -26,6 +29,10 @@ class Found:
     """Labelled cells with a box at IoU 0.3."""
     located: int = 0
     """Boxes, of cells or not."""
+    whole: int = 0
+    """Labelled cells that the picture's border does not cut."""
+    whole_right: int = 0
+    """Of these, with a box of theirs."""
 
     @property
     def recall(self) -> float:
@@ -57,22 +64,31 @@ def measure(data: Path, split: str, locate: Locate) -> dict[str, tuple[Found, Fo
     for source, files in read_boxes(data, split).items():
         found[source] = (Found(), Found())
         for file, objects in files.items():
-            boxes = locate(read_image(data / "fields" / file))
+            image = read_image(data / "fields" / file)
+            boxes, shape = locate(image), image.shape
             cells, strange = objects["leukocyte"], doubted.get(file, [])
-            _add(found[source][0], cells, boxes)
+            _add(found[source][0], cells, boxes, shape)
             sure = [c for c in cells if c not in strange]
             known = [b for b in boxes if max((overlap(b, s) for s in strange), default=0) < 0.3]
-            _add(found[source][1], sure, known)
+            _add(found[source][1], sure, known, shape)
     return found
 
 
-def _add(sums: Found, cells: list[Box], boxes: list[Box]) -> None:
+def _add(sums: Found, cells: list[Box], boxes: list[Box], shape: tuple[int, ...]) -> None:
     best = [max((overlap(cell, box) for box in boxes), default=0.0) for cell in cells]
     sums.fields += 1
     sums.labelled += len(cells)
     sums.located += len(boxes)
     sums.right += sum(value >= SAME for value in best)
     sums.near += sum(value >= 0.3 for value in best)
+    whole = [value for cell, value in zip(cells, best, strict=True) if not _cut(cell, shape)]
+    sums.whole += len(whole)
+    sums.whole_right += sum(value >= SAME for value in whole)
+
+
+def _cut(cell: Box, shape: tuple[int, ...]) -> bool:
+    right, bottom = shape[1] - cell.x - cell.width, shape[0] - cell.y - cell.height
+    return min(cell.x, cell.y, right, bottom) <= _BORDER_PX
 
 
 def empty_fields(data: Path, split: str) -> Iterator[tuple[str, Image]]:
