@@ -1,5 +1,6 @@
 """The ablation table: one training a row, each judged where the others are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ def test_a_row_for_each_variant(
 ) -> None:
     some = {name: ablation.VARIANTS[name] for name in ("our recipe", "no augmentation, whole image")}
     monkeypatch.setattr(ablation, "VARIANTS", some)
+    monkeypatch.setitem(ablation.RECIPES, "robust", replace(ablation.RECIPES["robust"], textbook=2))
     command = [
         *("--data", str(made_data), "--weights", "none", "--size", "32", "--epochs", "1"),
         *("--elsewhere", "pbc", "--output", str(tmp_path / "runs")),
