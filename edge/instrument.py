@@ -112,10 +112,12 @@ class Instrument:
         """
         complete, error = False, None
         with closing(open_source(self._config)) as source:
+            # Before the specimen is begun: without a locator there is no count.
+            locator = Locator(self._config.um_per_px, steady=source.moving)
             session = self._begin(specimen, source)
             with open_display(source.length) as display:
                 try:
-                    complete = self._read(session, source, display.show)
+                    complete = self._read(session, source, locator, display.show)
                 except UserError as broken:
                     error = broken
                 session.finish()
@@ -220,9 +222,10 @@ class Instrument:
         self._shown = dataclasses.replace(self._shown, state=state, map=self._map)
         self.latest.put(self._shown)
 
-    def _read(self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]) -> bool:
+    def _read(
+        self, session: Session, source: FrameSource, locator: Locator, show: Callable[[dict[str, Any]], None]
+    ) -> bool:
         """Take the source to its end; return True there or at the target, False when interrupted."""
-        locator = Locator(self._config.um_per_px, steady=source.moving)
         pace, notice = _Pace(), _Notice()
         frames = self._wanted(session, source)
         inspector = Inspector(steady=source.moving)

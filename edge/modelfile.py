@@ -63,7 +63,7 @@ def _load(model: Path, sha256: str, threads: int) -> Any:
     try:
         content = model.read_bytes()
     except OSError as error:
-        raise UserError(f"{model}: {error.strerror}; --model names a .tflite file") from None
+        raise UserError(f"{model}: {error.strerror}; a card needs its .tflite file beside it") from None
     # Before the runtime sees it: a damaged file can end the process.
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:

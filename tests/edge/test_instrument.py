@@ -1,6 +1,8 @@
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from edge.demo import DemoSource
 from edge.errors import UserError
 from edge.instrument import Instrument, open_flat_field
 from edge.live import View
+from edge.localise import Locator
 from edge.store import Store
 
 
@@ -48,6 +51,19 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.image is not None
     assert view.map is not None
     assert view.state["map"]["fields"] == view.state["fields"] == 1
+
+
+def test_without_a_locator_no_specimen_is_begun(
+    instrument: Instrument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edge.instrument.Locator",
+        lambda *_, steady: Locator(steady=steady, model=tmp_path / "locator.tflite"),
+    )
+    with pytest.raises(UserError, match=r"locator\.json: No such file"):
+        instrument.count("S")
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM specimen").fetchone() == (0,)
 
 
 def test_a_paused_film_holds_its_place(instrument: Instrument) -> None:
