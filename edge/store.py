@@ -95,8 +95,8 @@ class Store:
         specimen, counted_by, was_moving, frames, lost = row
         if counted_by != model:
             raise UserError(
-                f"this specimen was counted by model {counted_by[:8]}, the model now is {model[:8]}; "
-                "begin another specimen, or give --model the file it was begun with"
+                "this specimen was counted by another model file, or by one whose card gave its classes "
+                "other roles; begin another specimen, or give --model the file that it was begun with"
             )
         if was_moving != moving:
             raise UserError(
