@@ -71,6 +71,8 @@ _REMEMBERED = 600
 _SETTLED = 30
 """Frames after which light and stain of a session are known."""
 _TILES = 4
+_THINNEST = 5
+"""Shorter side, pixels at working scale, of a picture whose edges can be measured."""
 _FADING = 0.9995
 """How fast the brightest is forgotten, a frame."""
 
@@ -239,6 +241,9 @@ def _shrunk(image: Image, step: int) -> Image:
 
 def _tiles(green: cv2.typing.MatLike) -> NDArray[np.float32]:
     """Return the 90th percentile of each of the 4 x 4 parts of a picture."""
+    if min(green.shape) < _TILES:  # a strip; its few pixels are enlarged
+        columns, rows = (max(side, _TILES) for side in green.shape[::-1])
+        green = cv2.resize(green, (columns, rows), interpolation=cv2.INTER_NEAREST)
     rows, columns = green.shape[0] // _TILES, green.shape[1] // _TILES
     parts = green[: rows * _TILES, : columns * _TILES].reshape(_TILES, rows, _TILES, columns)
     flat = parts.transpose(0, 2, 1, 3).reshape(_TILES, _TILES, -1)
@@ -252,6 +257,9 @@ def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, 
     An edge blurred by s leaves gradients whose energy falls as 1 / sqrt(s^2 + g^2) behind a Gaussian g;
     the ratio q of the energies behind two Gaussians then gives s^2 + fine^2.
     """
+    # Of a strip so thin nothing is left without its border.
+    if min(green.shape) < _THINNEST:
+        return np.nan, np.nan
     grey = green.astype(np.float32)
     noise = _noise(grey)
     fine, coarse = (

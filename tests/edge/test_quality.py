@@ -147,3 +147,10 @@ def test_any_size_is_judged(side: int) -> None:
     image = RNG.integers(0, 255, (side, 2 * side, 3), np.uint8)
     Inspector(steady=True).inspect(image)
     Inspector(steady=False).inspect(image)
+
+
+@pytest.mark.parametrize("size", [(16, 400), (3000, 64), (2000, 20)])
+def test_a_strip_is_judged(size: tuple[int, int]) -> None:
+    strip = RNG.integers(0, 255, (*size, 3), np.uint8)
+    Inspector(steady=True).inspect(strip)
+    Inspector(steady=False).inspect(strip)
