@@ -56,6 +56,7 @@ class Session:
         self._done = set(resumed.fields)
         self._frames = resumed.frames
         self._lost = resumed.lost
+        self._unstored = False
         self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
         self._um_per_px = um_per_px
@@ -117,6 +118,7 @@ class Session:
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
+        self._unstored = True
         if cells or key or field:
             self._store.add(
                 self._row,
@@ -128,6 +130,7 @@ class Session:
                 lost=self._lost,
                 gates=self._gates,
             )
+        self._unstored = False
         if field:
             self._done.add(field)
         self.cells += cells
@@ -135,7 +138,9 @@ class Session:
 
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
-        cells = () if self.complete else self._up_to_target(self.counter.finish())
+        # Behind a frame that was not stored the counter's numbers and places lead away from the store's.
+        left = self.complete or self._unstored
+        cells = () if left else self._up_to_target(self.counter.finish())
         self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
         self.save_map()

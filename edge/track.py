@@ -81,7 +81,7 @@ class MovingStage:
         self._stage = Stage(keys)
         self._earlier = list(known)
         self._known: Grid[Known] | None = None
-        self._count = len(self._earlier)
+        self._count = max((cell.number for cell in self._earlier), default=0)
         self._open: list[Sightings] = []
         self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings

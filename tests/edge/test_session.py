@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
 from edge.classify import Card
+from edge.errors import UserError
 from edge.gates import Gate, Verdict
 from edge.pipeline import Step
 from edge.session import Session
@@ -99,6 +101,40 @@ def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
     assert [c["number"] for c in again.result(complete=True)["cells"]] == [1, 2]
     assert again.result(complete=True)["frames"] == 2
     assert again.skipped == 1
+
+
+def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.5, target=None)
+
+    rng = np.random.default_rng(0)
+    image = np.asarray(cv2.GaussianBlur(rng.integers(0, 255, (240, 320, 3), np.uint8), (0, 0), 2), np.uint8)
+
+    def show(session: Session, *places: int) -> None:
+        found = tuple(
+            Detection(Box(x, 100, 20, 20), np.eye(3, dtype=np.float32)[0], image[:8, :8], 1.0, 0.0)
+            for x in places
+        )
+        frame = Frame(0, 0.0, image)
+        session.take(Step(frame, found, session.counter.update(frame, found)))
+
+    session = begin_moving()
+    for _ in range(4):
+        show(session, 50)
+    for _ in range(3):
+        show(session, 50, 150)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Store, "add", Mock(side_effect=UserError("database or disk is full")))
+        with pytest.raises(UserError):
+            show(session, 50, 150)
+    session.finish()
+    assert session.cells == begin_moving().cells == []
+    again = begin_moving()
+    for _ in range(8):
+        show(again, 50, 150)
+    assert [cell.number for cell in begin_moving().cells] == [1, 2]
 
 
 def test_the_target_counts_counted_classes_alone_and_stops_exactly(store: Store) -> None:

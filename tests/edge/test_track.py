@@ -227,3 +227,8 @@ def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
         seen.add(replace(detection(50, 50), strangeness=0.5), 1, (50, 50), 1.0)
     assert seen.strangeness == pytest.approx(0.7)
     assert not DECISION.cell(1, seen).review
+
+
+def test_numbers_go_on_behind_a_gap() -> None:
+    counter = MovingStage(DECISION, [Known(3, 900, 900, 40)])
+    assert [c.number for c in walk(counter, [(0, 0)] * 8, [(100, 100)])] == [4]
