@@ -53,6 +53,8 @@ class Session:
         self._row = resumed.specimen
         self.cells = list(resumed.cells)
         self._skips = list(resumed.skips)
+        # A file has one name in all runs, a stream's interruption a number of its own run.
+        self._skipped_files = {s.source for s in resumed.skips if isinstance(s.source, str)}
         self._done = set(resumed.fields)
         self._frames = resumed.frames
         self._lost = resumed.lost
@@ -103,10 +105,12 @@ class Session:
             UserError: it cannot be stored; nothing of the frame is then part of the count.
         """
         if isinstance(step, Skip):
-            if step.source not in {s.source for s in self._skips}:
+            if step.source not in self._skipped_files:
                 self._gates.refused.update([step.gate] if step.gate else [])
                 self._store.add(self._row, skip=step, gates=self._gates)
                 self._skips.append(step)
+                if isinstance(step.source, str):
+                    self._skipped_files.add(step.source)
             return ()
         self._frames += 1
         self._lost += step.tracked.lost

@@ -103,6 +103,13 @@ def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
     assert again.skipped == 1
 
 
+def test_interruptions_of_a_later_run_are_skips_of_their_own(store: Store) -> None:
+    for run in (1, 2):
+        session = begin(store)
+        session.take(Skip(0, 0, "the stream ended"))
+        assert session.skipped == run
+
+
 def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
