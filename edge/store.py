@@ -249,7 +249,8 @@ class Store:
             yield KeyView(x, y, angle, (width, height), np.frombuffer(thumb, np.int8).reshape(rows, -1))
 
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
-        return self._db.execute(query, (specimen,)).fetchall()
+        with self._db.explained():
+            return self._db.execute(query, (specimen,)).fetchall()
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:

@@ -101,6 +101,20 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> No
     assert path.read_bytes().startswith(b"this is a letter")
 
 
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "counts.sqlite"
+    with Store(path) as store:
+        row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
+        store.add(row, cells=[cell(number) for number in range(1, 100)])
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'cell'"
+        (page,) = store._db.execute(query).fetchone()
+    with path.open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(bytes(4096))
+    with Store(path) as store, pytest.raises(UserError, match="malformed"):
+        store.open_specimen("S-1", SHA, "video", moving=True)
+
+
 def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     db = sqlite3.connect(path)
