@@ -6,6 +6,7 @@ the cells with their places, the key views of the slide, the files already read.
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -135,16 +136,23 @@ class Store:
         """
         self._release()
         with self._db.explained():
-            path = self._db.path.with_name(f"{self._db.path.name}-specimen-{specimen}.lock")
-            self._held = path.open("w")
-            try:
-                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._held.close()
-                self._held = None
-                raise UserError(
-                    "another program is counting this specimen; stop that one, or give another --specimen"
-                ) from None
+            # The file's own name: a link to it is another one.
+            database = self._db.path.resolve()
+            path = database.with_name(f"{database.name}-specimen-{specimen}.lock")
+            while self._held is None:
+                held = path.open("w")
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.close()
+                    raise UserError(
+                        "another program is counting this specimen; stop that one, or give another --specimen"
+                    ) from None
+                # Who let go of it in between has removed it: a lock that nobody else would find.
+                if os.fstat(held.fileno()).st_nlink:
+                    self._held = held
+                else:
+                    held.close()
 
     def _release(self) -> None:
         if self._held is not None:

@@ -1,8 +1,10 @@
+import fcntl
 import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -91,6 +93,35 @@ def test_two_programs_never_count_one_specimen(tmp_path: Path) -> None:
         store.open_specimen("S-3", SHA, "video", moving=True)
         other.open_specimen("S-1", SHA, "video", moving=True)
     assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_link_to_the_file_lets_nobody_in(tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(tmp_path / "counts.sqlite")
+    with Store(tmp_path / "counts.sqlite") as store, Store(link) as other:
+        store.open_specimen("S-1", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="another program is counting"):
+            other.open_specimen("S-1", SHA, "video", moving=True)
+
+
+def test_a_specimen_let_go_while_it_is_asked_for_is_held_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "counts.sqlite"
+    first, second, third = Store(path), Store(path), Store(path)
+    first.open_specimen("S-1", SHA, "video", moving=True)
+    flock = fcntl.flock
+
+    def slow_flock(file: IO[str], how: int) -> None:
+        first.close()
+        flock(file, how)
+
+    with second, third:
+        with monkeypatch.context() as slow:
+            slow.setattr(fcntl, "flock", slow_flock)
+            second.open_specimen("S-1", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="another program is counting"):
+            third.open_specimen("S-1", SHA, "video", moving=True)
 
 
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
