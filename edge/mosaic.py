@@ -137,6 +137,11 @@ class Mosaic:
             self._halve()
         self.version += 1
 
+    def clear(self) -> None:
+        """Forget all that was seen."""
+        self._tiles, self._changed, self._painted, self._scale = {}, set(), None, 0.0
+        self.version += 1
+
     def _laid(self, image: Image, pose: Pose, seen: int) -> tuple[Tile, int, int]:
         """Return the frame as a piece of map, shape (rows, columns, 4), and its upper left corner."""
         height, width = image.shape[:2]

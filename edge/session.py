@@ -115,6 +115,8 @@ class Session:
         self._frames += 1
         self._lost += step.tracked.lost
         self._gates.add(step.verdict)
+        if step.tracked.anew:
+            self._mosaic.clear()
         if step.tracked.place and not step.verdict.refused:
             elsewhere = {Gate.CROWDED, Gate.SPARSE} & set(step.verdict.warnings)
             self._mosaic.add(step.frame.image, step.tracked.place, monolayer=not elsewhere)
@@ -130,6 +132,7 @@ class Session:
                 key=key,
                 field=field,
                 again=step.tracked.again,
+                anew=step.tracked.anew,
                 frames=self._frames,
                 lost=self._lost,
                 gates=self._gates,

@@ -168,6 +168,7 @@ class Store:
         key: KeyView | None = None,
         field: str | None = None,
         again: bool = False,
+        anew: bool = False,
         skip: Skip | None = None,
         frames: int | None = None,
         lost: int = 0,
@@ -181,6 +182,7 @@ class Store:
             key: a new key view of the slide.
             field: an image that has been read, by name and content.
             again: whether that image shows a place photographed before.
+            anew: whether the slide begins with this key view: earlier ones and the map go.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
             lost: of these, frames that could not be laid on the slide; written with `frames`.
@@ -191,6 +193,9 @@ class Store:
                 "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
+            if anew:
+                self._db.execute("DELETE FROM key_view WHERE specimen = ?", (specimen,))
+                self._db.execute("DELETE FROM map_tile WHERE specimen = ?", (specimen,))
             if key is not None:
                 thumb = (key.thumb.shape[0], key.thumb.tobytes())
                 row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)

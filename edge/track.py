@@ -16,6 +16,8 @@ _MOST_LARGER = 1.5
 """A box this many times the other's side counts as no larger: it may hold two cells."""
 _MOST_OPEN = 200
 """Cells whose sightings gather at a time; the oldest, seen too seldom and left behind, are forgotten."""
+_PATIENCE = 15
+"""Frames, one after the other, that a map without a cell does not hold, before it gives way to a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Tracked:
     """None where every frame is a field of its own, or lost."""
     again: bool = False
     """True for a photograph that shows cells of an earlier one: no field of its own."""
+    anew: bool = False
+    """True where the map begins with this frame: what was seen before showed no cell, and is forgotten."""
 
 
 class Counter(Protocol):
@@ -85,6 +89,7 @@ class MovingStage:
         self._open: list[Sightings] = []
         self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings
+        self._astray = 0
 
     @property
     def fields(self) -> int:
@@ -94,6 +99,10 @@ class MovingStage:
     def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
         """Lay the frame on the slide, give its detections to their cells, count those decided."""
         place = self._stage.place(frame.image)
+        self._astray = 0 if place else self._astray + 1
+        anew = self._astray >= _PATIENCE and not self._has_cells()
+        if anew:
+            place = self._begin_anew(frame)
         if place is None:
             return Tracked((), (None,) * len(detections), lost=True, place=None)
         size = (frame.image.shape[1], frame.image.shape[0])
@@ -106,7 +115,7 @@ class MovingStage:
             cells.append(cell)
             numbered[id(sightings)] = cell.number
         numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
-        return Tracked(tuple(cells), numbers, lost=False, place=place)
+        return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew)
 
     def recall(self, frame: Frame) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
@@ -114,6 +123,17 @@ class MovingStage:
     def finish(self) -> tuple[Cell, ...]:
         """Count what was seen often enough; the rest was never seen well."""
         return tuple(self._count_in(s) for s in list(self._open) if s.number >= self._least_sightings)
+
+    def _has_cells(self) -> bool:
+        return self._count > 0 or any(s.number >= self._least_sightings for s in self._open)
+
+    def _begin_anew(self, frame: Frame) -> Place | None:
+        """Let the slide begin with this frame: before it a hand, dust or another slide lay there."""
+        stage = Stage()
+        place = stage.place(frame.image)
+        if place is not None:
+            self._stage, self._open, self._astray = stage, [], 0
+        return place
 
     def _near(self, place: Place, size: tuple[int, int]) -> list[Known]:
         """Return the counted cells that a frame may show."""

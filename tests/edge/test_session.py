@@ -219,6 +219,28 @@ def test_a_resumed_specimen_has_its_map_again(store: Store) -> None:
     assert begin_moving().map_version > 0
 
 
+def test_a_map_begun_anew_has_nothing_of_what_was_seen_before(store: Store) -> None:
+    def begin_moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.5, target=None, um_per_px=0.1)
+
+    def show(session: Session, image: np.ndarray) -> None:
+        frame = Frame(0, 0.0, np.ascontiguousarray(image))
+        session.take(Step(frame, (), session.counter.update(frame, ())))
+
+    rng = np.random.default_rng(0)
+    hand, slide = (cv2.GaussianBlur(rng.integers(0, 255, (480, 1300, 3), np.uint8), (0, 0), 4) for _ in "ab")
+    session = begin_moving()
+    for x in range(0, 660, 100):
+        show(session, hand[:, x : x + 640])
+    session.save_map()
+    for _ in range(16):
+        show(session, slide[:, :640])
+    session.finish()
+    for either in (session, begin_moving()):
+        assert either.result(True)["map"]["fields"] == 1
+        assert either.result(True)["map"]["mm2"] == pytest.approx(640 * 480 * 1e-8, rel=0.02)
+
+
 def test_the_state_of_the_page(store: Store) -> None:
     session = begin(store, target=100)
     empty = session.state("starting")
