@@ -14,6 +14,9 @@ MIN_SIDE_PX = 16
 MAX_PIXELS = 100_000_000
 """A larger image does not fit into a small computer's memory."""
 
+_DIM, _BURNT = 32, 250
+"""Brightest and darkest value (0..255) of a grey picture that has light enough to show a colour."""
+
 
 class BadImage(Exception):
     """An image that cannot be counted; the text says why."""
@@ -57,7 +60,7 @@ def _plain(image: cv2.typing.MatLike) -> Image:
     """Turn OpenCV's BGR or BGRA, 8 or 16 bits, into RGB of 8 bits."""
     if image.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"values are {image.dtype}; 8 or 16 bits expected")
-    if image.ndim == 2 or image.shape[2] < 3 or (image[..., :3] == image[..., :1]).all():
+    if image.ndim == 2 or image.shape[2] < 3 or _is_grey(image[..., :3]):
         raise BadImage("grey: a stain is told by its colour")
     deep = image.dtype == np.uint16
     colour, alpha = image[..., :3], np.asarray(image[..., 3:], np.float32) / (65535 if deep else 255)
@@ -67,6 +70,13 @@ def _plain(image: cv2.typing.MatLike) -> Image:
     if alpha.any():  # 0 everywhere is a channel that nobody filled
         colour = colour * alpha + 255 * (1 - alpha)
     return rgb(colour.astype(np.uint8))
+
+
+def _is_grey(colour: cv2.typing.MatLike) -> bool:
+    if not (colour == colour[..., :1]).all():
+        return False
+    # Without light, or burnt out, a colour camera shows no colour either: that is for the quality gates.
+    return colour.dtype == np.uint16 or (int(colour.max()) >= _DIM and int(colour.min()) <= _BURNT)
 
 
 # Before an image is decoded: its (width, height), without the memory of its pixels, and whether it is

@@ -155,3 +155,9 @@ def huge_jpeg() -> bytes:
 def test_what_cannot_be_counted_is_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
         decode_image(data)
+
+
+@pytest.mark.parametrize("level", [0, 5, 255])
+def test_a_camera_without_light_or_burnt_out_is_not_grey(level: int) -> None:
+    picture = np.full((120, 160, 3), level, np.uint8)
+    assert (decode_image(encode(".jpg", picture)) == level).all()
