@@ -125,7 +125,7 @@ def _median_ms(act: Callable[[], object]) -> float:
     return 1000 * float(np.median(times))
 
 
-def leave_one_out(data: Path, split: str, output: Path) -> None:
+def leave_one_out(data: Path, split: str, output: Path, epochs: int) -> None:
     """Train, convert and judge a locator for each laboratory that it never saw; goes on where stopped."""
     # TensorFlow takes seconds, and is needed here alone.
     from convert.locator import convert
@@ -134,7 +134,7 @@ def leave_one_out(data: Path, split: str, output: Path) -> None:
 
     for source in ("raabin", "pbc", "bccd"):
         run = output / source
-        recipe = Recipe(leave_out=(source,))
+        recipe = Recipe(epochs=epochs, leave_out=(source,))
         if not (run / "locator.keras").is_file():
             train(learnable(data, recipe.leave_out, recipe.seed), recipe, run)
         if not (run / "locator.tflite").is_file():
@@ -162,10 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("runs/locator-sources"), help="of those trainings"
     )
+    parser.add_argument("--epochs", type=int, default=20, help="of those trainings")
     options = parser.parse_args(arguments)
     try:
         if options.leave_one_source_out:
-            leave_one_out(options.data, options.split, options.output)
+            leave_one_out(options.data, options.split, options.output, options.epochs)
             return 0
         locator, classifier = Locator(model=options.model), Classifier()
         _head()

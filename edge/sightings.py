@@ -69,6 +69,8 @@ class Sightings:
         """Centre on the slide, pixels."""
         self.side = first.box.side
         self.number = 1
+        self.absences = 0
+        """Frames that showed its place, and no cell there."""
         self.strangeness = first.strangeness
         """The weighted mean."""
         self._best_weight = self._weight = weight

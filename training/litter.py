@@ -175,15 +175,19 @@ def _smudge(scene: Scene, guests: Sequence[Field], unit: float, at: Place, rng: 
 
 
 def _clump(scene: Scene, guests: Sequence[Field], unit: float, at: Place, rng: Random) -> None:
-    """Platelets that stick together, the clump up to two red cells wide."""
+    """Platelets that stick together, the clump up to three red cells wide; or one or two giant, dark ones."""
     if not guests:
         return
-    spread = unit * rng.uniform(0.2, 0.65)
-    for _ in range(int(rng.integers(3, 16))):
+    number = int(rng.integers(1, 16))
+    largest = 1.9 if number < 3 else 1.5
+    # Piled up they would be as dark as a nucleus: a clump is flat.
+    spread = unit * rng.uniform(0.14, 0.3) * number**0.5
+    for _ in range(number):
         guest = guests[int(rng.integers(len(guests)))]
         box = guest.platelets[rng.integers(len(guest.platelets))]
-        patch, mask, _ = _cut_out(guest, box, unit / guest.red_cell_px * rng.uniform(0.8, 1.5), rng)
-        _lay(scene, patch, mask, at + rng.normal(0, spread, 2), over=False)
+        patch, mask, _ = _cut_out(guest, box, unit / guest.red_cell_px * rng.uniform(0.8, largest), rng)
+        dark = np.minimum(patch, 1) ** np.float32(rng.uniform(0.8, 1.4))
+        _lay(scene, dark, mask, at + rng.normal(0, spread, 2), over=False)
 
 
 def _precipitate(scene: Scene, unit: float, at: Place, rng: Random) -> None:

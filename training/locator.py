@@ -47,7 +47,7 @@ _SPREAD = 0.09
 class Recipe:
     """All that decides what a training ends with, beside the images."""
 
-    epochs: int = 20
+    epochs: int = 50
     steps: int = 150
     """Batches of an epoch."""
     batch: int = 16

@@ -46,7 +46,7 @@ def make_scene(hosts: Sequence[Field], fields: Sequence[Field], size: int, rng: 
     guests = [fields[i] for i in rng.integers(len(fields), size=24)]
     if kind > _PLAIN + _PORTRAIT:
         invite(scene, guests, unit, rng)
-    if rng.random() < 0.4:
+    for _ in range(int(rng.integers(3))):
         litter(scene, guests, unit, rng)
     _spoil(scene, 2 * unit, rng)
     return scene

@@ -66,6 +66,24 @@ def test_a_cell_seen_too_seldom_is_not_believed() -> None:
     assert counter.finish() == ()
 
 
+def test_what_is_taken_for_a_cell_now_and_then_only_is_none() -> None:
+    frames = [[detection(100, 100)] if i % 3 == 0 else [] for i in range(60)]
+    assert counted_of(frames) == []
+
+
+def test_a_cell_that_is_overlooked_now_and_then_is_one() -> None:
+    frames = [[] if i % 3 == 0 else [detection(100, 100)] for i in range(60)]
+    assert len(counted_of(frames)) == 1
+
+
+def test_no_cell_is_missed_where_the_border_cuts_it() -> None:
+    places = [(0, 0)] * 3 + [(85, 0)] * 12
+    assert len(walk(MovingStage(DECISION, decide_after=3), places[:3], [(100, 100)])) == 1
+    counter = MovingStage(DECISION)
+    assert walk(counter, places, [(100, 100)]) == []
+    assert len(counter.finish()) == 1
+
+
 def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
     counter = MovingStage(DECISION, decide_after=4, most_sightings=4)
     sightings = [detection(100, 100, 0.2, 10.0)] * 3 + [detection(100, 100, 0.95, 500.0)]
@@ -88,7 +106,7 @@ def test_an_unsure_cell_is_looked_at_for_longer() -> None:
 
 
 def test_a_contradictory_cell_goes_to_review() -> None:
-    counter = MovingStage(DECISION, most_sightings=2)
+    counter = MovingStage(DECISION, most_sightings=2, least_sightings=2)
     counter.update(frame(0, 0, 0), [detection(100, 100, 0.95)])
     (cell,) = counter.update(frame(1, 0, 0), [detection(100, 100, 0.1)]).cells
     assert cell.review
