@@ -191,9 +191,7 @@ class MovingStage:
                 given[i] = given[twin]
         return [given[i] for i in range(len(detections))]
 
-    def _note_absences(
-        self, found: Sequence[Known | Sightings], place: Place, size: tuple[int, int]
-    ) -> None:
+    def _note_absences(self, found: Sequence[Known | Sightings], place: Place, size: tuple[int, int]) -> None:
         seen = {id(cell) for cell in found}
         for sightings in self._open:
             if id(sightings) not in seen:
