@@ -295,12 +295,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pooled: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
     figures: dict[str, Tally] = {}
     try:
-        print(HEADING, flush=True)
         for seed in options.seeds:
             print(f"seed {seed}: building the slide", file=sys.stderr, flush=True)
             slide = build_slide(
                 options.data, options.split, seed, scale=SCALE, size=SLIDE, leukocytes=LEUKOCYTES
             )
+            if not figures:
+                print(HEADING, flush=True)
             for script in options.scripts:
                 group = "ordinary" if script in ORDINARY else "hard"
                 for name, tally in measure(slide, script, seed, detected, classifier).items():

@@ -156,9 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.locator", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
-    parser.add_argument("--split", default="validation")
-    parser.add_argument("--model", type=Path, default=LOCATOR_MODEL)
-    parser.add_argument("--leave-one-source-out", action="store_true")
+    parser.add_argument("--split", default="validation", help="of the fields and images that judge")
+    parser.add_argument("--model", type=Path, default=LOCATOR_MODEL, help="the locator's .tflite file")
+    parser.add_argument(
+        "--leave-one-source-out", action="store_true", help="train on the others, judge there"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("runs/locator-sources"), help="of those trainings"
     )

@@ -140,9 +140,9 @@ def _recipe(file: Path) -> Recipe:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.locator", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("runs/locator/locator.keras"))
+    parser.add_argument("--model", type=Path, default=Path("runs/locator/locator.keras"), help="of a run")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
-    parser.add_argument("--output", type=Path, default=LOCATOR_MODEL)
+    parser.add_argument("--output", type=Path, default=LOCATOR_MODEL, help="the .tflite file")
     parser.add_argument("--calibrate", type=int, default=240, help="training scenes")
     options = parser.parse_args(arguments)
     try:

@@ -221,12 +221,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m training.locator", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
-    parser.add_argument("--output", type=Path, default=Path("runs/locator"))
-    parser.add_argument("--epochs", type=int, default=recipe.epochs)
+    parser.add_argument("--output", type=Path, default=Path("runs/locator"), help="folder of the run")
+    parser.add_argument(
+        "--epochs", type=int, default=recipe.epochs, help="after each the run can be taken up"
+    )
     parser.add_argument("--steps", type=int, default=recipe.steps, help="batches of an epoch")
-    parser.add_argument("--batch", type=int, default=recipe.batch)
-    parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
-    parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument("--batch", type=int, default=recipe.batch, help="scenes of a batch")
+    parser.add_argument(
+        "--learning-rate", type=float, default=recipe.learning_rate, help="greatest of the run"
+    )
+    parser.add_argument("--seed", type=int, default=recipe.seed, help="of all chance")
     parser.add_argument("--weights", default="", help="go on from the .keras file of another run")
     parser.add_argument("--leave-out", nargs="*", default=(), help="sources that it must not see")
     options = vars(parser.parse_args(arguments))
