@@ -6,6 +6,7 @@ and Kanade 1981). What fits in two places almost as well, as a repeated texture 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -54,16 +55,25 @@ class Fit:
     """Share (0..1) of the thumb that lies on the reference."""
 
 
-def thumbnail(image: Image) -> Thumb | None:
+Hidden = Callable[[tuple[int, ...]], NDArray[np.bool_] | None]
+"""Tells for the shape of a thumb which of its points are not the slide's (`edge.dust`), if any."""
+
+
+def thumbnail(image: Image, hidden: Hidden = lambda shape: None) -> Thumb | None:
     """Return the local contrast of a frame, small and trimmed: the light does not matter to it.
 
-    Shape (height, width), longer side 144. None where the frame shows no texture, or is too thin.
+    Shape (height, width), longer side 144; 0 where it is `hidden`. None where the frame shows no texture, or
+    is too thin.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     scale = THUMB_SIDE / max(grey.shape)
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
+    mask = hidden(small[TRIM:-TRIM, TRIM:-TRIM].shape)
+    if mask is None:
+        contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
+    else:
+        contrast = _contrast_beside(small, np.pad(mask, TRIM))
     # Near the border the blur leans on the border itself, which does not move with the slide: kept, it
     # pulls every shift towards zero by half a percent.
     contrast = contrast[TRIM:-TRIM, TRIM:-TRIM]
@@ -73,6 +83,16 @@ def thumbnail(image: Image) -> Thumb | None:
     if deviation < _LEAST_TEXTURE:
         return None
     return np.clip(np.round(contrast * (THUMB_UNIT / deviation)), -127, 127).astype(np.int8)
+
+
+def _contrast_beside(small: Floats, mask: NDArray[np.bool_]) -> Floats:
+    """Return the local contrast by the points beside `mask` alone (normalized convolution), 0 on it."""
+    seen = np.asarray(~mask, np.float32)
+    near, far = (
+        cv2.GaussianBlur(small * seen, (0, 0), width) / (cv2.GaussianBlur(seen, (0, 0), width) + 1e-6)
+        for width in (1.0, 10.0)
+    )
+    return np.asarray((near - far) * seen, np.float32)
 
 
 def thumb_pose(frame: Pose, scale: float) -> Pose:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Image
+from edge.dust import Dust
 from edge.grid import Grid
 from edge.landmarks import Landmarks, find_pose, landmarks
 from edge.pose import Pose, turn
@@ -85,6 +86,7 @@ class Stage:
         self._least_overlap = least_overlap
         self._keys: list[KeyView] = []
         self._grid: Grid[int] | None = None
+        self._dust = Dust()
         for key in keys:
             self._add(key)
         self._last: KeyView | None = None
@@ -101,19 +103,20 @@ class Stage:
 
         The very first frame of a slide lies at (0, 0).
         """
-        thumb = thumbnail(image)
-        if thumb is None:
+        # Key views keep the dust: it is known again after a restart, and a frame without it meets none there.
+        whole, thumb = thumbnail(image), thumbnail(image, self._dust.mask)
+        if whole is None or thumb is None:
             return None
         size = (image.shape[1], image.shape[0])
         if not self._keys:
-            return self._keep(KeyView(0.0, 0.0, 0.0, size, thumb))
+            return self._keep(KeyView(0.0, 0.0, 0.0, size, whole))
         view = self._follow(thumb, size) or self._recover(thumb, size)
         if view is None:
             return None
         self._last = view
         if not self._is_new(view):
             return Place(view.x, view.y, view.angle, None)
-        return self._keep(self._anchored(view))
+        return self._keep(replace(self._anchored(view), thumb=whole))
 
     def _keep(self, view: KeyView) -> Place:
         self._add(view)
@@ -125,6 +128,7 @@ class Stage:
             self._grid = Grid(max(key.size))
         self._grid.add(len(self._keys), *key.centre)
         self._keys.append(key)
+        self._dust.learn(key.thumb)
 
     def _near_indices(self, view: KeyView) -> list[int]:
         """Return which key views lie within a field of the view, oldest first."""

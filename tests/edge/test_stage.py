@@ -53,6 +53,30 @@ def test_light_and_focus_do_not_matter(slide: np.ndarray) -> None:
     assert (place.x, place.y) == pytest.approx((30, -10), abs=2)
 
 
+def test_dust_does_not_hold_the_stage_where_the_slide_shows_nothing(slide: np.ndarray) -> None:
+    dust = np.zeros((240, 320), np.float32)
+    rng = np.random.default_rng(7)
+    for x, y in rng.uniform((0, 0), (320, 240), (16, 2)):
+        cv2.circle(dust, (int(x), int(y)), int(rng.integers(2, 6)), 1.0, -1)
+    shade = 60 * cv2.GaussianBlur(dust, (0, 0), 1)[..., None]
+
+    def seen(view: np.ndarray) -> np.ndarray:
+        noisy = view.astype(np.float32) - shade + rng.normal(0, 2, view.shape)
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+
+    stage = Stage()
+    way = [(16 * i, 100) for i in range(75)]
+    way += [(1184, 100 + 15 * i) for i in range(20)]
+    way += [(1184 - 16 * i, 400) for i in range(75)]
+    way += [(0, 400 + 15 * i) for i in range(20)]
+    way += [(16 * i, 700) for i in range(50)]
+    assert all(stage.place(seen(film(slide, x, y))) for x, y in way)
+    bare, shown = np.full((240, 320, 3), 225.0), film(slide, 800, 700)
+    for share in np.linspace(0, 1, 30):
+        stage.place(seen((1 - share) * shown + share * bare))
+    assert not any(stage.place(seen(bare)) for _ in range(10))
+
+
 def test_a_strange_place_is_lost_and_a_known_one_found_again(slide: np.ndarray) -> None:
     stage = Stage()
     for x in range(0, 400, 20):
