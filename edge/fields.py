@@ -32,7 +32,7 @@ class StillFields:
         self._album = Album()
         self.fields = fields
 
-    def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
+    def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
         """Count every detection of the frame that is not known."""
         if not detections:
             self.fields += 1

@@ -306,6 +306,12 @@ class _Notice:
 
 
 def _message(step: Step) -> str:
+    if step.tracked.map_size is not None:
+        now, before = (f"{w} x {h}" for w, h in (step.frame.image.shape[1::-1], step.tracked.map_size))
+        return (
+            f"frames are {now} pixels, this specimen was begun with {before}, nothing is counted: "
+            "set the camera as it was, or begin another specimen"
+        )
     if step.tracked.lost and not step.verdict.refused:
         return "stage lost, nothing is counted: move slowly back to a place already seen"
     return step.verdict.message

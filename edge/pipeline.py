@@ -59,8 +59,9 @@ def run(
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
             continue
-        detections = () if verdict.refused else detect(frame, locator, classifier)
-        yield Step(frame, detections, counter.update(frame, detections), verdict)
+        refused = verdict.refused is not None
+        detections = () if refused else detect(frame, locator, classifier)
+        yield Step(frame, detections, counter.update(frame, detections, refused=refused), verdict)
 
 
 def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:

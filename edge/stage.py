@@ -98,6 +98,11 @@ class Stage:
         """Number of key views: places of the slide seen so far, not half a field apart."""
         return len(self._keys)
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(width, height) of the frames that the slide is known by; None before the first."""
+        return self._keys[0].size if self._keys else None
+
     def place(self, image: Image) -> Place | None:
         """Return where the frame lies; None when it cannot be told (lost).
 

@@ -39,6 +39,8 @@ class Tracked:
     """None where every frame is a field of its own, or lost."""
     again: bool = False
     """True for a photograph that shows cells of an earlier one: no field of its own."""
+    map_size: tuple[int, int] | None = None
+    """(width, height) of the frames that the map is made of, where a lost frame has another size."""
     anew: bool = False
     """True where the map begins with this frame: what was seen before showed no cell, and is forgotten."""
 
@@ -51,8 +53,8 @@ class Counter(Protocol):
         """Distinct fields of view so far."""
         ...
 
-    def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
-        """Take the detections of the next frame."""
+    def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
+        """Take the detections of the next frame: none where the gates `refused` it."""
         ...
 
     def recall(self, frame: Frame) -> None:
@@ -101,20 +103,22 @@ class MovingStage:
         """Distinct fields of view so far."""
         return self._stage.fields
 
-    def update(self, frame: Frame, detections: Sequence[Detection]) -> Tracked:
+    def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
         """Lay the frame on the slide, give its detections to their cells, count those decided."""
+        size = (frame.image.shape[1], frame.image.shape[0])
         place = self._stage.place(frame.image)
         self._astray = 0 if place else self._astray + 1
         anew = self._astray >= _PATIENCE and not self._has_cells()
         if anew:
             place = self._begin_anew(frame)
         if place is None:
-            return Tracked((), (None,) * len(detections), lost=True, place=None)
-        size = (frame.image.shape[1], frame.image.shape[0])
+            other = self._stage.frame_size if self._stage.frame_size != size else None
+            return Tracked((), (None,) * len(detections), lost=True, place=None, map_size=other)
         known = self._near(place, size)
         found = self._give(frame, detections, place, [*known, *self._open])
         self._open = self._open[-_MOST_OPEN:]
-        self._note_absences(found, place, size)
+        if not refused:
+            self._note_absences(found, place, size)
         cells, numbered = [], {}
         for sightings in [s for s in self._open if self._decided(s, size, place)]:
             cell = self._count_in(sightings)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Frame, Skip
+from edge.cells import Detection, Frame, Skip
 from edge.classify import Classifier
 from edge.demo import DemoSource
 from edge.fields import StillFields
@@ -14,7 +15,7 @@ from edge.localise import Locator
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
 from edge.sightings import Decision
-from edge.track import MovingStage
+from edge.track import MovingStage, Tracked
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,18 @@ def test_the_stage_is_followed_by_a_refused_frame_that_shows_no_cells(classifier
     assert steps[-2].detections
     assert steps[-1].detections == ()
     assert steps[-1].tracked.place is not None
+
+
+def test_the_counter_is_told_of_a_refused_frame(classifier: Classifier) -> None:
+    told = []
+
+    class Noting(MovingStage):
+        def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
+            told.append(refused)
+            return super().update(frame, detections, refused=refused)
+
+    lit = next(iter(DemoSource(pace=False).frames()))
+    dark = replace(lit, image=np.full_like(lit.image, 3))
+    counter = Noting(Decision(classifier.card.classes, 0.5))
+    list(run([lit, dark], Locator(steady=True), classifier, counter, Inspector(steady=True)))
+    assert told == [False, True]

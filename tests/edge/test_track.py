@@ -76,12 +76,29 @@ def test_a_cell_that_is_overlooked_now_and_then_is_one() -> None:
     assert len(counted_of(frames)) == 1
 
 
+def test_a_frame_that_the_gates_refuse_misses_no_cell() -> None:
+    counter = MovingStage(DECISION)
+    for i in range(24):
+        counter.update(frame(i, 0, 0), [detection(100, 100)] if i < 4 else [], refused=i >= 4)
+    assert len(counter.finish()) == 1
+
+
 def test_no_cell_is_missed_where_the_border_cuts_it() -> None:
     places = [(0, 0)] * 3 + [(85, 0)] * 12
     assert len(walk(MovingStage(DECISION, decide_after=3), places[:3], [(100, 100)])) == 1
     counter = MovingStage(DECISION)
     assert walk(counter, places, [(100, 100)]) == []
     assert len(counter.finish()) == 1
+
+
+def test_a_frame_of_another_size_is_told_from_a_strange_place() -> None:
+    counter = MovingStage(DECISION)
+    walk(counter, ROW[:40], CELLS)
+    small = frame(40, 100, 100).image[:200]
+    assert counter.update(Frame(40, 0.0, small), []).map_size == (WIDTH, HEIGHT)
+    elsewhere = counter.update(frame(42, 1500, 800), [])
+    assert elsewhere.lost
+    assert elsewhere.map_size is None
 
 
 def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
