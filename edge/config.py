@@ -136,6 +136,8 @@ class Config(LisConfig):
         for name, file in (("json", self.json), ("map", self.map)):
             if file is not None and not os.path.isdir(file.parent):
                 raise UserError(f"{file}: its folder is not there; --{name} names a file to write to")
+            if file is not None and os.path.isdir(file):
+                raise UserError(f"{file}: a folder; --{name} names a file to write to")
         _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
         _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.specimen is not None:
@@ -144,6 +146,8 @@ class Config(LisConfig):
         if len(sources) != 1:
             given = ", ".join(f"--{name}" for name in sources) or "none"
             raise UserError(f"one of --{', --'.join(SOURCES)} expected, {given} given")
+        if self.images and self.map:
+            raise UserError("--map shows where a moving stage has been; single images (--images) have no map")
 
     @property
     def source(self) -> str:

@@ -185,8 +185,14 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise UserError(
+                    f"{self.path}: {error}; it is damaged, or was not made by this program: give --database "
+                    "another file, or put back a copy of this one"
+                ) from error
+            told = error.strerror if isinstance(error, OSError) else error
             raise UserError(
-                f"{self.path}: {error}; all that was shown before is saved. Make room, check the folder's "
+                f"{self.path}: {told}; all that was shown before is saved. Make room, check the folder's "
                 "permissions or give --database another file, then go on with the same --specimen"
             ) from error
 

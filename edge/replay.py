@@ -38,6 +38,8 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path}: no such file; --video names a video file")
+        if path.suffix.lower() in SUFFIXES:
+            raise UserError(f"{path}: an image; give it to --images")
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty; record or copy it again")
         self._path = path

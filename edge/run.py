@@ -71,7 +71,8 @@ def _read_password(file: Path) -> str:
     try:
         password = file.read_text(encoding="utf-8").split("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: {error}; --password-file names a text file") from None
+        told = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{file}: {told}; --password-file names a text file") from None
     if len(password) < 8:
         raise UserError(f"{file}: the first line must be a password of 8 characters or more")
     return password
@@ -101,7 +102,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
             if following is None and not config.headless:
                 following = instrument.idle(outcome)
             if following is None:
-                code = _exit_code(outcome, stop)
+                code = _exit_code(config, outcome, stop)
                 return _deliver(config, instrument, lis, outcome, stop) or code if lis else code
             specimen = following
 
@@ -140,7 +141,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     return 128 + stop.signal if stop.signal else EXIT_UNSENT
 
 
-def _exit_code(outcome: Outcome, stop: Stop) -> int:
+def _exit_code(config: Config, outcome: Outcome, stop: Stop) -> int:
     if outcome.error:
         return EXIT_ERROR
     if not outcome.complete:
@@ -149,7 +150,8 @@ def _exit_code(outcome: Outcome, stop: Stop) -> int:
         print(f"stopped before the end; {name} goes on", file=sys.stderr)
         return 128 + stop.signal
     if outcome.session.skipped:
-        print(f"{outcome.session.skipped} frames were skipped; see 'skipped' in the result", file=sys.stderr)
+        where = "see 'skipped' in the result" if config.json else "--json FILE keeps which, and why"
+        print(f"skipped frames: {outcome.session.skipped}; {where}", file=sys.stderr)
         return EXIT_SKIPPED
     return 0
 

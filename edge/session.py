@@ -223,9 +223,10 @@ class Session:
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
-        gated and warned (frames by quality gate), fps, source, classes (name, role, count, percent, low,
-        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y,
-        angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None).
+        lost (frames of a place that the map does not show), gated and warned (frames by quality gate), fps,
+        source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted),
+        model (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in
+        pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -254,6 +255,7 @@ class Session:
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),
+            "lost": self._lost,
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),
             "fps": round(fps, 1),

@@ -66,7 +66,7 @@ class LiveTable:
         # A resumed specimen starts with frames of an earlier run.
         self._start = done - 1 if self._start is None else self._start
         self._progress.update(self._task, completed=done - self._start)
-        self._live.update(Group(table(state), self._progress, Text(NOTICE, style="dim")))
+        self._live.update(Group(table(state, state["specimen"]), self._progress, Text(NOTICE, style="dim")))
 
 
 class PlainLines:
@@ -99,18 +99,19 @@ class PlainLines:
             )
 
 
-def table(state: dict[str, Any]) -> Table:
-    """Return the differential of a state as a table."""
+def table(state: dict[str, Any], specimen: str = "") -> Table:
+    """Return the differential of a state as a table, under the specimen's name where it is given."""
     target = f" of {state['target']}" if state["target"] else ""
-    caption = f"{state['frames']} frames, {state['fields']} fields, {state['review']} to review"
+    caption = f"frames {state['frames']}, fields {state['fields']}, to review {state['review']}"
     if state["skipped"]:
-        caption += f", {state['skipped']} skipped"
-    if state["gated"]:
-        reasons = ", ".join(f"{gate} {count}" for gate, count in state["gated"].items())
+        caption += f", skipped {state['skipped']}"
+    if refused := state["gated"] | ({"stage lost": state["lost"]} if state["lost"] else {}):
+        reasons = ", ".join(f"{reason} {count}" for reason, count in refused.items())
         caption += f"\nnot counted from: {reasons}"
     if state["message"]:
         caption += f"\n{state['message']}"
-    sheet = Table(title=f"{state['total']}{target} cells", caption=caption)
+    title = f"{state['total']}{target} cells"
+    sheet = Table(title=f"{specimen}: {title}" if specimen else title, caption=caption)
     sheet.add_column("class")
     for heading in ("count", "percent", "95 % limits"):
         sheet.add_column(heading, justify="right")

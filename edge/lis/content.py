@@ -52,7 +52,7 @@ def comments(report: Report, notice: str) -> list[str]:
     if report.demo:
         said.append("Demonstration: counted from a drawn smear, no specimen of a patient")
     if result["review"]:
-        said.append(f"{result['review']} cells await review: their classes are not confirmed")
+        said.append(f"Cells that await review, their classes not confirmed: {result['review']}")
     if not result["complete"]:
         said.append(f"The count was ended before it was complete, at {result['total']} cells")
     if result["skipped"]:

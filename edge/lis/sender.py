@@ -111,6 +111,9 @@ class Sender:
         with ExitStack() as stack:
             stack.callback(self._opener.close)
             self._box = stack.enter_context(Outbox(self._database))
+            # What an earlier run said of the line holds until the line is opened.
+            self._problem = self._box.line().problem
+            self._port_problem = bool(self._problem)
             self._broadcast = stack.enter_context(closing(Broadcast(monitor_path(self._database))))
             while not stop.is_set():
                 try:

@@ -112,6 +112,7 @@ def encode_map(view: MapView) -> dict[str, Any]:
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
+            "strange": cell.strangeness > 1,
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
         }

@@ -39,6 +39,8 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\nspecimen = '../x'", "specimen identifier"),
         ("demo = true\nvideo = 'v.avi'", "--video, --demo given"),
         ("target = 5", "none given"),
+        ("images = '.'\nmap = 'm.png'", "have no map"),
+        ("demo = true\njson = '/'", "a folder; --json names a file"),
         ("demo = ", "not a TOML file"),
     ],
 )

@@ -158,6 +158,13 @@ def test_a_file_that_is_no_video(tmp_path: Path, content: bytes | None, message:
         VideoFile(path)
 
 
+def test_a_photograph_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"any")
+    with pytest.raises(UserError, match=r"photo.jpg: an image; give it to --images"):
+        VideoFile(path)
+
+
 def test_a_folder_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         VideoFile(tmp_path)

@@ -103,7 +103,7 @@ def test_bad_images_are_skipped_counted_and_shown(crops: Path, tmp_path: Path) -
     cv2.imwrite(str(crops / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
     done = run(tmp_path, "--images", crops)
     assert done.returncode == 3
-    assert "4 frames were skipped" in done.stderr
+    assert "skipped frames: 4" in done.stderr
     skipped = {s["source"]: s["reason"] for s in result(tmp_path)["skipped"]}
     assert set(skipped) == {"truncated.jpg", "empty.png", "letter.png", "pixel.png"}
     assert all(skipped.values())

@@ -99,7 +99,8 @@ export function select(number) {
   }
   selected = number;
   const [x, y] = cell.slide.map(Math.round);
-  const review = cell.review ? ", to review" : "";
+  const why = cell.strange ? "unlike the training cells" : "unsure";
+  const review = cell.review ? `, to review (${why})` : "";
   const share = Math.round(100 * cell.confidence);
   write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);
   for (const button of $("cells").querySelectorAll("button")) {
@@ -195,6 +196,8 @@ $("map").addEventListener("click", pick);
 $("map-button").addEventListener("click", toggle);
 $("find").addEventListener("submit", (submit) => {
   submit.preventDefault();
-  select(Number($("find-number").value));
+  const number = Number($("find-number").value);
+  if (Number.isInteger(number)) select(number);
+  else write($("found"), "give the number of a cell");
 });
 new ResizeObserver(draw).observe($("sheet"));

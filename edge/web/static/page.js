@@ -43,7 +43,7 @@ function makeRows(classes) {
     const row = $("row").content.firstElementChild.cloneNode(true);
     row.dataset.class = entry.name;
     row.style.setProperty("--class", colour(entry.name));
-    row.querySelector(".name").textContent = human(entry.name);
+    row.querySelector(".name").textContent = row.title = human(entry.name);
     rows.set(entry.name, row);
     $(GROUPS[entry.role]).append(row);
   }
@@ -85,7 +85,7 @@ function showState(state) {
   showGates(state);
   makeRows(state.classes);
   state.classes.forEach(showClass);
-  $("pause-word").textContent = state.phase === "paused" ? "Start" : "Pause";
+  $("pause-word").textContent = state.phase === "paused" ? "Continue" : "Pause";
   map.follow(state, { colour, human, inkOn });
   showLis(state);
   speak(state);

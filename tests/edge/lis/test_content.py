@@ -65,7 +65,7 @@ def test_a_class_without_a_code_stops_the_message(plain: SiteMapping) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"review": 3}, "3 cells await review"),
+        ({"review": 3}, "Cells that await review, their classes not confirmed: 3"),
         ({"complete": False}, "ended before it was complete"),
         ({"skipped": [1, 2]}, "2 images could not be read"),
         ({"lost_frames": 4}, "4 images could not be placed"),

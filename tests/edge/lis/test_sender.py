@@ -281,6 +281,16 @@ def test_a_day_of_500_reports_while_the_lis_is_down(database: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("fast")
+def test_what_an_earlier_run_said_of_the_line_goes_when_the_line_is_open(
+    database: Path, cable: Lis, start: Start
+) -> None:
+    with Outbox(database) as box:
+        box.set_line("no device ttyNOPE; is the cable in?")
+        start(wire(cable))
+        until(lambda: box.line().problem == "")
+
+
+@pytest.mark.usefixtures("fast")
 def test_a_full_disk_repeats_nothing_and_loses_nothing(database: Path, cable: Lis, start: Start) -> None:
     full = threading.Event()
     attempted = Outbox.attempted

@@ -342,7 +342,7 @@ def test_the_map_shows_where_a_cell_is(page: Page, screen: str) -> None:
     newest = "document.querySelector('#cells button')"
     assert page.run(f"{newest}.textContent") == "2immature granulocyte · review"
     page.run(f"{newest}.click()")
-    assert page.text("found") == "cell 2: immature granulocyte 97 %, to review; x 1300 y 900"
+    assert page.text("found") == "cell 2: immature granulocyte 97 %, to review (unsure); x 1300 y 900"
     assert page.run(f"{newest}.ariaPressed") == "true"
     assert "cell 2: immature" in page.run("document.getElementById('map').ariaLabel")
     # The ring lies round the cell: 1200 slide pixels right of the corner are 150 of the picture's 200.
@@ -381,6 +381,9 @@ def test_where_is_cell_57(page: Page) -> None:
     number.send_keys("57\n")
     assert page.text("found") == "no cell 57 on the map"
     number.clear()
+    number.send_keys("abc\n")
+    assert page.text("found") == "give the number of a cell"
+    number.clear()
     number.send_keys("1\n")
     assert page.text("found").startswith("cell 1: neutrophil")
     assert page.wishes.take_specimen() is None
@@ -402,7 +405,7 @@ def test_the_pause_button_pauses_and_starts(page: Page) -> None:
     page.browser.find_element("id", "pause").click()
     page.until(lambda: page.wishes.paused)
     page.latest.put(view(phase="paused"))
-    page.until(lambda: page.text("pause-word") == "Start")
+    page.until(lambda: page.text("pause-word") == "Continue")
     page.browser.find_element("id", "pause").click()
     page.until(lambda: not page.wishes.paused)
 
