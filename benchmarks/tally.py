@@ -19,8 +19,11 @@ class Counted:
     box: Box
     """Where it was seen, in that frame's pixels."""
     name: str
+    """The class that it was counted as, one of all that the model knows."""
+    five: str
+    """The likeliest of the study's five classes, by all its sightings."""
     single: str
-    """The class by its sharpest sighting alone."""
+    """The same, by its sharpest sighting alone."""
     review: bool
 
 
@@ -37,13 +40,15 @@ class Tally:
     false: int = 0
     """Counts where no leukocyte lies."""
     right: int = 0
-    """Cells counted with the class that the experts gave them."""
+    """Cells counted whose class of the five is that which the experts gave them."""
     single_right: int = 0
     """Cells whose sharpest sighting alone has that class."""
+    named_right: int = 0
+    """Cells counted as that class, where any that the model knows might have been named."""
     sure: int = 0
     """Cells counted and not sent to review."""
     sure_right: int = 0
-    """Of these, with the right class."""
+    """Of these, counted as the right class."""
     identity: int = 0
     """Names too many for a cell, and cells too many for a name."""
     frames: int = 0
@@ -78,14 +83,15 @@ class Tally:
         return (
             f"{name:22}{self.truth:6}{self.counted:9}{100 * self.error:+9.2f}{self.missed:8}{self.twice:7}"
             f"{self.false:7}{self.identity:10}{percent(self.right, self.found)}"
-            f"{percent(self.single_right, self.found)}{percent(self.sure_right, self.sure)}"
+            f"{percent(self.single_right, self.found)}{percent(self.named_right, self.found)}"
+            f"{percent(self.sure, self.found)}{percent(self.sure_right, self.sure)}"
             f"{1e3 * self.seconds / max(self.frames, 1):10.2f}"
         )
 
 
 HEADING = (
     f"{'':22}{'truth':>6}{'counted':>9}{'error %':>9}{'missed':>8}{'twice':>7}{'false':>7}{'identity':>10}"
-    f"{'class %':>9}{'single %':>9}{'sure %':>9}{'ms/frame':>10}"
+    f"{'five %':>9}{'single %':>9}{'named %':>9}{'sure':>9}{'right %':>9}{'ms/frame':>10}"
 )
 
 
@@ -131,8 +137,9 @@ def score(
         missed=len(well) - len(found),
         twice=twice,
         false=false,
-        right=sum(one.name == name for one, name in found),
+        right=sum(one.five == name for one, name in found),
         single_right=sum(one.single == name for one, name in found),
+        named_right=sum(one.name == name for one, name in found),
         sure=sum(not one.review for one, _ in found),
         sure_right=sum(one.name == name and not one.review for one, name in found),
         identity=_identity_errors(names, frames, cells),

@@ -19,7 +19,7 @@ WELL = frozenset({0, 1})
 
 
 def seen(frame: int, x: float, y: float, name: str = "monocyte", review: bool = False) -> Counted:
-    return Counted(frame, Box(x - 45, y - 40, 90, 80), name, "monocyte", review)
+    return Counted(frame, Box(x - 45, y - 40, 90, 80), "erythroblast", name, "monocyte", review)
 
 
 @pytest.mark.parametrize(
