@@ -142,10 +142,13 @@ def read_recipe(file: Path) -> Recipe:
 def claim(file: Path, recipe: Recipe) -> None:
     """Save `recipe`; a run may go on with more epochs, but with nothing else changed.
 
+    A start that failed before its first epoch ended binds nobody.
+
     Raises:
         UserError: another recipe began the run in this folder.
     """
-    if file.exists():
+    trained = any((file.parent / name).exists() for name in ("backup", "model.keras"))
+    if trained and file.exists():
         before = read_recipe(file)
         changed = [
             name

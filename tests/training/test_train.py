@@ -79,9 +79,18 @@ def test_a_folder_of_another_recipe_is_refused(made_data: Path, tmp_path: Path) 
     from training.recipe import claim
 
     claim(tmp_path / "recipe.json", tiny(made_data))
+    (tmp_path / "backup").mkdir()
     claim(tmp_path / "recipe.json", tiny(made_data, epochs=9))
     with pytest.raises(UserError, match="another batch, seed"):
         train.train(tiny(made_data, batch=8, seed=7), tmp_path)
+
+
+def test_a_start_that_failed_binds_the_folder_to_nothing(made_data: Path, tmp_path: Path) -> None:
+    unfit = tmp_path / "unfit.weights.h5"
+    unfit.write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot be used"):
+        train.train(tiny(made_data, weights=str(unfit)), tmp_path / "run")
+    train.train(tiny(made_data, epochs=1), tmp_path / "run")
 
 
 def test_the_study_splits_at_random_and_keeps_the_best_epoch(made_data: Path, tmp_path: Path) -> None:
