@@ -21,7 +21,7 @@ from training import backbones, data, evaluate, finish, hardware, model, predict
 from training.batches import Exam, Lessons, correction, find_cells
 from training.callbacks import Backup, Best, History, Progress, has_stopped
 from training.framing import Framing
-from training.recipe import RECIPES, Recipe, check, claim
+from training.recipe import HELP, RECIPES, Recipe, check, claim
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
@@ -214,12 +214,14 @@ def _report(recipe: Recipe, file: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     for field in fields(Recipe):
-        values = {name: getattr(recipe, field.name) for name, recipe in RECIPES.items()}
-        told = ", ".join(f"{name}: {value}" for name, value in values.items())
+        values = [str(getattr(recipe, field.name)) or "empty" for recipe in RECIPES.values()]
+        differ = len(set(values)) > 1
+        defaults = ", ".join(map(": ".join, zip(RECIPES, values, strict=True))) if differ else values[0]
+        told = f"{HELP[field.name]} ({defaults})"
         kind = type(getattr(RECIPES["robust"], field.name))
         flag = "--" + field.name.replace("_", "-")
         if field.name == "recipe":
-            parser.add_argument(flag, choices=RECIPES, default="robust")
+            parser.add_argument(flag, choices=RECIPES, default="robust", help=HELP[field.name])
         elif kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=told)
         else:
