@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--weights", default="imagenet", help="as training.train has it")
     parser.add_argument("--size", type=int, default=128, help="side of the input, pixels")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4, help="of each training")
     parser.add_argument("--elsewhere", nargs="+", default=["zheng1", "bccd"], help="sources to judge on")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs")
     options = parser.parse_args(arguments)

@@ -289,9 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.count_once", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument(
+        "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a slide and its films each")
-    parser.add_argument("--scripts", nargs="+", choices=tuple(SCRIPTS), default=list(SCRIPTS))
+    parser.add_argument("--scripts", nargs="+", choices=tuple(SCRIPTS), default=list(SCRIPTS), help="films")
     parser.add_argument(
         "--true-boxes", action="store_true", help="the truth's boxes instead of the locator's"
     )

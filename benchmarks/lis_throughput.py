@@ -155,7 +155,7 @@ def _reply(port: Port) -> bytes:
 def main() -> None:
     """Measure both on both lines; print messages a second and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--messages", type=int, default=200)
+    parser.add_argument("--messages", type=int, default=200, help="sent on each line")
     messages = parser.parse_args().messages
     print(f"{messages} messages; messages a second")
     print(f"{'line':6}{'ours':>8}{'trivial':>10}{'ratio':>8}")

@@ -115,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate_stage", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    parser.add_argument(
+        "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"
+    )
     parser.add_argument("--script", default="rows", choices=tuple(SCRIPTS), help="what happens")
     parser.add_argument("--seed", type=int, default=1, help="of the slide, the stage and the noise")
     parser.add_argument("--scale", type=float, default=0.6, help="slide pixels per pixel of a PBC image")

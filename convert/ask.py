@@ -1,11 +1,9 @@
-"""Ask a model file about crops, with whatever runtime is installed; needs numpy and the edge alone.
+"""Ask a model file about crops, with whatever runtime is installed: `python -m convert.ask`.
 
-Usage: python -m convert.ask FILE CROPS.npy RANDOM OUTPUT.npy default|none
-
-CROPS.npy holds uint8 crops (n, size, size, 3); RANDOM more are made here. OUTPUT.npy gets the probabilities.
-"none" leaves the runtime's delegate out.
+Needs numpy and the edge alone; `convert.runtimes` runs it in each environment.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -28,14 +26,21 @@ def random_crops(number: int, size: int) -> Iterator[Image]:
 
 def main() -> None:
     """Run the command line."""
-    file, crops, number, output, delegate = sys.argv[1:]
-    if delegate == "none":
+    parser = argparse.ArgumentParser(prog="python -m convert.ask", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the .tflite file")
+    parser.add_argument("crops", metavar="CROPS", help=".npy file of uint8 crops (n, size, size, 3)")
+    parser.add_argument("random", type=int, metavar="RANDOM", help="number of random crops to ask about too")
+    parser.add_argument("output", metavar="OUTPUT", help=".npy file that gets the probabilities")
+    parser.add_argument("delegate", choices=("default", "none"), help="none: without the runtime's delegate")
+    options = parser.parse_args()
+    if options.delegate == "none":
         _leave_delegate_out()
-    classifier = classify.Classifier(Path(file))
-    answers = [classifier.classify([crop]).probabilities for crop in np.load(crops, mmap_mode="r")]
+    classifier = classify.Classifier(options.file)
+    answers = [classifier.classify([crop]).probabilities for crop in np.load(options.crops, mmap_mode="r")]
     # Noise is always doubtful: a second look would only take eight times as long.
-    answers += [classifier.look([c]).probabilities for c in random_crops(int(number), classifier.card.size)]
-    np.save(output, np.concatenate(answers))
+    noise = random_crops(options.random, classifier.card.size)
+    answers += [classifier.look([crop]).probabilities for crop in noise]
+    np.save(options.output, np.concatenate(answers))
 
 
 def _leave_delegate_out() -> None:

@@ -71,13 +71,18 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
     Raises:
         UserError: the model or the data cannot be read, or the file does not run.
     """
-    if not model.is_file():
-        raise UserError(f"{model}: not there; train one with training.locator")
+    tflite.check_name(output)
+    if model.suffix != ".keras" or not model.is_file():
+        raise UserError(f"{model}: no .keras file is there; train one with training.locator")
+    print(f"loading {model}", flush=True)
     network = keras.models.load_model(model, compile=False)
     recipe = _recipe(model.with_name("recipe.json"))
+    print(f"reading the fields of {data}", flush=True)
     fields = learnable(data, recipe.leave_out, recipe.seed)
-    print(f"calibrating on {calibrate} training scenes", flush=True)
-    content = quantize(network, calibration(fields, recipe, calibrate))
+    print(f"drawing {calibrate} training scenes to calibrate with", flush=True)
+    scenes = calibration(fields, recipe, calibrate)
+    print("converting", flush=True)
+    content = quantize(network, scenes)
     learned = {f.source for f in fields}
     card = {
         "name": "leukocyte-locator",
@@ -100,6 +105,7 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
         part.write_bytes(content)
         write_json(part.with_suffix(".json"), card)
         runs_in_a_child(_LOAD, part)
+        print("evaluating on the validation fields", flush=True)
         card["figures"] = figures(part, data)
         write_json(part.with_suffix(".json"), card)
         part.with_suffix(".json").replace(output.with_suffix(".json"))
@@ -140,9 +146,14 @@ def _recipe(file: Path) -> Recipe:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.locator", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("runs/locator/locator.keras"), help="of a run")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("runs/locator/locator.keras"),
+        help="the .keras file of a run, its recipe beside it",
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
-    parser.add_argument("--output", type=Path, default=LOCATOR_MODEL, help="the .tflite file")
+    parser.add_argument("--output", type=Path, default=LOCATOR_MODEL, help="the .tflite file to write")
     parser.add_argument("--calibrate", type=int, default=240, help="training scenes")
     options = parser.parse_args(arguments)
     try:

@@ -168,14 +168,19 @@ def card(
 
 
 def _convert(options: argparse.Namespace) -> None:
+    tflite.check_name(options.output)
+    print(f"loading {options.model}", flush=True)
     trained = load(options.model)
     if trained.framing is not Framing.CELL:
         raise UserError(f"{options.model}: sees whole images, the instrument sees cells; use --recipe robust")
     recipe = read_recipe(options.model.parent / "recipe.json")
+    print(f"reading the images of {options.data}", flush=True)
     table = prepare(replace(recipe, data=str(options.data)), None)
     learn = data.of_split(table, "train")
     chosen = calibration(learn, options.calibrate, options.seed)
+    print(f"cutting {len(chosen)} cells to calibrate with", flush=True)
     crops = _calibration_crops(find_cells(chosen), trained.size, options.seed)
+    print("drawing the cells of the recipe", flush=True)
     drawn = draw(options.model.parent, recipe)
     print(f"finding the cells of {len(learn) + len(drawn)} images", flush=True)
     content = quantize(
@@ -217,6 +222,7 @@ def _install(
         part = Path(folder) / output.name
         part.write_bytes(content)
         write_json(part.with_suffix(".json"), facts)
+        print("running the file once", flush=True)
         runs_in_a_child(_CLASSIFY, part)
         facts |= figures(part, table, elsewhere)
         write_json(part.with_suffix(".json"), facts)
@@ -260,13 +266,20 @@ def figures(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.quantize", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("runs/default/model.keras"))
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("runs/default/model.keras"),
+        help="the .keras file of a run, its recipe beside it",
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--output", type=Path, default=Path("edge/model/wbc.tflite"))
+    parser.add_argument(
+        "--output", type=Path, default=Path("edge/model/wbc.tflite"), help="the .tflite file to write"
+    )
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
     parser.add_argument("--fine-tune-steps", type=int, default=0, help="batches that teach it to round")
     parser.add_argument("--fine-tune-rate", type=float, default=2e-4, help="their learning rate")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of all chance")
     try:
         _convert(parser.parse_args(arguments))
     except (UserError, OSError) as error:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from training import data
-from training.predict import look, open_model
+from training.predict import Predictor, look, open_model
 
 _ROOT = Path(__file__).parents[1]
 RUNTIMES = (
@@ -137,8 +137,7 @@ def compare(answers: Mapping[str, NDArray[np.float32] | str]) -> list[str]:
     return lines
 
 
-def _write_crops(file: Path, samples: Sequence[data.Sample], model: Path) -> int:
-    predictor = open_model(model)
+def _write_crops(file: Path, samples: Sequence[data.Sample], predictor: Predictor) -> int:
     crops = np.lib.format.open_memmap(
         file, mode="w+", dtype=np.uint8, shape=(len(samples), predictor.size, predictor.size, 3)
     )
@@ -149,16 +148,20 @@ def _write_crops(file: Path, samples: Sequence[data.Sample], model: Path) -> int
 
 
 def _run(options: argparse.Namespace) -> int:
+    # What can be missing comes before the environments, which take minutes.
+    samples = data.of_split(data.load(options.data), options.split)
+    arm = emulated(options.aarch64) if options.aarch64 else None
+    predictor = open_model(options.file)
     options.work.mkdir(parents=True, exist_ok=True)
     ways = environments(options.work)
-    samples = [s for s in data.load(options.data) if s.split == options.split]
     crops = options.work / "crops.npy"
-    real = _write_crops(crops, samples, options.file)
+    print(f"cutting the crops of {len(samples)} images", flush=True)
+    real = _write_crops(crops, samples, predictor)
     random = max(0, options.crops - real)
     print(f"{real} real crops of split {options.split}, {random} random ones", flush=True)
     tasks = [(way, delegate, random) for way in ways for delegate in (True, False)]
-    if options.aarch64:
-        tasks.append((emulated(options.aarch64), True, 0))
+    if arm:
+        tasks.append((arm, True, 0))
     answers = {}
     for way, delegate, number in tasks:
         name = f"{way.name}, {'with' if delegate else 'without'} delegate"

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +14,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edge.errors import UserError
+
+
+def check_name(output: Path) -> None:
+    """Check, before anything is converted, that a file may be called `output`.
+
+    Raises:
+        UserError: it would not be known as a .tflite file.
+    """
+    if output.suffix != ".tflite":
+        raise UserError(f"{output}: --output names a .tflite file")
 
 
 def integer(network: keras.Model, crops: NDArray[np.uint8]) -> bytes:

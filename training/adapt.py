@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data", type=Path, help="data of the first training; as its recipe says if not given"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/adapted"), help="folder of the new model")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of all chance")
     return parser
 
 

@@ -4,6 +4,7 @@ Every one takes RGB 0..255: what a network wants of its input (its `preprocess_i
 layers, so that no mean or deviation is kept beside a model file.
 """
 
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -112,9 +113,12 @@ def build_backbone(name: str, weights: str | None, size: int | None = None) -> k
     backbone = BACKBONES[name]
     image = keras.Input((size, size, 3), name="image")
     try:
-        network: keras.Model = getattr(keras.applications, backbone.constructor)(
-            input_tensor=_prepare(image, backbone.input), include_top=False, weights=weights
-        )
+        with warnings.catch_warnings():
+            # The weights are of convolutions alone: they fit every size.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            network: keras.Model = getattr(keras.applications, backbone.constructor)(
+                input_tensor=_prepare(image, backbone.input), include_top=False, weights=weights
+            )
     except Exception as error:  # Keras raises a bare Exception where a download fails
         raise UserError(
             f"{name}: the weights {weights!r} cannot be used ({error}); --weights names a Keras weights "

@@ -88,7 +88,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     try:
         figures = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; make it with python -m training.evaluate") from None
+        raise UserError(
+            f"{file}: {error.strerror}; name the --output of a training.train that has ended, or the --json "
+            "of training.evaluate"
+        ) from None
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error}); evaluate the model again") from None
     needed = ("accuracy", "classes", "confusion", "per_class", "predictions")

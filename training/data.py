@@ -4,6 +4,7 @@
 """
 
 import csv
+import struct
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge import imagefile
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
 
@@ -112,11 +114,20 @@ def read_image(path: Path) -> Image:
     """Read an image file as RGB, shape (height, width, 3).
 
     Raises:
-        UserError: the file cannot be read as an image.
+        UserError: the file cannot be read as an image, or is not whole.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise UserError(f"{path}: not a readable image; remove it from the table or replace the file")
+    try:
+        content = path.read_bytes()
+        # The instrument's check, a tenth of the decoding: OpenCV fills up a JPEG that was cut short.
+        imagefile._inspect(content)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise imagefile.BadImage("damaged: it cannot be decoded")
+    except (OSError, struct.error, imagefile.BadImage, cv2.error) as error:
+        reason = "cut short" if isinstance(error, struct.error) else error
+        raise UserError(
+            f"{path}: not a readable image ({reason}); remove it from the table or replace the file"
+        ) from None
     return np.asarray(image, np.uint8)
 
 

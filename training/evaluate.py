@@ -139,8 +139,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, help="write a report with pictures to this folder")
     trained = parser.add_argument_group("train and judge by turns")
     trained.add_argument("--cross-validate", type=int, metavar="K", help="K parts, no film in two of them")
-    trained.add_argument("--leave-one-source-out", action="store_true")
-    trained.add_argument("--recipe", choices=RECIPES, default="robust")
+    trained.add_argument(
+        "--leave-one-source-out", action="store_true", help="each source (laboratory) judges once"
+    )
+    trained.add_argument("--recipe", choices=RECIPES, default="robust", help="to train by")
     trained.add_argument("--weights", default="imagenet", help="as training.train has it")
     trained.add_argument("--epochs", type=int, help="as training.train has it")
     trained.add_argument("--output", type=Path, default=Path("runs/by-turns"), help="folder of the runs")

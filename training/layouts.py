@@ -17,7 +17,7 @@ import cv2
 
 from edge.cells import Box
 from edge.errors import UserError
-from training.data import CLASSES, Sample
+from training.data import CLASSES, Sample, read_image
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 _LISTS = ("cells.csv", "classes.csv")
@@ -249,10 +249,7 @@ def _read_yolo(folder: Path, place: Path) -> DataSet:
 
 def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[int, Box]]:
     """Yield class number and box, of centre and size over the size of the image."""
-    pixels = cv2.imread(str(image))
-    if pixels is None:
-        raise UserError(f"{image}: not a readable image; remove it or replace the file")
-    height, width = pixels.shape[:2]
+    height, width = read_image(image).shape[:2]
     for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
         try:
             kind, x, y, w, h = (float(field) for field in text.split())

@@ -147,6 +147,8 @@ def load(file: Path) -> Trained:
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file; train a model with training.train")
+    if file.suffix != ".keras":
+        raise UserError(f"{file}: not a .keras file; --model names one that training.train made")
     try:
         facts = json.loads(card_of(file).read_text(encoding="utf-8"))
         classes = tuple(CellClass(str(c["name"]), Role(c["role"])) for c in facts.pop("classes"))

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 from edge.errors import UserError
 from training.backbones import BACKBONES
@@ -25,46 +26,58 @@ class Balance(StrEnum):
 class Recipe:
     """Everything that decides what a run yields. The defaults are the robust recipe."""
 
-    recipe: str = "robust"
-    """Name of the recipe that the other settings started from."""
-    model: str = "mobilenet_v3_small"
-    """One of `training.backbones.BACKBONES`."""
-    size: int = 192
-    """Side of the network's input, pixels; 0 takes the network's own."""
-    data: str = "../shared/data"
-    """Folder with cells.csv, or of any layout that `training.data` knows."""
-    join: str = ""
-    """Source of the data (a laboratory outside its splits) that joins the training images."""
-    weights: str = "imagenet"
-    """A Keras weights file without top, "imagenet" for Keras' own download, "none" for none."""
-    classes: str = "all"
-    """"all" that the training images show, or "five", the study's."""
-    framing: Framing = Framing.CELL
-    augment: bool = True
-    """Imitate other slides, stains, lamps, cameras and hands (`training.augment`)."""
-    balance: Balance = Balance.BLOOD
-    frozen_statistics: bool = True
-    """Keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another."""
-    integers: bool = True
-    """Build a MobileNet-V3 that can become an INT8 file (see `training.model`)."""
-    epochs: int = 24
-    batch: int = 32
-    learning_rate: float = 6e-4
-    cosine: bool = True
-    """Half an epoch of warm-up, then a cosine down to 0; else the rate is constant."""
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
-    averaging: float = 0.998
-    """Momentum of the moving average of the weights that is kept in the end; 0 keeps the weights."""
-    patience: int = 0
-    """Stop after so many epochs without a better validation accuracy, and keep the best epoch's
-    weights; 0 runs all epochs and keeps the last."""
-    rendered: int = 12
-    """Cells of the demo of each of the study's classes, so that the demo is counted too."""
-    textbook: int = 360
-    """Cells of each of the study's classes, drawn as the textbook has them (`training.textbook`)."""
-    seed: int = 1
+    recipe: Annotated[str, "recipe that the other settings start from"] = "robust"
+    model: Annotated[str, "network, one of training.backbones.BACKBONES"] = "mobilenet_v3_small"
+    size: Annotated[int, "side of the network's input in pixels; 0 takes the network's own"] = 192
+    data: Annotated[str, "folder with cells.csv, or of any layout that training.data knows"] = (
+        "../shared/data"
+    )
+    join: Annotated[
+        str, "source of the data (a laboratory outside its splits) that joins the training images"
+    ] = ""
+    weights: Annotated[
+        str, "a Keras weights file without top, imagenet for Keras' own download, none for none"
+    ] = "imagenet"
+    classes: Annotated[str, "all that the training images show, or five: the study's"] = "all"
+    framing: Annotated[Framing, "what the network sees: the cell, or the whole image"] = Framing.CELL
+    augment: Annotated[bool, "imitate other slides, stains, lamps, cameras and hands"] = True
+    balance: Annotated[
+        Balance,
+        "how often a class is shown: none, as its images come; even, all alike; blood, by the root of its "
+        "share in blood",
+    ] = Balance.BLOOD
+    frozen_statistics: Annotated[
+        bool,
+        "keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another",
+    ] = True
+    integers: Annotated[bool, "build a MobileNet-V3 that can become an INT8 file"] = True
+    epochs: Annotated[int, "times that the training images are gone through"] = 24
+    batch: Annotated[int, "images to a step"] = 32
+    learning_rate: Annotated[float, "of AdamW; with --cosine the greatest"] = 6e-4
+    cosine: Annotated[
+        bool, "half an epoch of warm-up, then a cosine down to 0; else the rate is constant"
+    ] = True
+    weight_decay: Annotated[float, "of AdamW"] = 1e-4
+    label_smoothing: Annotated[float, "share of each label that is spread over all classes"] = 0.05
+    averaging: Annotated[
+        float, "momentum of the moving average of the weights that is kept in the end; 0 keeps the weights"
+    ] = 0.998
+    patience: Annotated[
+        int,
+        "stop after so many epochs without a better validation accuracy, and keep the best epoch's weights; "
+        "0 runs all epochs and keeps the last",
+    ] = 0
+    rendered: Annotated[
+        int, "cells of the demo of each of the study's classes, so that the demo is counted too"
+    ] = 12
+    textbook: Annotated[int, "cells of each of the study's classes, drawn as the textbook has them"] = 360
+    seed: Annotated[int, "of all chance"] = 1
 
+
+HELP: dict[str, str] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Recipe, include_extras=True).items()
+}
+"""What each setting means, for the command line."""
 
 RECIPES = {
     "robust": Recipe(),
@@ -142,10 +155,13 @@ def read_recipe(file: Path) -> Recipe:
 def claim(file: Path, recipe: Recipe) -> None:
     """Save `recipe`; a run may go on with more epochs, but with nothing else changed.
 
+    A start that failed before its first epoch ended binds nobody.
+
     Raises:
         UserError: another recipe began the run in this folder.
     """
-    if file.exists():
+    trained = any((file.parent / name).exists() for name in ("backup", "model.keras"))
+    if trained and file.exists():
         before = read_recipe(file)
         changed = [
             name

@@ -21,7 +21,7 @@ from training import backbones, data, evaluate, finish, hardware, model, predict
 from training.batches import Exam, Lessons, correction, find_cells
 from training.callbacks import Backup, Best, History, Progress, has_stopped
 from training.framing import Framing
-from training.recipe import RECIPES, Recipe, check, claim
+from training.recipe import HELP, RECIPES, Recipe, check, claim
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
@@ -44,6 +44,7 @@ def train(
         UserError: the recipe, its data or the folder will not do; told before any training.
     """
     check(recipe)
+    print("reading the images", flush=True)
     parts = prepare(recipe, samples)
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
@@ -117,6 +118,7 @@ def _finished(output: Path, recipe: Recipe) -> bool:
 def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorboard: bool) -> keras.Model:
     """Return the fitted network, in float32."""
     classes = exam.truth.shape[1]
+    print(f"building {recipe.model}", flush=True)
     network = _build(recipe, classes)
     _check_space(output, network)
     network.compile(
@@ -142,6 +144,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
     backup = Backup(output / "backup")
     done = backup.restore(network, history)
     if not has_stopped(history, recipe.patience):
+        print(f"epoch {done + 1} of {recipe.epochs} begins with compiling the network", flush=True)
         # The backup comes last: whatever else an epoch leaves is there before the epoch counts as done.
         network.fit(
             lessons,
@@ -199,6 +202,7 @@ def _rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.Lear
 
 def _report(recipe: Recipe, file: Path) -> None:
     """Judge the model on the test images, and write the report."""
+    print("judging the test images", flush=True)
     samples = [s for s in prepare(recipe, None) if s.split == "test"]
     if not samples:
         print("no image is of split test: no report")
@@ -210,12 +214,14 @@ def _report(recipe: Recipe, file: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     for field in fields(Recipe):
-        values = {name: getattr(recipe, field.name) for name, recipe in RECIPES.items()}
-        told = ", ".join(f"{name}: {value}" for name, value in values.items())
+        values = [str(getattr(recipe, field.name)) or "empty" for recipe in RECIPES.values()]
+        differ = len(set(values)) > 1
+        defaults = ", ".join(map(": ".join, zip(RECIPES, values, strict=True))) if differ else values[0]
+        told = f"{HELP[field.name]} ({defaults})"
         kind = type(getattr(RECIPES["robust"], field.name))
         flag = "--" + field.name.replace("_", "-")
         if field.name == "recipe":
-            parser.add_argument(flag, choices=RECIPES, default="robust")
+            parser.add_argument(flag, choices=RECIPES, default="robust", help=HELP[field.name])
         elif kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=told)
         else:

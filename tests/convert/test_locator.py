@@ -38,3 +38,16 @@ def test_a_model_that_is_not_there_leaves_no_file(tmp_path: Path, capsys: pytest
     assert main(["--model", str(tmp_path / "none.keras"), "--output", str(output)]) == 1
     assert "train one with training.locator" in capsys.readouterr().err
     assert not output.parent.exists()
+
+
+def test_the_name_of_the_output_is_looked_at_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", str(tmp_path / "none.keras"), "--output", str(tmp_path / "locator")]) == 1
+    assert "locator: --output names a .tflite file" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("# A model")
+    assert main(["--model", str(tmp_path / "README.md"), "--output", str(tmp_path / "locator.tflite")]) == 1
+    assert "README.md: no .keras file is there" in capsys.readouterr().err

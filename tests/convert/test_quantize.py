@@ -166,3 +166,10 @@ def test_what_cannot_be_converted_leaves_no_file(
     assert quantize.main(["--model", str(trained), "--data", str(made_data), "--output", str(output)]) == 1
     assert message in capsys.readouterr().err
     assert not output.parent.exists()
+
+
+def test_the_name_of_the_output_is_looked_at_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quantize.main(["--model", str(tmp_path / "none.keras"), "--output", str(tmp_path / "wbc")]) == 1
+    assert "wbc: --output names a .tflite file" in capsys.readouterr().err

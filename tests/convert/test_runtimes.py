@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,3 +55,34 @@ def test_the_answers_are_compared_with_the_first() -> None:
 def test_an_empty_folder_is_no_emulated_system(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run convert/aarch64\.sh"):
         runtimes.emulated(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (["--data", "nowhere"], "nowhere: no such folder"),
+        (["--split", "tset"], "no image is of split tset"),
+        (["--file", "nowhere.tflite"], "nowhere"),
+        (["--aarch64", "nowhere"], "no emulated system"),
+    ],
+)
+def test_what_is_missing_is_told_before_environments_are_made(
+    case: tuple[list[str], str],
+    made_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(runtimes, "environments", lambda folder: pytest.fail("they were made"))
+    (flags, message), work = case, tmp_path / "work"
+    assert runtimes.main(["--data", str(made_data), "--work", str(work), *flags]) == 1
+    assert message in capsys.readouterr().err
+    assert not work.exists()
+
+
+def test_the_child_tells_what_it_takes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "convert.ask", "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "FILE CROPS RANDOM OUTPUT {default,none}" in done.stdout

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -42,3 +44,18 @@ def test_an_unknown_name_and_unfit_weights_are_told(tmp_path) -> None:
         build_backbone("resnet51", None)
     with pytest.raises(UserError, match="mobilenet_v3_small: the weights"):
         build_backbone("mobilenet_v3_small", str(tmp_path / "none.weights.h5"))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet", "mobilenet_v2"])
+def test_another_size_than_that_of_the_weights_is_no_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", offline)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(UserError, match="no network"):
+            build_backbone(name, "imagenet", 144)
+    assert not [w for w in told if "input_shape" in str(w.message)]

@@ -126,6 +126,8 @@ def test_a_strange_evaluation_is_told(tmp_path: Path, content: str, told: str) -
 
 def test_no_run_and_one_run_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(tmp_path), str(tmp_path / "none")]) == 1
-    assert "evaluation.json: No such file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "evaluation.json: No such file" in told
+    assert "name the --output of a training.train that has ended" in told
     assert compare.main([str(write(tmp_path, "a", evaluation("e")))]) == 1
     assert "name another one" in capsys.readouterr().err

@@ -2,6 +2,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from edge.errors import UserError
@@ -116,3 +118,18 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"broken\.png"):
         data.read_image(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("kept", [1, 20, 300, -10])
+def test_a_jpeg_that_was_cut_short_is_unreadable(made_data: Path, kept: int) -> None:
+    """OpenCV alone fills up what is missing."""
+    samples = data.load(made_data)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    samples[3].path.write_bytes(whole)
+    data.check_trainable(samples)
+    samples[3].path.write_bytes(whole[:kept])
+    with pytest.raises(UserError, match="not a readable image"):
+        data.read_image(samples[3].path)
+    with pytest.raises(UserError, match=r"not readable as images: basophil/3\.png"):
+        data.check_trainable(samples)

@@ -222,3 +222,13 @@ def test_nothing_recognised_is_told(tmp_path: Path) -> None:
         layouts.read(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         layouts.read(tmp_path / "absent")
+
+
+def test_a_field_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    image = write(tmp_path, "images/train/a.jpg") / "images/train/a.jpg"
+    image.write_bytes(image.read_bytes()[:-20])
+    labels = tmp_path / "labels/train/a.txt"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(UserError, match=r"a\.jpg: not a readable image \(cut short"):
+        layouts.read(tmp_path)

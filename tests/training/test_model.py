@@ -99,6 +99,12 @@ def test_a_damaged_model_is_told(
         model.load(file)
 
 
+def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A model")
+    with pytest.raises(UserError, match=r"README\.md: not a \.keras file; --model names one"):
+        model.load(tmp_path / "README.md")
+
+
 def test_a_model_without_an_embedding_is_told(network: keras.Model, tmp_path: Path) -> None:
     model.save(model.Trained(network, CLASSES, Framing.CELL, FACTS), tmp_path / "model.keras")
     with pytest.raises(UserError, match="1 outputs; a trained model has"):

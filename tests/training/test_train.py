@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from edge.errors import UserError
 from training import data, model, train
 from training.callbacks import read_history
 from training.framing import Framing
-from training.recipe import RECIPES, Recipe
+from training.recipe import HELP, RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -79,9 +79,18 @@ def test_a_folder_of_another_recipe_is_refused(made_data: Path, tmp_path: Path) 
     from training.recipe import claim
 
     claim(tmp_path / "recipe.json", tiny(made_data))
+    (tmp_path / "backup").mkdir()
     claim(tmp_path / "recipe.json", tiny(made_data, epochs=9))
     with pytest.raises(UserError, match="another batch, seed"):
         train.train(tiny(made_data, batch=8, seed=7), tmp_path)
+
+
+def test_a_start_that_failed_binds_the_folder_to_nothing(made_data: Path, tmp_path: Path) -> None:
+    unfit = tmp_path / "unfit.weights.h5"
+    unfit.write_bytes(b"no weights")
+    with pytest.raises(UserError, match="cannot be used"):
+        train.train(tiny(made_data, weights=str(unfit)), tmp_path / "run")
+    train.train(tiny(made_data, epochs=1), tmp_path / "run")
 
 
 def test_the_study_splits_at_random_and_keeps_the_best_epoch(made_data: Path, tmp_path: Path) -> None:
@@ -163,6 +172,15 @@ def test_the_command_line_names_a_recipe_and_changes_it() -> None:
     assert study == replace(RECIPES["study"], model="vgg19")
     plain = train.read_options(parser.parse_args(["--no-augment", "--balance", "even"]))
     assert plain == replace(RECIPES["robust"], augment=False, balance="even")
+
+
+def test_every_setting_is_told_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert set(HELP) == {f.name for f in fields(Recipe)}
+    assert all(text in told for text in HELP.values())
+    assert "images to a step (robust: 32, study: 64)" in told
 
 
 def test_the_command_ends_with_a_report(
