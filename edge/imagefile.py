@@ -32,12 +32,7 @@ def decode_image(data: bytes) -> Image:
     Raises:
         BadImage: it is empty, cut short, damaged, grey, too small, too large, or not an image.
     """
-    if not data:
-        raise BadImage("empty: no data")
-    try:
-        width, height = _inspect(data)
-    except struct.error:
-        raise BadImage("cut short") from None
+    width, height = whole_size(data)
     if min(width, height) < MIN_SIDE_PX:
         raise BadImage(f"{width} x {height} pixels: too small to show a cell")
     if width * height > MAX_PIXELS:
@@ -79,8 +74,22 @@ def _is_grey(colour: cv2.typing.MatLike) -> bool:
     return colour.dtype == np.uint16 or (int(colour.max()) >= _DIM and int(colour.min()) <= _BURNT)
 
 
-# Before an image is decoded: its (width, height), without the memory of its pixels, and whether it is
-# whole. OpenCV shows a JPEG that was cut short with grey at its bottom, and says nothing.
+def whole_size(data: bytes) -> tuple[int, int]:
+    """Return the (width, height) of an image file's content, before it is decoded.
+
+    OpenCV shows a JPEG that was cut short with grey at its bottom, and says nothing.
+
+    Raises:
+        BadImage: it is empty, cut short, or not an image.
+    """
+    if not data:
+        raise BadImage("empty: no data")
+    try:
+        return _inspect(data)
+    except struct.error:
+        raise BadImage("cut short") from None
+
+
 def _inspect(data: bytes) -> tuple[int, int]:
     """Return the size; raise BadImage or struct.error where the file is not whole."""
     if data[:2] == b"\xff\xd8":
