@@ -8,9 +8,11 @@ port runs code on its workers.
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge.errors import UserError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+_POLL_S = 0.1
+"""Between two looks at what has ended."""
 _CONNECT_S = 5.0
 """How long a cluster may take to answer, and then to show a worker."""
 
@@ -69,11 +73,45 @@ def _ended(futures: Sequence["Future[Any]"]) -> Iterator[int]:
     from distributed import as_completed
 
     index = {future.key: number for number, future in enumerate(futures)}
-    begin = time.monotonic()
+    begin, done = time.monotonic(), 0
     _tell(progress(0, len(futures), 0.0))
-    for done, future in enumerate(as_completed(futures), start=1):
-        yield index[future.key]
-        _tell(progress(done, len(futures), time.monotonic() - begin), last=done == len(futures))
+    completed = as_completed(futures)
+    with _interruptible() as check:
+        while done < len(futures):
+            check()
+            for future in completed.next_batch(block=False):
+                yield index[future.key]
+                check()
+                done += 1
+                _tell(progress(done, len(futures), time.monotonic() - begin), last=done == len(futures))
+            time.sleep(_POLL_S)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Yield a check that raises KeyboardInterrupt once Ctrl-C was pressed; a second one acts at once.
+
+    Python raises it wherever the main thread is: in a finalizer of a library it would be lost, and the tasks
+    run on.
+    """
+    pressed = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(number, before)
+
+    def check() -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def progress(done: int, total: int, elapsed_s: float) -> str:

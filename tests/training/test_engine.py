@@ -126,6 +126,16 @@ def test_a_cluster_that_goes_away_is_told() -> None:
         engine._raise_failure("fold 1", Lost())
 
 
+def test_ctrl_c_is_not_lost_in_a_finalizer() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # the signal is handled here, where what is raised is lost
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(str, [1, 2, 3], workers=1, on_done=lambda task, result: Finalized() and None)
+
+
 def test_ctrl_c_ends_all_processes_and_keeps_what_was_done(tmp_path: Path) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(
