@@ -6,7 +6,6 @@ and Kanade 1981). What fits in two places almost as well, as a repeated texture 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -55,25 +54,23 @@ class Fit:
     """Share (0..1) of the thumb that lies on the reference."""
 
 
-Hidden = Callable[[tuple[int, ...]], NDArray[np.bool_] | None]
-"""Tells for the shape of a thumb which of its points are not the slide's (`edge.dust`), if any."""
-
-
-def thumbnail(image: Image, hidden: Hidden = lambda shape: None) -> Thumb | None:
+def thumbnail(image: Image, hidden: NDArray[np.bool_] | None = None) -> Thumb | None:
     """Return the local contrast of a frame, small and trimmed: the light does not matter to it.
 
-    Shape (height, width), longer side 144; 0 where it is `hidden`. None where the frame shows no texture, or
-    is too thin.
+    Shape (height, width), longer side 144. None where the frame shows no texture, or is too thin.
+
+    Args:
+        image: the frame.
+        hidden: where the thumb is not to show the slide (`edge.dust`) but 0; of its shape.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     scale = THUMB_SIDE / max(grey.shape)
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    mask = hidden(small[TRIM:-TRIM, TRIM:-TRIM].shape)
-    if mask is None:
+    if hidden is None:
         contrast = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 10.0)
     else:
-        contrast = _contrast_beside(small, np.pad(mask, TRIM))
+        contrast = _contrast_beside(small, np.pad(hidden, TRIM))
     # Near the border the blur leans on the border itself, which does not move with the slide: kept, it
     # pulls every shift towards zero by half a percent.
     contrast = contrast[TRIM:-TRIM, TRIM:-TRIM]

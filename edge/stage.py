@@ -109,8 +109,12 @@ class Stage:
         The very first frame of a slide lies at (0, 0).
         """
         # Key views keep the dust: it is known again after a restart, and a frame without it meets none there.
-        whole, thumb = thumbnail(image), thumbnail(image, self._dust.mask)
-        if whole is None or thumb is None:
+        whole = thumbnail(image)
+        if whole is None:
+            return None
+        dust = self._dust.mask(whole.shape)
+        thumb = whole if dust is None else thumbnail(image, dust)
+        if thumb is None:
             return None
         size = (image.shape[1], image.shape[0])
         if not self._keys:
