@@ -1,3 +1,3 @@
-from training.startup import tell_in_one_line
+from training.startup import begin
 
-tell_in_one_line()
+begin()

@@ -9,14 +9,11 @@ frame.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
 
 import cv2
 import numpy as np

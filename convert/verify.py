@@ -6,15 +6,12 @@ file loses more than --max-loss, or an operation of it is float.
 
 import argparse
 import hashlib
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
 
 import cv2
 import numpy as np

@@ -1,6 +1,7 @@
 """Other slides, stains, lamps, cameras and hands, imitated on the images of one laboratory."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import cv2
 import numpy as np
@@ -98,6 +99,7 @@ def _fill(view: Image, radius: float, dye: _Dye, rng: Random) -> Image:
     return _image(np.clip(light * np.exp(-where[..., None] * amount), 0, 255))
 
 
+@cache
 def _from_middle(size: int) -> NDArray[np.float64]:
     """Return each pixel's distance from the middle, pixels, shape (`size`, `size`)."""
     y, x = np.ogrid[:size, :size]

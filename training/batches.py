@@ -14,6 +14,7 @@ from edge.cells import Box, Image
 from training import data
 from training.augment import augment
 from training.framing import Framing, single_cell_box, view
+from training.hardware import cores
 from training.recipe import Balance, Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -110,7 +111,7 @@ class Lessons(keras.utils.PyDataset):
         size: int,
         recipe: Recipe,
     ) -> None:
-        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        super().__init__(workers=cores(), use_multiprocessing=False, max_queue_size=4 + cores())
         self._cells, self._size, self._recipe = cells, size, recipe
         self._truth = one_hot(cells.samples, classes)
         self._share = shares(cells.samples, recipe.balance)
@@ -150,7 +151,7 @@ class Exam(keras.utils.PyDataset):
     def __init__(
         self, cells: Boxed, classes: Sequence[str], size: int, framing: Framing, *, batch: int = 64
     ) -> None:
-        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=4)
+        super().__init__(workers=cores(), use_multiprocessing=False, max_queue_size=4 + cores())
         self._cells, self._size, self._framing, self._batch = cells, size, framing, batch
         self.truth = one_hot(cells.samples, classes)
         """Shape (samples, classes)."""

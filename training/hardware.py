@@ -1,6 +1,15 @@
 """What the machine has: mixed precision on a GPU, and all GPUs at once where Keras can share a batch out."""
 
+import os
+
 import keras
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # no system but Linux can tell more
 
 
 def gpus() -> list[str]:
@@ -9,7 +18,9 @@ def gpus() -> list[str]:
         import torch
 
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [str(name) for name in keras.distribution.list_devices("gpu")]
+    # JAX raises an error when it is asked for GPUs where there are none.
+    names = map(str, keras.distribution.list_devices())
+    return [name for name in names if not name.startswith("cpu")]
 
 
 def use_all(seed: int) -> str:

@@ -8,15 +8,12 @@ Stopped, the same command goes on.
 
 import argparse
 import json
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
 
 import keras
 import numpy as np
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 from edge.errors import UserError
 from training.callbacks import Backup
 from training.fields import Field, learnable
+from training.hardware import cores
 from training.litter import Scene
 from training.scenes import make_scene, visible
 
@@ -158,7 +156,7 @@ class Lessons(keras.utils.PyDataset):
     """Batches of scenes, drawn anew for each epoch, the same for the same seed."""
 
     def __init__(self, fields: Sequence[Field], recipe: Recipe) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=6)
+        super().__init__(workers=cores(), use_multiprocessing=False, max_queue_size=4 + cores())
         self._groups: dict[str, tuple[list[Field], list[Field]]] = defaultdict(lambda: ([], []))
         for f in fields:
             self._groups[f.source][len(f.leukocytes) == 0].append(f)

@@ -1,11 +1,14 @@
-"""What ends a program before its `main` runs, while libraries are imported: one line, no traceback."""
+"""What all programs of this package do before their `main` runs, while libraries are still imported."""
 
+import os
 import sys
 from types import TracebackType
 
 
-def tell_in_one_line() -> None:
-    """Let Ctrl-C, and a package that is missing, end this process with a line on stderr."""
+def begin() -> None:
+    """Let TensorFlow start in silence, and Ctrl-C or a missing package end this process with one line."""
+    # Without a GPU TensorFlow calls that an error; its own errors reach Python as exceptions anyhow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.excepthook = _tell
 
 

@@ -8,6 +8,7 @@ a figure.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -31,14 +32,16 @@ Colour = tuple[int, int, int]
 def write_cells(folder: Path, per_class: int, seed: int) -> list[Sample]:
     """Draw `per_class` cells of each of the study's types into `folder` as PNG; return their samples."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = []
-    for kind, name in enumerate(_TYPES):
-        for number in range(per_class):
-            image = draw(name, np.random.default_rng((seed, kind, number)))
-            path = folder / f"{name}-{number}.png"
-            write_image(path, image)
-            samples.append(Sample(path, path.name, name, "textbook", "train"))
-    return samples
+    tasks = [(kind, name, number) for kind, name in enumerate(_TYPES) for number in range(per_class)]
+
+    def write(task: tuple[int, str, int]) -> Sample:
+        kind, name, number = task
+        path = folder / f"{name}-{number}.png"
+        write_image(path, draw(name, np.random.default_rng((seed, kind, number))))
+        return Sample(path, path.name, name, "textbook", "train")
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(write, tasks))
 
 
 def draw(name: str, rng: Random) -> Image:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -38,6 +39,22 @@ def test_a_run_leaves_a_model_its_card_its_history_and_its_split(made_data: Path
     assert Counter(line.split(",")[3] for line in split[1:]) == {"train": 32, "validation": 16, "test": 16}
     assert train.train(recipe, tmp_path / "run") == file  # nothing is done twice
     assert len(read_history(tmp_path / "run" / "history.csv")) == 2
+
+
+def test_a_run_on_jax_goes_on_with_tensorflow(made_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.train", "--output", str(tmp_path / "run")]
+    for name, value in {"data": made_data, **TINY, "epochs": 1}.items():
+        command += [f"--{name}", str(value)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "jax, CPU" in done.stdout
+    first = read_history(tmp_path / "run" / "history.csv")
+    train.train(tiny(made_data), tmp_path / "run")
+    both = read_history(tmp_path / "run" / "history.csv")
+    assert len(first) == 1
+    assert both[:1] == first
+    assert len(both) == 2
 
 
 KILLED = """
