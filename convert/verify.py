@@ -81,6 +81,13 @@ def verify(trained: model.Trained, file: Path, samples: Sequence[data.Sample]) -
     }
 
 
+def _check_parent(model_file: Path, file: Path) -> None:
+    """Raise UserError where the integer file was made of another network, whose figures would say nothing."""
+    made_of = read_card(file).facts.get("made_of")
+    if made_of != hashlib.sha256(model_file.read_bytes()).hexdigest():
+        raise UserError(f"{file}: not made of {model_file}; give --model the .keras file that it was made of")
+
+
 def _write_float(trained: model.Trained, facts: Mapping[str, Any], folder: Path) -> Path:
     """Write the float network as a file with a card, so that the instrument's code runs it too."""
     file, content = folder / "float.tflite", tflite.floating(trained.network)
@@ -107,7 +114,8 @@ def _sets(
     samples: Sequence[data.Sample], answers: Sequence[Answers], names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     found = {}
-    for title, classes in (("all classes", names), ("five classes", data.STUDY_CLASSES)):
+    five = [name for name in data.STUDY_CLASSES if name in names]
+    for title, classes in (("all classes", names), ("five classes", five)):
         if not any(s.name in classes for s in samples):
             continue
         before, after = (figures(samples, a, names, classes) for a in answers)
@@ -255,7 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         samples = data.select(data.load(options.data), options.split)
-        result = verify(model.load(options.model), options.file, samples)
+        trained = model.load(options.model)
+        _check_parent(options.model, options.file)
+        result = verify(trained, options.file, samples)
         print("\n".join(lines(result)))
         if options.json:
             write_json(options.json, result)

@@ -7,6 +7,7 @@ and on the validation cells of the first training; a worse one is not written.
 """
 
 import argparse
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def adapt(
 
     Args:
         trained: the model; its weights change.
-        site: labelled cells of the new site.
+        site: labelled cells of the new site, which the model has never seen.
         home: samples of the first training; their splits train and validation count.
         seed: of the augmentation and the folds.
 
@@ -85,18 +86,22 @@ def adapt(
     judged = _see(trained, find_cells(data.of_split(home, "validation")), 0, seed)
     old = trained.network.get_layer(HEAD).get_weights()
     new = fit_head(old, here, learned)
-    tested, kept = _cross_validate(old, here, learned, site, seed), _answer(new, judged)
+    kept = _answer(new, judged)
+    parts = _parts(site, seed)
+    tested = _cross_validate(old, here, learned, parts)
+    cooled = _cross_cool(tested, here.truth, (kept, judged.truth), parts)
     degree = _temperature((tested, here.truth), (kept, judged.truth))
     names = trained.names
     figures = {
         "cells": dict(Counter(s.name for s in site)),
-        "site": _figures(names, here.truth, _answer(old, here), _cooled(tested, degree)),
+        "site": _figures(names, here.truth, _answer(old, here), cooled),
         "home": _figures(names, judged.truth, _answer(old, judged), _cooled(kept, degree)),
     }
     trained.network.get_layer(HEAD).set_weights(new)
     finish.set_temperature(trained.network, degree)
     familiar = finish.widened(trained, here.features[:, 0], here.truth)
-    facts = {**trained.facts, "familiar": familiar.facts(), "temperature": round(degree, 4)}
+    total = float(trained.facts["temperature"]) * degree
+    facts = {**trained.facts, "familiar": familiar.facts(), "temperature": round(total, 4)}
     return replace(trained, facts=facts), figures
 
 
@@ -200,16 +205,35 @@ def _answer(head: Head, cells: Seen) -> Shares:
     return _softmax(cells.features[:, 0] @ head[0] + head[1])
 
 
-def _cross_validate(head: Head, here: Seen, learned: Seen, site: Sequence[data.Sample], seed: int) -> Shares:
-    """Return what heads say of each cell of the site that did not learn from it, nor from its film."""
+def _parts(site: Sequence[data.Sample], seed: int) -> list[NDArray[np.int64]]:
+    """Return the indices of each part of the cross-validation; a film is in one part alone."""
     place = {id(s): i for i, s in enumerate(site)}
-    said = np.zeros((len(site), len(head[1])), np.float32)
     films = len({(s.source, s.film or s.file) for s in site})
-    for part in data.grouped_folds(site, min(_FOLDS, films), seed):
-        tested = np.array([place[id(s)] for s in part], np.int64)
-        rest = np.setdiff1d(np.arange(len(site)), tested)
+    folds = data.grouped_folds(site, min(_FOLDS, films), seed)
+    return [np.array([place[id(s)] for s in fold], np.int64) for fold in folds]
+
+
+def _cross_validate(head: Head, here: Seen, learned: Seen, parts: Sequence[NDArray[np.int64]]) -> Shares:
+    """Return what heads say of each cell of the site that did not learn from it, nor from its film."""
+    said = np.zeros((len(here.truth), len(head[1])), np.float32)
+    for tested in parts:
+        rest = np.setdiff1d(np.arange(len(said)), tested)
         said[tested] = _answer(fit_head(head, here.pick(rest), learned), here.pick(tested))
     return said
+
+
+def _cross_cool(
+    said: Shares,
+    truth: NDArray[np.int64],
+    home: tuple[Shares, NDArray[np.int64]],
+    parts: Sequence[NDArray[np.int64]],
+) -> Shares:
+    """Return what was said of the site's cells, each part at the temperature of the others and home."""
+    cooled = np.zeros_like(said)
+    for tested in parts:
+        rest = np.setdiff1d(np.arange(len(said)), tested)
+        cooled[tested] = _cooled(said[tested], _temperature((said[rest], truth[rest]), home))
+    return cooled
 
 
 def _temperature(site: tuple[Shares, NDArray[np.int64]], home: tuple[Shares, NDArray[np.int64]]) -> float:
@@ -255,14 +279,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_unseen(site: Sequence[data.Sample], home: Sequence[data.Sample]) -> None:
+    """Check that the first training has met none of the site's cells: figures on those would flatter.
+
+    Raises:
+        UserError: names one that it has, by the content of its file.
+    """
+    met = {_content(s) for s in home if s.split in ("train", "validation")}
+    again = [s.file for s in site if _content(s) in met]
+    if again:
+        raise UserError(
+            f"{len(again)} of {len(site)} cells were part of the first training, as {again[0]}; give others"
+        )
+
+
+def _content(sample: data.Sample) -> bytes:
+    return hashlib.sha256(sample.path.read_bytes() + repr(sample.box).encode()).digest()
+
+
 def _adapt(options: argparse.Namespace) -> None:
     trained = model.load(options.model)
+    if options.output.resolve() == options.model.resolve().parent:
+        raise UserError(f"--output {options.output}: holds the first model; name another folder")
     recipe = read_recipe(options.model.parent / "recipe.json")
     site = data.load(options.images)
     if options.split:
         site = data.select(site, options.split)
     recipe = replace(recipe, data=str(options.data or recipe.data))
-    fitted, figures = adapt(trained, site, prepare(recipe, None), options.seed)
+    print("reading the images of the first training", flush=True)
+    home = prepare(recipe, None)
+    check_unseen(site, home)
+    fitted, figures = adapt(trained, site, home, options.seed)
     header, rows = before_after.overview(figures)
     for row in (header, *rows):
         print(f"{row[0]:34}" + "".join(f"{text:>12}" for text in row[1:]))

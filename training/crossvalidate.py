@@ -51,11 +51,15 @@ class FoldTask:
 
 
 def folds(samples: Sequence[data.Sample], k: int, seed: int) -> list[Fold]:
-    """Return `k` folds; each sample is tested in one of them, and its whole film with it."""
-    parts = data.grouped_folds(samples, k, seed)
+    """Return `k` folds; each sample is tested in one of them, and its whole film with it.
+
+    Images of split test are left out, since nothing may learn from them. Nor does anything learn from doubted
+    labels (`data.undoubted`); these are tested like the others.
+    """
+    parts = data.grouped_folds([s for s in samples if s.split != "test"], k, seed)
     divided = []
     for number, part in enumerate(parts):
-        rest = [s for other in parts if other is not part for s in other]
+        rest = data.undoubted([s for other in parts if other is not part for s in other])
         divided.append(Fold(f"fold {number + 1} of {k}", (*_marked(part, "test"), *_divided(rest, seed))))
     return divided
 
@@ -63,8 +67,8 @@ def folds(samples: Sequence[data.Sample], k: int, seed: int) -> list[Fold]:
 def leave_one_source_out(samples: Sequence[data.Sample], seed: int) -> list[Fold]:
     """Return one fold for each source: all of it is tested, and the others train.
 
-    The others keep their train and validation splits, and their test images are left out. Images of
-    any other split are divided anew.
+    The others keep their train and validation splits; their test images and doubted labels are left out.
+    Images of any other split are divided anew.
 
     Raises:
         UserError: there are fewer than two sources.
@@ -76,7 +80,7 @@ def leave_one_source_out(samples: Sequence[data.Sample], seed: int) -> list[Fold
         )
     divided = []
     for source in sources:
-        others = [s for s in samples if s.source != source and s.split != "test"]
+        others = data.undoubted([s for s in samples if s.source != source and s.split != "test"])
         if not others:
             raise UserError(
                 f"without source {source} there is no image to train on; all others are of split test"
@@ -118,7 +122,10 @@ def train_and_judge(task: FoldTask) -> dict[str, Any]:
 
     claim(task.folder, task.fold)
     model = train.train(task.recipe, task.folder, task.fold.samples)
-    figures = evaluate.judge(predict.open_model(model), task.fold.of("test"), task.classes)
+    predictor = predict.open_model(model)
+    # Without a source, a model may not have learned all the classes that are asked for.
+    classes = task.classes and [c.name for c in predictor.classes if c.name in task.classes]
+    figures = evaluate.judge(predictor, task.fold.of("test"), classes)
     write_json(task.folder / "evaluation.json", figures)
     return figures
 

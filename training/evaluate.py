@@ -21,7 +21,7 @@ from edge.errors import UserError
 from edge.report import write_json
 from training import crossvalidate, data, metrics, robustness
 from training.predict import Predictor, open_model, predict
-from training.recipe import RECIPES
+from training.recipe import RECIPES, check
 
 _CURVE_POINTS = 200
 """Points, at most, of the review curve in the figures."""
@@ -128,10 +128,10 @@ def _print_classes(result: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite or .keras file")
+    parser.add_argument("--model", type=Path, help=".tflite or .keras file; the shipped one if not given")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", type=Path, help="folder of labelled images, of any known layout")
-    images.add_argument("--split", default="test", help="split, or source (laboratory), of --data")
+    images.add_argument("--split", help="split, or source (laboratory), of --data; test if not given")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--classes", choices=("five", "all"), default="all", help="five: the study's")
     parser.add_argument("--robustness", action="store_true", help="accuracy against graded faults too")
@@ -155,8 +155,9 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> None:
     samples = data.load(options.images or options.data)
     if not options.images:
-        samples = data.select(samples, options.split)
-    predictor = open_model(options.model)
+        samples = data.select(samples, options.split or "test")
+    file = options.model or DEFAULT_MODEL
+    predictor = open_model(file)
     known = [c.name for c in predictor.classes]
     classes = data.STUDY_CLASSES if options.classes == "five" else known
     others = Counter(s.name for s in samples if s.name not in classes)
@@ -172,7 +173,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"left out: {told}")
     if options.robustness:
         result["robustness"] = robustness.sweep(
-            options.model, samples, classes, cluster=options.cluster, workers=options.workers
+            file, samples, classes, cluster=options.cluster, workers=options.workers
         )
         print(robustness.table(result["robustness"]))
     if options.json:
@@ -193,10 +194,15 @@ def write_report(
 
 
 def _by_turns(options: argparse.Namespace) -> None:
-    recipe = replace(RECIPES[options.recipe], data=str(options.data), weights=options.weights)
-    if options.epochs:
+    for option in ("model", "split", "robustness", "report"):
+        if getattr(options, option):
+            raise UserError(f"--{option} judges one model; training by turns makes its own, leave it out")
+    folder = options.images or options.data
+    recipe = replace(RECIPES[options.recipe], data=str(folder), weights=options.weights)
+    if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
-    samples = data.load(options.data)
+    check(recipe)
+    samples = data.load(folder)
     if options.cross_validate is not None:
         divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)
     else:
@@ -230,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; runs that were begun go on with the same command", file=sys.stderr)
+        print("stopped; trainings that were begun go on with the same command", file=sys.stderr)
         return 130
     return 0
 

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Image
 from edge.errors import UserError
-from training import data
+from training import data, gradcam
 from training.compare import cell_keys
-
-if TYPE_CHECKING:
-    import keras
 
 See = Callable[[Sequence[data.Sample]], NDArray[np.uint8]]
 """Yields what the network sees of the samples, RGB, shape (samples, size, size, 3)."""
+Explain = Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32] | None]
+"""Tells of crops how much each place speaks for the class named, as `training.predict.Predictor.explain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Picture:
     confidence: float
     """0..1."""
     overlay: Image | None = None
-    """The crop under the heat map of the predicted class; None without a network to ask."""
+    """The crop under the heat map of the predicted class; None without a model that draws one."""
 
     @property
     def caption(self) -> str:
@@ -58,8 +57,7 @@ def gather(
     evaluation: Mapping[str, Any],
     samples: Sequence[data.Sample],
     see: See,
-    network: "keras.Model | None" = None,
-    outputs: Sequence[str] = (),
+    explain: Explain | None = None,
     *,
     per_class: int = 6,
     explained: int = 12,
@@ -71,8 +69,7 @@ def gather(
         evaluation: with classes and predictions.
         samples: where the judged cells are; others among them are passed over.
         see: cuts the crops out of the samples.
-        network: explains its answers; None leaves the heat maps out.
-        outputs: class of each output of `network`.
+        explain: draws heat maps of the answers; None leaves them out.
         per_class: sample cells of each class.
         explained: rightly named cells, shared evenly between the classes.
         mistakes: wrong answers at most.
@@ -91,8 +88,8 @@ def gather(
     for picture in drawn[: len(shown)]:
         crops.setdefault(picture.truth, []).append(picture.crop)
     asked = drawn[len(shown) :]
-    if network is not None:
-        asked = _explain(asked, network, outputs)
+    if explain is not None and asked:
+        asked = _explained(asked, explain)
     return Pictures(crops, asked[: len(right)], asked[len(right) :])
 
 
@@ -129,11 +126,8 @@ def _spread(row: Sequence[_Judged], number: int) -> list[_Judged]:
     return [row[(2 * i + 1) * len(row) // (2 * number)] for i in range(number)]
 
 
-def _explain(drawn: Sequence[Picture], network: "keras.Model", outputs: Sequence[str]) -> list[Picture]:
-    from training import gradcam
-
-    if not drawn:
-        return []
-    places = [outputs.index(p.predicted) for p in drawn]
-    heats = gradcam.heat_maps(network, np.stack([p.crop for p in drawn]), places)
+def _explained(drawn: Sequence[Picture], explain: Explain) -> list[Picture]:
+    heats = explain(np.stack([p.crop for p in drawn]), [p.predicted for p in drawn])
+    if heats is None:
+        return list(drawn)
     return [replace(p, overlay=gradcam.overlay(p.crop, h)) for p, h in zip(drawn, heats, strict=True)]

@@ -4,9 +4,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,12 @@ class Predictor(Protocol):
     def answer(self, views: NDArray[np.uint8]) -> Answers:
         """Return what the model says of `views`, RGB, shape (n, size, size, 3)."""
 
+    def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return how much each place of a view speaks for the class named: 0..1, shape (n, size, size).
+
+        The strongest place of each is 1; None where the file draws no maps.
+        """
+
 
 class TFLitePredictor:
     """The integer file, run by the code of the instrument."""
@@ -50,6 +58,15 @@ class TFLitePredictor:
     def answer(self, views: NDArray[np.uint8]) -> Answers:
         """Ask the classifier."""
         return self._classifier.classify(list(views))
+
+    def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return the file's own maps (class activation), which the instrument's page shows."""
+        known = [c.name for c in self.classes]
+        asked = np.eye(len(known), dtype=np.float32)[[known.index(name) for name in names]]
+        heat = replace(self._classifier.look(list(views)), probabilities=asked).heat
+        if heat is None:
+            return None
+        return np.stack([cv2.resize(h, views.shape[1:3], interpolation=cv2.INTER_LINEAR) for h in heat])
 
 
 class KerasPredictor:
@@ -66,6 +83,14 @@ class KerasPredictor:
     def answer(self, views: NDArray[np.uint8]) -> Answers:
         """Ask the network as the instrument asks the integer file."""
         return consider(self._look, list(views))
+
+    def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return Grad-CAM's maps."""
+        from training import gradcam
+
+        return gradcam.heat_maps(
+            self.trained.network, views, [self.trained.names.index(name) for name in names]
+        )
 
     def _look(self, crops: Sequence[Image]) -> Answers:
         views = np.stack(crops).astype(np.float32)

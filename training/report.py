@@ -23,7 +23,7 @@ from edge.errors import UserError
 from training import data, page, pictures, plots, sections, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
-from training.predict import KerasPredictor, Predictor, open_model
+from training.predict import Predictor, open_model
 
 _DPI = 160
 _PHOTOGRAPHS = ("cells", "grad_cam", "mistakes")
@@ -96,7 +96,8 @@ def _galleries(shown: pictures.Pictures) -> dict[str, Figure]:
     figures = {}
     if shown.cells:
         figures["cells"] = plots.cells(shown.cells)
-    for name, row in (("grad_cam", shown.explained), ("mistakes", shown.mistakes)):
+    explained = [p for p in shown.explained if p.overlay is not None]
+    for name, row in (("grad_cam", explained), ("mistakes", shown.mistakes)):
         if row:
             columns = [p.crop for p in row], [p.overlay for p in row], [p.caption for p in row]
             figures[name] = plots.heat_map_grid(*columns)
@@ -224,7 +225,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
 def look(
     predictor: Predictor, samples: Sequence[data.Sample], evaluation: Mapping[str, Any]
 ) -> pictures.Pictures:
-    """Return the crops of a report as the model sees them; with heat maps if it is a Keras model.
+    """Return the crops of a report as the model sees them, with heat maps where it draws some.
 
     Raises:
         UserError: an image cannot be read, or the evaluation speaks of cells that are not in `samples`.
@@ -234,8 +235,7 @@ def look(
     def see(chosen: Sequence[data.Sample]) -> NDArray[np.uint8]:
         return find_cells(chosen).views(predictor.size, predictor.framing)
 
-    network = predictor.trained.network if isinstance(predictor, KerasPredictor) else None
-    return pictures.gather(evaluation, samples, see, network, [c.name for c in predictor.classes])
+    return pictures.gather(evaluation, samples, see, predictor.explain)
 
 
 def remake(run: Path, folder: Path | None = None) -> Path:

@@ -22,14 +22,15 @@ _GALLERIES = (
     (
         "grad_cam",
         "What the network looks at",
-        "Grad-CAM (Selvaraju et al. 2017) of the predicted class on rightly named cells: the lighter, the "
-        "more the place speaks for the class. The number is the confidence.",
+        "The lighter, the more the place speaks for the class, on rightly named cells: Grad-CAM (Selvaraju "
+        "et al. 2017) of a Keras model; of an integer file the maps that it draws itself. The number is the "
+        "confidence.",
     ),
     (
         "mistakes",
         "Worst mistakes",
-        "Wrong answers, the surest first: true class, predicted class, confidence; Grad-CAM of the wrong "
-        "answer where the network was at hand.",
+        "Wrong answers, the surest first: true class, predicted class, confidence; what speaks for the wrong "
+        "answer where the model can tell.",
     ),
 )
 

@@ -117,10 +117,24 @@ def test_a_file_that_loses_too_much_fails(
     monkeypatch.setattr(verify.data, "load", lambda _: [])
     monkeypatch.setattr(verify.data, "select", lambda *_: [])
     monkeypatch.setattr(verify.model, "load", lambda _: None)
+    monkeypatch.setattr(verify, "_check_parent", lambda *_: None)
     code = verify.main(["--json", str(tmp_path / "found.json")])
     assert code == (0 if message is None else 1)
     assert (message or "") in capsys.readouterr().err
     assert json.loads((tmp_path / "found.json").read_text()) == result
+
+
+def test_a_file_is_measured_against_its_own_parent_alone(
+    converted: tuple[model.Trained, Path], made_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The sister has the same classes and the same size."""
+    trained, file = converted
+    model.save(trained, tmp_path / "sister.keras")
+    facts = json.loads(file.with_suffix(".json").read_text())
+    write(tmp_path / "made.tflite", file.read_bytes(), facts | {"made_of": "0" * 64})
+    command = ["--model", str(tmp_path / "sister.keras"), "--file", str(tmp_path / "made.tflite")]
+    assert verify.main([*command, "--data", str(made_data)]) == 1
+    assert "give --model the .keras file that it was made of" in capsys.readouterr().err
 
 
 def test_a_float_file_is_seen_as_such(converted: tuple[model.Trained, Path]) -> None:

@@ -36,11 +36,34 @@ def site(made_data: Path) -> list[data.Sample]:
     return [s for s in data.load(made_data) if s.path.stem in "0123"]
 
 
+def mirrored(made_data: Path, folder: Path) -> Path:
+    """Make a tree of the training cells' mirror images: cells that no training has met."""
+    for s in data.select(data.load(made_data), "train"):
+        file = folder / s.name / s.path.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data.write_image(file, np.ascontiguousarray(data.read_image(s.path)[:, ::-1]))
+    return folder
+
+
+def test_a_temperature_is_not_chosen_by_the_cells_that_it_is_judged_on() -> None:
+    """In the first part the sure answers are wrong: by itself it would be cooled down."""
+    truth = np.array([0] * 8, np.int64)
+    said = np.array([[0.01, 0.99]] * 4 + [[0.99, 0.01]] * 4, np.float32)
+    parts = [np.arange(4), np.arange(4, 8)]
+    home = np.array([[0.99, 0.01]], np.float32), np.array([0], np.int64)
+    cooled = adapt._cross_cool(said, truth, home, parts)
+    assert cooled[0, 1] > 0.99
+    assert cooled[4, 0] < 0.9
+
+
 def test_the_head_learns_a_new_site(trained: model.Trained, made_data: Path) -> None:
     fitted, figures = adapt.adapt(trained, site(made_data), data.load(made_data))
     assert figures["site"]["cells"] == 32
     assert figures["site"]["after"]["accuracy"] > figures["site"]["before"]["accuracy"] + 0.2
-    assert fitted.facts["temperature"] != 1.0
+    assert fitted.facts["temperature"] not in (1.0, 2.0)
+    warm = replace(trained, facts={**trained.facts, "temperature": 2.0})
+    again, _ = adapt.adapt(warm, site(made_data), data.load(made_data))
+    assert again.facts["temperature"] > 0
     assert adapt.why_worse(figures) is None
     assert len(fitted.facts["familiar"]["means"]) == 16
 
@@ -78,7 +101,13 @@ def test_the_command_writes_a_better_model_and_refuses_a_worse_one(
     run.mkdir()
     model.save(trained, run / "model.keras")
     (run / "recipe.json").write_text(json.dumps(asdict(Recipe(data=str(made_data)))))
-    arguments = ["--model", str(run / "model.keras"), "--images", str(made_data), "--split", "train"]
+    known = ["--model", str(run / "model.keras"), "--images", str(made_data), "--split", "train"]
+    assert adapt.main([*known, "--output", str(tmp_path / "known")]) == 1
+    assert "32 of 32 cells were part of the first training" in capsys.readouterr().err
+    assert not (tmp_path / "known").exists()
+    arguments = ["--model", str(run / "model.keras"), "--images", str(mirrored(made_data, tmp_path / "site"))]
+    assert adapt.main([*arguments, "--output", str(run)]) == 1
+    assert "holds the first model" in capsys.readouterr().err
     assert adapt.main([*arguments, "--output", str(tmp_path / "better")]) == 0
     assert model.load(tmp_path / "better" / "model.keras").names == trained.names
     told = (tmp_path / "better" / "report.html").read_text()

@@ -2,6 +2,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,20 @@ def test_every_image_is_tested_once_and_no_film_is_on_two_sides() -> None:
         for s in fold.samples:
             places[s.film].add(s.split)
         assert all(len(splits) == 1 for splits in places.values())
+
+
+def test_nothing_learns_from_split_test_or_from_doubted_labels() -> None:
+    doubted, _ = (Path(data.__file__).parent / "doubted.csv").read_text().splitlines()[1:3]
+    file, name = doubted.split(",")[:2]
+    strange = data.Sample(Path(file), file, name, "bccd", "other-laboratory")
+    known = [*SAMPLES, *(sample(n, "elsewhere", "test") for n in range(60, 90)), strange]
+    for fold in folds(known, 5, seed=1):
+        assert not any(s.source == "elsewhere" for s in fold.samples)
+        assert strange.file not in {s.file for split in ("train", "validation") for s in fold.of(split)}
+    assert sum(s.file == strange.file for fold in folds(known, 5, seed=1) for s in fold.of("test")) == 1
+    others = [sample(n, "bccd", "other-laboratory") for n in range(60, 90)]
+    for fold in leave_one_source_out([*known, *others], seed=1):
+        assert strange.file not in {s.file for split in ("train", "validation") for s in fold.of(split)}
 
 
 def test_a_source_left_out_is_tested_whole_and_trains_nothing() -> None:
@@ -155,13 +170,15 @@ def test_a_fold_is_trained_and_judged_on_its_own_parts(
         return judged(FoldTask(fold, recipe, tmp_path, None))
 
     monkeypatch.setattr(train, "train", trained)
-    monkeypatch.setattr(predict, "open_model", lambda file: f"opened {file.name}")
+    opened = SimpleNamespace(classes=[data.CLASSES[0], *(c for c in data.CLASSES if c.name == "monocyte")])
+    monkeypatch.setattr(predict, "open_model", lambda file: opened)
     monkeypatch.setattr(evaluate, "judge", judge)
     recipe: Any = object()
     fold = folds(SAMPLES, 5, seed=1)[0]
-    figures = crossvalidate.train_and_judge(FoldTask(fold, recipe, tmp_path / "a", ("monocyte",)))
+    asked = ("monocyte", "eosinophil")  # the model has learned no eosinophil
+    figures = crossvalidate.train_and_judge(FoldTask(fold, recipe, tmp_path / "a", asked))
     assert seen["train"] == (recipe, [s.split for s in fold.samples])
-    assert seen["judge"] == ("opened model.keras", {"test"}, ("monocyte",))
+    assert seen["judge"] == (opened, {"test"}, ["monocyte"])
     assert json.loads((tmp_path / "a" / "evaluation.json").read_text()) == figures
 
 

@@ -100,6 +100,37 @@ def test_two_ways_to_train_by_turns_are_refused(capsys: pytest.CaptureFixture) -
     assert "give one of them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--model", "a.keras"], "--model judges one model"),
+        (["--split", "test"], "--split judges one model"),
+        (["--robustness"], "--robustness judges one model"),
+        (["--report", "x"], "--report judges one model"),
+        (["--epochs", "0"], "--epochs 0: must be at least 1"),
+    ],
+)
+def test_what_training_by_turns_cannot_heed_is_refused(
+    option: list[str], told: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--leave-one-source-out", *option]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_training_by_turns_takes_a_folder_of_images(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def cross_validate(divided, recipe, output, **options):
+        seen.append((recipe.data, len(divided[0].samples)))
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate.crossvalidate, "cross_validate", cross_validate)
+    assert main(["--images", str(made_data), "--cross-validate", "2"]) == 1
+    assert seen == [(str(made_data), 48)]
+
+
 def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--data", str(shared_data), "--split", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def whole(
 ) -> Path:
     """A run with a report that lacks nothing."""
     folder = fill(tmp_path_factory.mktemp("runs") / "my run", figures)
-    report.write(folder, figures, pictures.gather(figures, samples, see))
+    report.write(folder, figures, pictures.gather(figures, samples, see, glow))
     return folder
 
 
@@ -94,6 +94,11 @@ def see(samples: Sequence[data.Sample]) -> NDArray[np.uint8]:
     """Return crops of one grey level each, which tells the sample."""
     levels = [25 * (2 * FIVE.index(s.name) + int(s.file[-5])) for s in samples]
     return np.stack([np.full((32, 32, 3), level, np.uint8) for level in levels])
+
+
+def glow(crops: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
+    """Say that every place speaks for the class."""
+    return np.ones(crops.shape[:3], np.float32)
 
 
 class Reader(HTMLParser):
@@ -194,7 +199,7 @@ def test_the_same_run_gives_the_same_bytes(
     whole: Path, tmp_path: Path, samples: list[data.Sample], figures: dict[str, Any]
 ) -> None:
     again = fill(tmp_path / whole.name, figures)
-    report.write(again, figures, pictures.gather(figures, samples, see))
+    report.write(again, figures, pictures.gather(figures, samples, see, glow))
     files = {p.relative_to(whole): p.read_bytes() for p in whole.rglob("*") if p.is_file()}
     assert len(files) > 20
     assert {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()} == files
@@ -260,7 +265,11 @@ def test_a_run_without_history_split_and_recipe_has_a_shorter_report(run: Path) 
 def test_a_network_explains_its_answers(samples: list[data.Sample], figures: dict[str, Any]) -> None:
     """The network has more outputs than the evaluation has classes, in another order."""
     outputs = ["platelet", *reversed(FIVE)]
-    shown = pictures.gather(figures, samples, noisy, tiny_network(len(outputs)), outputs)
+
+    def explain(crops: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32]:
+        return gradcam.heat_maps(tiny_network(len(outputs)), crops, [outputs.index(n) for n in names])
+
+    shown = pictures.gather(figures, samples, noisy, explain)
     (mistake,) = shown.mistakes
     assert mistake.predicted == "eosinophil"
     place = [outputs.index("eosinophil")]
@@ -273,7 +282,7 @@ def test_a_network_explains_its_answers(samples: list[data.Sample], figures: dic
 
 
 class Integers:
-    """A model file without a network to ask for gradients."""
+    """A model file that draws no maps."""
 
     classes = data.CLASSES
     size = 48
@@ -282,10 +291,14 @@ class Integers:
     def answer(self, views: NDArray[np.uint8]) -> Any:
         raise AssertionError("the report asks for no answers: the evaluation has them")
 
+    def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> None:
+        return None
+
 
 def test_the_crops_are_what_the_model_sees(made_data: Path) -> None:
     table = data.select(data.load(made_data), "test")
     shown = report.look(Integers(), table, evaluation([c.name for c in data.CLASSES], table))
+    assert "grad_cam" not in report.draw(evaluation([c.name for c in data.CLASSES], table), {}, {}, shown)
     (mistake,) = shown.mistakes
     whole = cv2.resize(data.read_image(table[1].path), (48, 48), interpolation=cv2.INTER_AREA)
     assert np.array_equal(mistake.crop, whole)
