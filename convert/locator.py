@@ -26,7 +26,7 @@ from edge.localise import LOCATOR_MODEL, Locator
 from edge.report import NOTICE, write_json
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
-from training.locator import STRIDE, Lessons, Recipe
+from training.locator import STRIDE, Lessons, Recipe, read_recipe
 
 SOURCES = {
     "raabin": "Raabin-WBC (Kouzehkanan et al. 2022), boxes of TXL-PBC, MIT",
@@ -73,7 +73,7 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
         raise UserError(f"{model}: no .keras file is there; train one with training.locator")
     print(f"loading {model}", flush=True)
     network = keras.models.load_model(model, compile=False)
-    recipe = _recipe(model.with_name("recipe.json"))
+    recipe = read_recipe(model.with_name("recipe.json"))
     print(f"reading the fields of {data}", flush=True)
     fields = learnable(data, recipe.leave_out, recipe.seed)
     print(f"drawing {calibrate} training scenes to calibrate with", flush=True)
@@ -130,14 +130,6 @@ def figures(file: Path, data: Path) -> dict[str, float]:
     false = [len(locator.locate(image)) for _, image in empty_fields(data, "validation")]
     found["false cells per 100 fields without one"] = round(100 * sum(false) / max(len(false), 1), 2)
     return found
-
-
-def _recipe(file: Path) -> Recipe:
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        return Recipe(**facts | {"leave_out": tuple(facts["leave_out"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: not the recipe of a locator ({error!r}); train it again") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
