@@ -229,7 +229,7 @@ def _voc_boxes(file: Path, kind: str) -> list[Box]:
     return [Box(x, y, right - x, bottom - y) for x, y, right, bottom in corners]
 
 
-_TXL_CLASSES = ("leukocyte", "erythrocyte", "platelet")
+_TXL_CLASSES: dict[float, str] = {0: "leukocyte", 1: "erythrocyte", 2: "platelet"}
 """TXL-PBC: the classes of its boxes, by their numbers (WBC, RBC, Platelet)."""
 
 
@@ -246,24 +246,24 @@ def _read_yolo(folder: Path, place: Path) -> DataSet:
             left_out.append(f"{below}: no boxes in labels/")
             continue
         split = _SPLITS.get(_key(below.parts[0]), "")
-        for number, box in _yolo_boxes(labels, image):
-            samples.append(Sample(image, str(below), _TXL_CLASSES[number], "txl-pbc", split, image.stem, box))
+        for name, box in _yolo_boxes(labels, image):
+            samples.append(Sample(image, str(below), name, "txl-pbc", split, image.stem, box))
     return DataSet("TXL-PBC", samples, left_out)
 
 
-def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[int, Box]]:
-    """Yield class number and box, of centre and size over the size of the image."""
+def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[str, Box]]:
+    """Yield class and box, from a class number and shares: of centre and size over the size of the image."""
     height, width = read_image(image).shape[:2]
     for line, text in enumerate(labels.read_bytes().splitlines(), 1):
         try:
             kind, x, y, w, h = (float(field) for field in text.decode().split())
-            number = range(len(_TXL_CLASSES)).index(kind)
+            name = _TXL_CLASSES[kind]
             corner = round((x - w / 2) * width), round((y - h / 2) * height)
             box = Box(*corner, round(w * width), round(h * height))
-        except (ValueError, OverflowError):
+        except (KeyError, ValueError, OverflowError):
             shown = text.decode(errors="replace")
             raise UserError(f"{labels}, line {line}: not a class 0 to 2 and four shares: {shown!r}") from None
-        yield number, box
+        yield name, box
 
 
 def _find_tree(folder: Path) -> Path | None:
