@@ -75,9 +75,8 @@ def check(recipe: Recipe) -> None:
         ("weights", not recipe.weights or Path(recipe.weights).is_file(), "a .keras file"),
     ):
         require(name, getattr(recipe, name), must, fits=fits)
-    left_out = set(recipe.leave_out)
-    must = f"some of {', '.join(_SHARES)}, but not all"
-    require("leave_out", " ".join(recipe.leave_out), must, fits=left_out < set(_SHARES))
+    sources = f"some of {', '.join(_SHARES)}, but not all"
+    require("leave_out", " ".join(recipe.leave_out), sources, fits=set(recipe.leave_out) < set(_SHARES))
 
 
 def read_recipe(file: Path) -> Recipe:
