@@ -26,7 +26,8 @@ from edge.localise import LOCATOR_MODEL, Locator
 from edge.report import NOTICE, write_json
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
-from training.locator import STRIDE, Lessons, Recipe
+from training.locator import STRIDE, Lessons, Recipe, read_recipe
+from training.recipe import require
 
 SOURCES = {
     "raabin": "Raabin-WBC (Kouzehkanan et al. 2022), boxes of TXL-PBC, MIT",
@@ -34,6 +35,8 @@ SOURCES = {
     "bccd": "BCCD data set (Cheng and contributors), MIT, boxes of TXL-PBC, MIT",
     "drawn": "views of the demo's smear, drawn by this project; never part of a figure",
 }
+_LEAST = 50
+"""Calibration scenes."""
 _LOAD = (
     "import sys, numpy; from pathlib import Path; from edge.localise import Locator; "
     "noise = numpy.random.default_rng(0).integers(0, 256, (90, 120, 3), numpy.uint8); "
@@ -51,8 +54,8 @@ def quantize(network: keras.Model, scenes: NDArray[np.uint8]) -> bytes:
     Raises:
         UserError: another input size, fewer than 50 scenes, or an operation without integer form.
     """
-    if len(scenes) < 50:
-        raise UserError(f"{len(scenes)} calibration scenes are too few; give 50 or more")
+    if len(scenes) < _LEAST:
+        raise UserError(f"{len(scenes)} calibration scenes are too few; give {_LEAST} or more")
     if network.input_shape[1:] != scenes.shape[1:]:
         raise UserError(f"the model takes {network.input_shape[1:]}, the scenes are {scenes.shape[1:]}")
     content = tflite.integer(network, scenes)
@@ -66,14 +69,15 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
     """Write a trained locator's file and card to `output`, whole or not at all; return the card.
 
     Raises:
-        UserError: the model or the data cannot be read, or the file does not run.
+        UserError: the model or the data cannot be read, there are too few scenes, or the file does not run.
     """
     tflite.check_name(output)
+    require("calibrate", calibrate, f"at least {_LEAST}", fits=calibrate >= _LEAST)
     if model.suffix != ".keras" or not model.is_file():
         raise UserError(f"{model}: no .keras file is there; train one with training.locator")
     print(f"loading {model}", flush=True)
     network = keras.models.load_model(model, compile=False)
-    recipe = _recipe(model.with_name("recipe.json"))
+    recipe = read_recipe(model.with_name("recipe.json"))
     print(f"reading the fields of {data}", flush=True)
     fields = learnable(data, recipe.leave_out, recipe.seed)
     print(f"drawing {calibrate} training scenes to calibrate with", flush=True)
@@ -130,14 +134,6 @@ def figures(file: Path, data: Path) -> dict[str, float]:
     false = [len(locator.locate(image)) for _, image in empty_fields(data, "validation")]
     found["false cells per 100 fields without one"] = round(100 * sum(false) / max(len(false), 1), 2)
     return found
-
-
-def _recipe(file: Path) -> Recipe:
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        return Recipe(**facts | {"leave_out": tuple(facts["leave_out"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: not the recipe of a locator ({error!r}); train it again") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -39,7 +39,7 @@ from training.finish import STRANGE_SHARE
 from training.framing import Framing
 from training.model import FEATURES, Trained, load
 from training.predict import open_model, predict
-from training.recipe import Recipe, read_recipe
+from training.recipe import Recipe, read_recipe, require
 from training.train import draw, prepare
 
 SOURCES = {
@@ -167,6 +167,13 @@ def card(
 
 def _convert(options: argparse.Namespace) -> None:
     tflite.check_name(options.output)
+    for name, fits, must in (
+        ("calibrate", options.calibrate >= 1, "at least 1"),
+        ("fine_tune_steps", options.fine_tune_steps >= 0, "0 or more"),
+        ("fine_tune_rate", options.fine_tune_rate > 0, "more than 0"),
+        ("seed", options.seed >= 0, "0 or more"),
+    ):
+        require(name, getattr(options, name), must, fits=fits)
     print(f"loading {options.model}", flush=True)
     trained = load(options.model)
     if trained.framing is not Framing.CELL:

@@ -32,11 +32,7 @@ def decode_image(data: bytes) -> Image:
     Raises:
         BadImage: it is empty, cut short, damaged, grey, too small, too large, or not an image.
     """
-    width, height = whole_size(data)
-    if min(width, height) < MIN_SIDE_PX:
-        raise BadImage(f"{width} x {height} pixels: too small to show a cell")
-    if width * height > MAX_PIXELS:
-        raise BadImage(f"{width} x {height} pixels: more than {MAX_PIXELS // 10**6} megapixels")
+    check_content(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -74,20 +70,24 @@ def _is_grey(colour: cv2.typing.MatLike) -> bool:
     return colour.dtype == np.uint16 or (int(colour.max()) >= _DIM and int(colour.min()) <= _BURNT)
 
 
-def whole_size(data: bytes) -> tuple[int, int]:
-    """Return the (width, height) of an image file's content, before it is decoded.
+def check_content(data: bytes) -> None:
+    """Check that an image file's content is whole and of a fit size, before it is decoded.
 
     OpenCV shows a JPEG that was cut short with grey at its bottom, and says nothing.
 
     Raises:
-        BadImage: it is empty, cut short, or not an image.
+        BadImage: it is empty, cut short, too small, too large, or not an image.
     """
     if not data:
         raise BadImage("empty: no data")
     try:
-        return _inspect(data)
+        width, height = _inspect(data)
     except struct.error:
         raise BadImage("cut short") from None
+    if min(width, height) < MIN_SIDE_PX:
+        raise BadImage(f"{width} x {height} pixels: too small to show a cell")
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{width} x {height} pixels: more than {MAX_PIXELS // 10**6} megapixels")
 
 
 def _inspect(data: bytes) -> tuple[int, int]:

@@ -14,11 +14,16 @@ def crop(image: Image, box: Box, size: int) -> Image:
     """Return the square round `box`, `CONTEXT` times its longer side, as (`size`, `size`, 3) RGB.
 
     Where the square reaches beyond the image, the image's edge is repeated.
+
+    Raises:
+        ValueError: the whole square lies outside the image.
     """
     side = max(2, round(CONTEXT * box.side))
     x, y = box.centre
     left, top = round(x - side / 2), round(y - side / 2)
     height, width = image.shape[:2]
+    if not (-side < left < width and -side < top < height):
+        raise ValueError(f"{box} lies outside the image of {width} x {height} pixels")
     inner = image[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
     padded = cv2.copyMakeBorder(
         inner,

@@ -26,7 +26,7 @@ from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
-from training.recipe import claim, read_recipe
+from training.recipe import claim, read_recipe, require
 from training.train import prepare
 
 _LEAST_CELLS = 20
@@ -77,7 +77,7 @@ def adapt(
         seed: of the augmentation and the folds.
 
     Raises:
-        UserError: too few cells, or classes that the model does not know.
+        UserError: too few cells, images that do not show theirs, or classes that the model does not know.
     """
     _check(trained, site)
     home = [s for s in home if s.name in trained.names]
@@ -169,6 +169,7 @@ def _check(trained: Trained, site: Sequence[data.Sample]) -> None:
         raise UserError(
             f"{len(site)} labelled cells of {shown} classes; give {_LEAST_CELLS} or more, of two or more"
         )
+    data.check_images(site)
 
 
 def _spread(samples: Sequence[data.Sample], number: int) -> list[data.Sample]:
@@ -298,6 +299,7 @@ def _content(sample: data.Sample) -> bytes:
 
 
 def _adapt(options: argparse.Namespace) -> None:
+    require("seed", options.seed, "0 or more", fits=options.seed >= 0)
     trained = model.load(options.model)
     if options.output.resolve() == options.model.resolve().parent:
         raise UserError(f"--output {options.output}: holds the first model; name another folder")

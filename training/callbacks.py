@@ -151,12 +151,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Print the epoch's line."""
-        values = logs or {}
         end = "\r\033[K" if sys.stderr.isatty() else ""
         print(end, end="", file=sys.stderr, flush=True)
         print(
-            f"epoch {epoch + 1} of {self._epochs}: accuracy {100 * values.get('accuracy', math.nan):.2f} %, "
-            f"validation {100 * values.get('val_accuracy', math.nan):.2f} %, "
+            f"epoch {epoch + 1} of {self._epochs}: {_figures(logs or {})}, "
             f"{self._remaining(epoch + 1 - self._first)}",
             flush=True,
         )
@@ -164,3 +162,11 @@ class Progress(keras.callbacks.Callback):
     def _remaining(self, done: float) -> str:
         seconds = (time.monotonic() - self._begun) / done * (self._epochs - self._first - done)
         return f"{math.ceil(seconds / 60)} min remain" if seconds >= 60 else f"{math.ceil(seconds)} s remain"
+
+
+def _figures(logs: Mapping[str, Any]) -> str:
+    """Return what tells how good a network is by now: without an accuracy, its loss."""
+    if "accuracy" not in logs:
+        return f"loss {logs.get('loss', math.nan):.4f}"
+    right, validated = 100 * logs["accuracy"], 100 * logs.get("val_accuracy", math.nan)
+    return f"accuracy {right:.2f} %, validation {validated:.2f} %"

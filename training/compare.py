@@ -94,12 +94,22 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error}); evaluate the model again") from None
-    needed = ("accuracy", "classes", "confusion", "per_class", "predictions")
-    missing = [k for k in needed if not isinstance(figures, dict) or k not in figures]
-    if missing:
-        raise UserError(f"{file}: {', '.join(missing)} missing; evaluate the model again")
+    try:
+        _check_keys(file, "", figures, ("accuracy", "classes", "confusion", "per_class", "predictions"))
+        for number, cell in enumerate(figures["predictions"], 1):
+            _check_keys(file, f"prediction {number}: ", cell, ("file", "class", "predicted"))
+        for name, of_class in figures["per_class"].items():
+            _check_keys(file, f"per_class, {name}: ", of_class, ("f1", "support"))
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not an evaluation ({error}); evaluate the model again") from None
     found: dict[str, Any] = figures
     return found
+
+
+def _check_keys(file: Path, place: str, part: Any, keys: Sequence[str]) -> None:
+    missing = [key for key in keys if not isinstance(part, dict) or key not in part]
+    if missing:
+        raise UserError(f"{file}: {place}{', '.join(missing)} missing; evaluate the model again")
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
-from edge.imagefile import BadImage, whole_size
+from edge.imagefile import BadImage, check_content
 
 CLASSES = (
     CellClass("basophil", Role.COUNTED),
@@ -113,11 +113,11 @@ def read_image(path: Path) -> Image:
     """Read an image file as RGB, shape (height, width, 3).
 
     Raises:
-        UserError: the file cannot be read as an image, or is not whole.
+        UserError: the file cannot be read as an image, is not whole, or is too small to show a cell.
     """
     try:
         content = path.read_bytes()
-        whole_size(content)  # a tenth of what decoding takes
+        check_content(content)  # a tenth of what decoding takes
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise BadImage("damaged: it cannot be decoded")
@@ -206,10 +206,10 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
 
 
 def check_trainable(samples: Sequence[Sample]) -> None:
-    """Check, before hours are spent, that every image can be read and every class be learned.
+    """Check, before hours are spent, that every image shows its cell and every class can be learned.
 
     Raises:
-        UserError: names the files that cannot be read, or the classes with too few images.
+        UserError: names the files of no use, or the classes with too few images.
     """
     train = Counter(s.name for s in samples if s.split == "train")
     judged = {s.name for s in samples if s.split == "validation"}
@@ -220,19 +220,43 @@ def check_trainable(samples: Sequence[Sample]) -> None:
         )
     if judged - set(train):
         raise UserError(f"no training image of class {', '.join(sorted(judged - set(train)))}")
+    check_images(samples)
+
+
+def check_images(samples: Sequence[Sample]) -> None:
+    """Check that every image can be read, and that every box lies in its image.
+
+    Raises:
+        UserError: names the files that cannot be read, or whose boxes have no size or lie outside.
+    """
     with ThreadPoolExecutor() as pool:
-        broken = [s.file for s, ok in zip(samples, pool.map(_is_readable, samples), strict=True) if not ok]
-    if broken:
-        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-        raise UserError(f"not readable as images: {', '.join(broken[:5])}{more}; remove or replace them")
+        sizes = list(zip(samples, pool.map(_size, samples), strict=True))
+    _refuse("not readable as images", [s.file for s, size in sizes if size is None], "remove or replace them")
+    astray = [s.file for s, size in sizes if size is not None and not box_fits(s.box, *size)]
+    _refuse("boxes of no size or outside the image", astray, "mend the boxes or remove these images")
 
 
-def _is_readable(sample: Sample) -> bool:
+def box_fits(box: Box | None, width: int, height: int) -> bool:
+    """Tell whether a box, where there is one, has a size and overlaps its image of so many pixels."""
+    return box is None or (
+        min(box.width, box.height) > 0 and -box.width < box.x < width and -box.height < box.y < height
+    )
+
+
+def _refuse(fault: str, named: Sequence[str], remedy: str) -> None:
+    files = list(dict.fromkeys(named))
+    if files:
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        raise UserError(f"{fault}: {', '.join(files[:5])}{more}; {remedy}")
+
+
+def _size(sample: Sample) -> tuple[int, int] | None:
+    """Return width and height; None where the image cannot be read."""
     try:
-        read_image(sample.path)
+        height, width = read_image(sample.path).shape[:2]
     except UserError:
-        return False
-    return True
+        return None
+    return width, height
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
     fields += [strip for f in fields for strip in free_strips(f) if rng.random() < _STRIPS]
     if "pbc" not in leave_out:
         fields += _single_cells([s for s in cells if s.split == "train"], rng)
-    return fields + list(drawn(_DRAWN, rng))
+    return fields + list(drawn(0 if "drawn" in leave_out else _DRAWN, rng))
 
 
 def read_fields(data: Path, split: str, sources: Collection[str]) -> Iterator[Field]:

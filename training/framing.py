@@ -108,7 +108,9 @@ def _nucleus(nuclear: NDArray[np.float32]) -> _Patch | None:
     rows, columns = nuclear.shape
     y, x = np.ogrid[:rows, :columns]
     off_middle = ((x - columns / 2) ** 2 + (y - rows / 2) ** 2) / min(rows, columns) ** 2
-    darkest = float(np.percentile(nuclear[off_middle < _MIDDLE**2], 97))
+    middle = nuclear[off_middle < _MIDDLE**2]
+    # A long strip, a pixel wide at working scale, has no middle.
+    darkest = float(np.percentile(middle, 97)) if middle.size else 0.0
     if darkest <= 0:
         return None
     stained = (nuclear > _STAINED * darkest).astype(np.uint8)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from training import layouts, study
-from training.data import CLASSES, STUDY_CLASSES, Sample, read_image
+from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
@@ -33,6 +33,8 @@ class Findings:
     """What is wrong with a data set; pairs and groups hold files."""
 
     unreadable: list[str]
+    astray: list[str]
+    """Files with a box of no size, or outside the image."""
     duplicates: list[list[str]]
     """Groups of files with the same pixels."""
     near_duplicates: list[tuple[str, str]]
@@ -47,7 +49,8 @@ class Findings:
 
 def inspect(samples: Sequence[Sample]) -> Findings:
     """Open every image once and compare them all; memory holds about a kilobyte of each."""
-    unreadable, sizes = [], Counter[tuple[int, int]]()
+    unreadable: list[str] = []
+    size_of: dict[Path, tuple[int, int]] = {}
     seen: list[Sample] = []
     sketches, digests = [], []
     one_each = list({s.path: s for s in samples}.values())
@@ -56,8 +59,7 @@ def inspect(samples: Sequence[Sample]) -> Findings:
             if look is None:
                 unreadable.append(sample.file)
             else:
-                size, digest, sketch = look
-                sizes[size] += 1
+                size_of[sample.path], digest, sketch = look
                 seen.append(sample)
                 digests.append(digest)
                 sketches.append(sketch)
@@ -71,6 +73,7 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     alike = pairs + near
     conflicts = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].name != seen[j].name]
     leaks = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].split != seen[j].split]
+    astray = [s.file for s in samples if s.path in size_of and not box_fits(s.box, *size_of[s.path])]
     first: dict[Path, Sample] = {}
     for sample in samples:
         other = first.setdefault(sample.path, sample)
@@ -81,11 +84,12 @@ def inspect(samples: Sequence[Sample]) -> Findings:
             leaks.append((other.file, sample.file))
     return Findings(
         unreadable,
+        astray,
         [[seen[i].file for i in group] for group in duplicates],
         [(seen[i].file, seen[j].file) for i, j in near],
         conflicts,
         leaks,
-        sizes,
+        Counter(size_of.values()),
     )
 
 
@@ -170,6 +174,7 @@ def _print(found: layouts.DataSet, findings: Findings) -> None:
     print(f"sizes: {shown}{f' and {len(ordered) - 4} more' if len(ordered) > 4 else ''}")
     _list("left out", found.left_out)
     _list("unreadable", findings.unreadable)
+    _list("boxes of no size or outside the image", findings.astray)
     _list("exact duplicates", [" = ".join(group) for group in findings.duplicates])
     _list("near-duplicates", [" ~ ".join(pair) for pair in findings.near_duplicates])
     _list("conflicting labels", [" / ".join(pair) for pair in findings.conflicts])
@@ -185,7 +190,7 @@ def _list(title: str, findings: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 1 where images are unreadable or labels conflict."""
+    """Run the command line; return its exit code: 1 where an image, a box or a label is wrong."""
     parser = argparse.ArgumentParser(prog="python -m training.data", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a data set")
     options = parser.parse_args(arguments)
@@ -199,4 +204,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     _print(found, findings)
-    return 1 if findings.unreadable or findings.conflicts else 0
+    return 1 if findings.unreadable or findings.astray or findings.conflicts else 0

@@ -138,6 +138,12 @@ def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, 
         raise UserError(f"{table}: not a table of text ({error})") from None
 
 
+def _number(table: Path, line: int, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise UserError(f"{table}, line {line}: {text!r} is no number of an image")
+    return int(text)
+
+
 def _find_list(folder: Path) -> Path | None:
     return next((folder / name for name in _LISTS if (folder / name).is_file()), None)
 
@@ -168,7 +174,7 @@ def _read_zheng(folder: Path, first: Path) -> DataSet:
         for line, row in _rows(table, ("image ID", "class label")):
             if row["class label"].strip() not in _ZHENG_CLASSES:
                 raise UserError(f"{table}, line {line}: class label {row['class label']!r} is not 1 to 5")
-            file = root / f"{int(row['image ID']):03d}.bmp"
+            file = root / f"{_number(table, line, row['image ID']):03d}.bmp"
             if file.is_file():
                 name = _ZHENG_CLASSES[row["class label"].strip()]
                 samples.append(Sample(file, str(file.relative_to(folder)), name, f"zheng{number}", ""))
@@ -190,9 +196,7 @@ def _read_bccd(folder: Path, place: Path) -> DataSet:
         )
     samples, left_out = [], []
     for line, row in _rows(table, ("Image", "Category")):
-        if not row["Image"].strip().isdigit():
-            raise UserError(f"{table}, line {line}: {row['Image']!r} is no number of an image")
-        image = place / "JPEGImages" / f"BloodImage_{int(row['Image']):05d}.jpg"
+        image = place / "JPEGImages" / f"BloodImage_{_number(table, line, row['Image']):05d}.jpg"
         if not image.is_file():
             left_out.append(f"{image.name}: listed in {table.name}, but not there")
             continue
@@ -220,12 +224,12 @@ def _voc_boxes(file: Path, kind: str) -> list[Box]:
             for o in objects
             if o.findtext("name") == kind
         ]
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, OverflowError) as error:
         raise UserError(f"{file}: not a file of VOC boxes ({error})") from None
     return [Box(x, y, right - x, bottom - y) for x, y, right, bottom in corners]
 
 
-_TXL_CLASSES = ("leukocyte", "erythrocyte", "platelet")
+_TXL_CLASSES: dict[float, str] = {0: "leukocyte", 1: "erythrocyte", 2: "platelet"}
 """TXL-PBC: the classes of its boxes, by their numbers (WBC, RBC, Platelet)."""
 
 
@@ -242,22 +246,24 @@ def _read_yolo(folder: Path, place: Path) -> DataSet:
             left_out.append(f"{below}: no boxes in labels/")
             continue
         split = _SPLITS.get(_key(below.parts[0]), "")
-        for number, box in _yolo_boxes(labels, image):
-            samples.append(Sample(image, str(below), _TXL_CLASSES[number], "txl-pbc", split, image.stem, box))
+        for name, box in _yolo_boxes(labels, image):
+            samples.append(Sample(image, str(below), name, "txl-pbc", split, image.stem, box))
     return DataSet("TXL-PBC", samples, left_out)
 
 
-def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[int, Box]]:
-    """Yield class number and box, of centre and size over the size of the image."""
+def _yolo_boxes(labels: Path, image: Path) -> Iterator[tuple[str, Box]]:
+    """Yield class and box, from a class number and shares: of centre and size over the size of the image."""
     height, width = read_image(image).shape[:2]
-    for line, text in enumerate(labels.read_text(encoding="utf-8").splitlines(), 1):
+    for line, text in enumerate(labels.read_bytes().splitlines(), 1):
         try:
-            kind, x, y, w, h = (float(field) for field in text.split())
-            _TXL_CLASSES[int(kind)]
-        except (ValueError, IndexError):
-            raise UserError(f"{labels}, line {line}: not a class 0 to 2 and four shares: {text!r}") from None
-        left, top = round((x - w / 2) * width), round((y - h / 2) * height)
-        yield int(kind), Box(left, top, round(w * width), round(h * height))
+            kind, x, y, w, h = (float(field) for field in text.decode().split())
+            name = _TXL_CLASSES[kind]
+            corner = round((x - w / 2) * width), round((y - h / 2) * height)
+            box = Box(*corner, round(w * width), round(h * height))
+        except (KeyError, ValueError, OverflowError):
+            shown = text.decode(errors="replace")
+            raise UserError(f"{labels}, line {line}: not a class 0 to 2 and four shares: {shown!r}") from None
+        yield name, box
 
 
 def _find_tree(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -21,10 +22,12 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from training.callbacks import Backup
+from edge.report import write_json
+from training.callbacks import Backup, Progress
 from training.fields import Field, learnable
 from training.hardware import cores
 from training.litter import Scene
+from training.recipe import check_unchanged, require
 from training.scenes import make_scene, visible
 
 SIZE = 192
@@ -55,6 +58,58 @@ class Recipe:
     """Sources that it must not see."""
     weights: str = ""
     """The .keras file of another run that it goes on from; empty: from nothing."""
+
+
+def check(recipe: Recipe) -> None:
+    """Check what a command line can get wrong, before anything is read or written.
+
+    Raises:
+        UserError: names the setting.
+    """
+    for name, fits, must in (
+        ("epochs", recipe.epochs >= 1, "at least 1"),
+        ("steps", recipe.steps >= 1, "at least 1"),
+        ("batch", recipe.batch >= 1, "at least 1"),
+        ("learning_rate", recipe.learning_rate > 0, "more than 0"),
+        ("seed", recipe.seed >= 0, "0 or more"),
+        ("weights", not recipe.weights or Path(recipe.weights).is_file(), "a .keras file"),
+    ):
+        require(name, getattr(recipe, name), must, fits=fits)
+    sources = f"some of {', '.join(_SHARES)}, but not all"
+    require("leave_out", " ".join(recipe.leave_out), sources, fits=set(recipe.leave_out) < set(_SHARES))
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read a saved recipe.
+
+    Raises:
+        UserError: the file is missing or is no recipe of a locator.
+    """
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        return Recipe(**facts | {"leave_out": tuple(facts["leave_out"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not the recipe of a locator ({error!r}); train it again") from None
+
+
+def claim(output: Path, recipe: Recipe) -> None:
+    """Save `recipe` in the run's folder; a run may go on with more epochs, but with nothing else changed.
+
+    A start that failed before its first epoch ended binds nobody.
+
+    Raises:
+        UserError: another recipe began the run in this folder.
+    """
+    file = output / "recipe.json"
+    if file.exists() and any((output / name).exists() for name in ("backup", "locator.keras")):
+        before = read_recipe(file)
+        check_unchanged(output, asdict(before), asdict(recipe))
+        if recipe.epochs < before.epochs:
+            raise UserError(
+                f"{output}: a run of {before.epochs} epochs began here; give --epochs {before.epochs} or "
+                "more, or --output another folder"
+            )
+    write_json(file, asdict(recipe))
 
 
 def build(size: int = SIZE) -> keras.Model:
@@ -184,12 +239,17 @@ class Lessons(keras.utils.PyDataset):
 
 
 def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
-    """Return the trained network; its file is `output`/locator.keras."""
-    output.mkdir(parents=True, exist_ok=True)
+    """Return the trained network; its file is `output`/locator.keras.
+
+    Raises:
+        UserError: a run with another recipe began in `output`, or the recipe's weights are no locator's.
+    """
     keras.utils.set_random_seed(recipe.seed)
     network = build()
     if recipe.weights:
-        network.set_weights(keras.models.load_model(recipe.weights, compile=False).get_weights())
+        _take_weights(network, recipe.weights)
+    output.mkdir(parents=True, exist_ok=True)
+    claim(output, recipe)
     student = keras.Model(network.input, layers.Concatenate()(network.outputs))
     steps = recipe.epochs * recipe.steps
     rate = keras.optimizers.schedules.CosineDecay(
@@ -206,12 +266,20 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
         lessons,
         epochs=recipe.epochs,
         initial_epoch=lessons.epoch,
-        callbacks=[backup],
-        verbose=2,
+        callbacks=[Progress(recipe.epochs), backup],
+        verbose=0,
     )
-    network.save(output / "locator.keras")
-    (output / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
+    part = output / "part-locator.keras"
+    network.save(part)
+    part.replace(output / "locator.keras")
     return network
+
+
+def _take_weights(network: keras.Model, file: str) -> None:
+    try:
+        network.set_weights(keras.models.load_model(file, compile=False).get_weights())
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise UserError(f"--weights {file}: not a locator's .keras file ({error})") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,7 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     data, output = options.pop("data"), options.pop("output")
     try:
-        recipe = Recipe(**options | {"leave_out": tuple(options["leave_out"])})
+        recipe = Recipe(**options | {"leave_out": tuple(sorted(options["leave_out"]))})
+        check(recipe)
         print("reading the fields", flush=True)
         train(learnable(data, recipe.leave_out, recipe.seed), recipe, output)
     except (UserError, OSError) as error:

@@ -22,6 +22,7 @@ import numpy as np
 from edge.cells import CellClass, Role
 from edge.errors import UserError
 from edge.report import write_json
+from edge.strangeness import read_familiar
 from training.backbones import build_backbone
 from training.framing import Framing
 
@@ -153,13 +154,14 @@ def load(file: Path) -> Trained:
         facts = json.loads(card_of(file).read_text(encoding="utf-8"))
         classes = tuple(CellClass(str(c["name"]), Role(c["role"])) for c in facts.pop("classes"))
         framing = Framing(facts.pop("framing"))
+        familiar = read_familiar(facts["familiar"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{card_of(file)}: not the card of a trained model ({error!r})") from None
     try:
         network = keras.models.load_model(file)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise UserError(f"{file}: not a Keras model ({error})") from None
-    absent = sorted({"familiar", "temperature", "epochs"} - set(facts))
+    absent = sorted({"temperature", "epochs"} - set(facts))
     if absent:
         raise UserError(f"{card_of(file)}: not the card of a trained model ({', '.join(absent)} missing)")
     outputs = [output.shape[-1] for output in network.outputs]
@@ -167,6 +169,10 @@ def load(file: Path) -> Trained:
         raise UserError(f"{file}: {len(outputs)} outputs; a trained model has probabilities and an embedding")
     if outputs[0] != len(classes):
         raise UserError(f"{file}: {outputs[0]} outputs, its card names {len(classes)} classes")
+    if outputs[1] != familiar.means.shape[1]:
+        raise UserError(
+            f"{file}: an embedding of {outputs[1]}, its card has means of {familiar.means.shape[1]}"
+        )
     return Trained(network, classes, framing, facts)
 
 

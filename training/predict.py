@@ -136,8 +136,14 @@ def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change
 
 
 def look(sample: data.Sample, predictor: Predictor, number: int = 0, change: Change | None = None) -> Image:
-    """Return what the model sees of a sample, after the `change`, which may depend on its `number`."""
+    """Return what the model sees of a sample, after the `change`, which may depend on its `number`.
+
+    Raises:
+        UserError: the image cannot be read, or the sample's box does not lie in it.
+    """
     image = data.read_image(sample.path)
+    if not data.box_fits(sample.box, image.shape[1], image.shape[0]):
+        raise UserError(f"{sample.path}: a box of no size or outside the image; mend it or remove the image")
     box = sample.box or single_cell_box(image)
     if change is not None:
         image, box = change(image, box, number)

@@ -1,7 +1,8 @@
 """What decides how a model comes to be: a recipe, saved beside every model that it made."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -128,13 +129,21 @@ def check(recipe: Recipe) -> None:
         ("seed", recipe.seed >= 0, "0 or more"),
         ("weights", recipe.weights in ("imagenet", "none") or Path(recipe.weights).is_file(), "a file"),
     ):
-        if not fits:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} {getattr(recipe, name)}: must be {must}")
+        require(name, getattr(recipe, name), must, fits=fits)
     if recipe.patience and recipe.averaging:
         raise UserError("--patience keeps the best epoch's own weights: give --averaging 0 with it")
     if recipe.augment and recipe.framing is Framing.IMAGE:
         raise UserError("--framing image has no augmentation: give --no-augment with it")
+
+
+def require(setting: str, value: object, must: str, *, fits: bool) -> None:
+    """Refuse a setting whose value does not fit.
+
+    Raises:
+        UserError: names the setting's flag, its value, and what it must be.
+    """
+    if not fits:
+        raise UserError(f"--{setting.replace('_', '-')} {value}: must be {must}")
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -162,15 +171,18 @@ def claim(file: Path, recipe: Recipe) -> None:
     """
     trained = any((file.parent / name).exists() for name in ("backup", "model.keras"))
     if trained and file.exists():
-        before = read_recipe(file)
-        changed = [
-            name
-            for name, value in asdict(replace(before, epochs=recipe.epochs)).items()
-            if value != getattr(recipe, name)
-        ]
-        if changed:
-            raise UserError(
-                f"{file.parent}: a run began here with another {', '.join(changed)}; "
-                "give --output another folder"
-            )
+        check_unchanged(file.parent, asdict(read_recipe(file)), asdict(recipe))
     file.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+def check_unchanged(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    """Check that a run goes on with the settings that began it; the epochs alone may differ.
+
+    Raises:
+        UserError: names the folder and the settings that changed.
+    """
+    changed = [name for name, value in now.items() if name != "epochs" and value != before[name]]
+    if changed:
+        raise UserError(
+            f"{folder}: a run began here with another {', '.join(changed)}; give --output another folder"
+        )

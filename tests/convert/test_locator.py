@@ -51,3 +51,9 @@ def test_a_file_of_another_kind_is_no_model(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "README.md").write_text("# A model")
     assert main(["--model", str(tmp_path / "README.md"), "--output", str(tmp_path / "locator.tflite")]) == 1
     assert "README.md: no .keras file is there" in capsys.readouterr().err
+
+
+def test_too_few_scenes_are_told_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = ["--output", str(tmp_path / "locator.tflite")]
+    assert main(["--model", str(tmp_path / "none.keras"), *output, "--calibrate", "0"]) == 1
+    assert "--calibrate 0: must be at least 50" in capsys.readouterr().err

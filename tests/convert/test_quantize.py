@@ -173,3 +173,21 @@ def test_the_name_of_the_output_is_looked_at_first(
 ) -> None:
     assert quantize.main(["--model", str(tmp_path / "none.keras"), "--output", str(tmp_path / "wbc")]) == 1
     assert "wbc: --output names a .tflite file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calibrate", "0"], "--calibrate 0: must be at least 1"),
+        (["--calibrate", "-1"], "--calibrate -1: must be at least 1"),
+        (["--fine-tune-steps", "-1"], "--fine-tune-steps -1: must be 0 or more"),
+        (["--fine-tune-rate", "0"], "--fine-tune-rate 0.0: must be more than 0"),
+        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+    ],
+)
+def test_a_setting_that_will_not_do_is_told_first(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "wbc.tflite")]
+    assert quantize.main(["--model", str(tmp_path / "none.keras"), *output, *arguments]) == 1
+    assert message in capsys.readouterr().err

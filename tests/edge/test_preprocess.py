@@ -29,6 +29,14 @@ def test_beyond_the_border_the_edge_is_repeated(box: Box) -> None:
     assert middle == pytest.approx(np.clip(box.centre, 0, 199), abs=2)
 
 
+@pytest.mark.parametrize(
+    "box", [Box(300, 90, 20, 20), Box(90, 300, 20, 20), Box(-100, 90, 20, 20), Box(90, -100, 0, 0)]
+)
+def test_a_box_outside_the_image_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="lies outside the image of 200 x 150 pixels"):
+        crop(gradient(150, 200), box, 224)
+
+
 def test_a_long_box_is_not_distorted() -> None:
     image = np.zeros((300, 300, 3), np.uint8)
     image[100:200, 140:160] = 255

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from edge.cells import Box
 from edge.errors import UserError
 from training import adapt, data, finish, model
 from training.framing import Framing
@@ -118,3 +119,16 @@ def test_the_command_writes_a_better_model_and_refuses_a_worse_one(
     assert adapt.main([*arguments, "--output", str(tmp_path / "worse")]) == 1
     assert "it is worse" in capsys.readouterr().err
     assert not (tmp_path / "worse").exists()
+
+
+def test_a_cell_outside_its_image_is_told(trained: model.Trained, made_data: Path) -> None:
+    samples = site(made_data)
+    samples[0] = replace(samples[0], box=Box(10, 10, 0, 0))
+    with pytest.raises(UserError, match=r"boxes of no size or outside the image: basophil/0\.png"):
+        adapt.adapt(trained, samples, samples)
+
+
+def test_a_seed_that_will_not_do_is_told_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = ["--model", str(tmp_path / "none.keras"), "--images", str(tmp_path)]
+    assert adapt.main([*missing, "--seed", "-1"]) == 1
+    assert "--seed -1: must be 0 or more" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge.errors import UserError
-from training.callbacks import Backup, Best, History, epochs_without_gain, has_stopped, read_history
+from training.callbacks import Backup, Best, History, Progress, epochs_without_gain, has_stopped, read_history
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -42,6 +42,24 @@ def test_training_stops_after_patience_and_the_best_weights_are_kept(tmp_path: P
     assert has_stopped(file, 2)
     assert not has_stopped(file, 3)
     assert not has_stopped(file, 0)
+
+
+@pytest.mark.parametrize(
+    ("logs", "told"),
+    [
+        ({"loss": 0.5}, "epoch 1 of 3: loss 0.5000, "),
+        ({"loss": 0.5, "accuracy": 0.9, "val_accuracy": 0.8}, "accuracy 90.00 %, validation 80.00 %, "),
+    ],
+)
+def test_an_epoch_is_told_by_what_the_network_measures(
+    logs: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(3)
+    progress.on_epoch_begin(0)
+    progress.on_epoch_end(0, logs)
+    line = capsys.readouterr().out
+    assert told in line
+    assert line.endswith("remain\n")
 
 
 def compiled() -> keras.Model:

@@ -124,6 +124,22 @@ def test_a_strange_evaluation_is_told(tmp_path: Path, content: str, told: str) -
         compare.read_evaluation(file)
 
 
+@pytest.mark.parametrize(
+    ("part", "content", "told"),
+    [
+        ("predictions", [{"file": "0.png", "class": "monocyte"}], "prediction 1: predicted missing"),
+        ("predictions", [3], "prediction 1: file, class, predicted missing"),
+        ("predictions", 3, "not an evaluation"),
+        ("per_class", {"monocyte": {"f1": 1}}, "per_class, monocyte: support missing"),
+        ("per_class", [], "not an evaluation"),
+    ],
+)
+def test_a_part_that_lacks_something_is_told(tmp_path: Path, part: str, content: Any, told: str) -> None:
+    run = write(tmp_path, "run", evaluation("eem") | {part: content})
+    with pytest.raises(UserError, match=rf"evaluation\.json: {told}.*; evaluate the model again"):
+        compare.read_runs([run])
+
+
 def test_no_run_and_one_run_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(tmp_path), str(tmp_path / "none")]) == 1
     told = capsys.readouterr().err

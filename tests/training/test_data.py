@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cells import Box
 from edge.errors import UserError
 from training import data
 
@@ -118,6 +119,37 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"broken\.png"):
         data.read_image(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (3, 1000), (15, 200)])
+def test_an_image_too_small_for_a_cell_is_unreadable(tmp_path: Path, shape: tuple[int, int]) -> None:
+    assert cv2.imwrite(str(tmp_path / "small.png"), np.full((*shape, 3), 200, np.uint8))
+    with pytest.raises(UserError, match=r"small\.png: not a readable image \(.*too small to show a cell"):
+        data.read_image(tmp_path / "small.png")
+
+
+@pytest.mark.parametrize(
+    ("box", "fits"),
+    [
+        (None, True),
+        (Box(-10, 100, 20, 30), True),  # the border cuts it
+        (Box(120, 10, 20, 20), False),
+        (Box(10, 120, 20, 20), False),
+        (Box(-20, 10, 20, 20), False),
+        (Box(10, -20, 20, 20), False),
+        (Box(10, 10, 0, 20), False),
+        (Box(30, 30, -20, 20), False),
+    ],
+)
+def test_a_box_must_show_something_of_its_image(made_data: Path, box: Box | None, fits: bool) -> None:
+    samples = data.load(made_data)
+    samples[3] = replace(samples[3], box=box)
+    assert data.box_fits(box, 120, 120) == fits
+    if fits:
+        data.check_trainable(samples)
+    else:
+        with pytest.raises(UserError, match=r"boxes of no size or outside the image: basophil/3\.png; mend"):
+            data.check_trainable(samples)
 
 
 @pytest.mark.parametrize("kept", [1, 20, 300, -10])

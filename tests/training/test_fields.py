@@ -5,7 +5,7 @@ import pytest
 
 from edge.cells import Box
 from edge.errors import UserError
-from training.fields import Field, drawn, edges_of, free_strips, read_boxes, read_doubted
+from training.fields import Field, drawn, edges_of, free_strips, learnable, read_boxes, read_doubted
 
 
 def a_field(*boxes: Box) -> Field:
@@ -32,6 +32,12 @@ def test_drawn_views_show_leukocytes_that_the_border_may_cut() -> None:
     assert sum(len(view.leukocytes) for view in views) > 8
     for view in views:
         assert (view.leukocytes[:, 2:] > 0).all()
+
+
+def test_the_drawn_smear_can_be_left_out(made_data: Path) -> None:
+    (made_data / "fields.csv").write_text("split,source,file,object,x,y,w,h\n")
+    assert {f.source for f in learnable(made_data, (), 1)} == {"pbc", "drawn"}
+    assert {f.source for f in learnable(made_data, ("drawn",), 1)} == {"pbc"}
 
 
 def test_a_folder_without_the_table_is_an_error(tmp_path: Path) -> None:

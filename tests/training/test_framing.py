@@ -16,6 +16,11 @@ def test_of_an_image_without_stain_the_crop_is_all() -> None:
     assert box.side == pytest.approx(60)
 
 
+def test_of_a_long_strip_the_middle_is_taken() -> None:
+    box = single_cell_box(np.full((16, 6400, 3), 200, np.uint8))
+    assert box.centre == (3200, 8)
+
+
 def test_the_cell_in_the_middle_is_taken_not_the_larger_one_at_the_border() -> None:
     image = np.full((300, 300, 3), 240, np.uint8)
     cv2.circle(image, (150, 150), 30, PURPLE, -1)

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cells import Box
 from training import inspection, layouts
+from training.data import Sample
 
 
 def cell(seed: int) -> np.ndarray:
@@ -37,6 +39,22 @@ def test_each_flaw_is_found_and_nothing_else(flawed: Path) -> None:
     near = [("test/lymphocyte/noisy.png", "train/monocyte/1.png")]
     assert found.near_duplicates == found.conflicts == found.leaks == near
     assert found.sizes == {(96, 96): 7, (80, 80): 1}
+
+
+def test_boxes_that_show_no_cell_are_found(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", cell(0))
+    boxes = (Box(10, 10, 30, 30), Box(96, 10, 30, 30), Box(10, 10, 0, 30))
+    samples = [Sample(tmp_path / "a.png", "a.png", "monocyte", "made", "", box=box) for box in boxes]
+    assert inspection.inspect(samples[:1]).astray == []
+    assert inspection.inspect(samples).astray == ["a.png", "a.png"]
+
+
+def test_the_command_lists_boxes_that_show_no_cell(tmp_path: Path, capsys) -> None:
+    write(tmp_path / "images/a.png", cell(0))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 1.5 0.5 0.2 0.2\n")
+    assert inspection.main([str(tmp_path)]) == 1
+    assert "boxes of no size or outside the image: 1\n  a.png" in capsys.readouterr().out
 
 
 def test_a_file_that_a_list_names_twice_is_a_conflict_and_a_leak(tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def test_bccd_without_its_class_list_is_told(tmp_path: Path) -> None:
         layouts.read(tmp_path)
 
 
-def test_a_broken_voc_file_is_named(tmp_path: Path) -> None:
-    (bccd(tmp_path) / "Annotations/BloodImage_00001.xml").write_text("<annotation>")
+@pytest.mark.parametrize("broken", ["<annotation>", VOC.format(OBJECT.format("WBC").replace("10", "inf"))])
+def test_a_broken_voc_file_is_named(tmp_path: Path, broken: str) -> None:
+    (bccd(tmp_path) / "Annotations/BloodImage_00001.xml").write_text(broken)
     with pytest.raises(UserError, match=r"BloodImage_00001\.xml: not a file of VOC boxes"):
         layouts.read(tmp_path)
 
@@ -124,6 +125,16 @@ def test_zheng_reads_its_labels_by_number(tmp_path: Path) -> None:
     (tmp_path / "Class Labels of Dataset 2.csv").write_text("image ID,class label\n1,6\n")
     with pytest.raises(UserError, match=r"Dataset 2\.csv, line 2: class label '6' is not 1 to 5"):
         layouts.read(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["abc", "", "-1", "²"])
+def test_a_number_that_is_none_is_told_with_its_line(tmp_path: Path, number: str) -> None:
+    zheng, other = write(tmp_path / "zheng", "Dataset 1/001.bmp"), bccd(tmp_path / "bccd")
+    (zheng / "Class Labels of Dataset 1.csv").write_text(f"image ID,class label\n{number},2\n")
+    (other / "labels.csv").write_text(f",Image,Category\n,{number},NEUTROPHIL\n")
+    for folder in (zheng, other):
+        with pytest.raises(UserError, match=f"csv, line 2: '{number}' is no number of an image"):
+            layouts.read(folder)
 
 
 def test_pbc_is_recognised_by_its_file_names(tmp_path: Path) -> None:
@@ -178,8 +189,23 @@ def test_txl_pbc_has_boxes_but_serves_no_classifier(tmp_path: Path) -> None:
     assert found.samples[0].box == Box(40, 15, 20, 20)
     with pytest.raises(UserError, match="erythrocyte, leukocyte: its boxes are"):
         data.load(tmp_path)
-    (tmp_path / "labels/train/a.txt").write_text("7 0.5 0.5 0.2 0.4\n")
-    with pytest.raises(UserError, match=r"a\.txt, line 1"):
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"{kind} 0.5 0.5 0.2 0.4" for kind in ("7", "-1", "0.5", "inf", "nan")),
+        "0 0.5 nan 0.2 0.4",
+        "0 0.5 0.5 inf 0.4",
+        "0 0.5 0.5 0.2",
+        "0 0.5 0.5 0.2 \xff",
+    ],
+)
+def test_a_bad_line_of_boxes_is_named(tmp_path: Path, line: str) -> None:
+    write(tmp_path, "images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_bytes(f"0 0.5 0.5 0.2 0.4\n{line}\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.txt, line 2: not a class 0 to 2 and four shares"):
         layouts.read(tmp_path)
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from edge.cells import Box
+from edge.errors import UserError
 from edge.localise import decode
 from training.fields import drawn, edges_of
 from training.litter import Scene
-from training.locator import STRIDE, Lessons, Recipe, build, loss, main, targets, train
+from training.locator import STRIDE, Lessons, Recipe, build, claim, loss, main, read_recipe, targets, train
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -54,6 +55,70 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     # All epochs are done: nothing is learned anew.
     again = train(fields, recipe, tmp_path).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+
+
+def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
+    claim(tmp_path, Recipe())
+    claim(tmp_path, Recipe(steps=9))  # nothing was learned yet
+    (tmp_path / "locator.keras").touch()
+    claim(tmp_path, Recipe(steps=9, epochs=60))
+    with pytest.raises(UserError, match=r"another steps, leave_out; give --output another folder"):
+        claim(tmp_path, Recipe(epochs=60, leave_out=("bccd",)))
+    with pytest.raises(UserError, match="a run of 60 epochs began here; give --epochs 60 or more"):
+        claim(tmp_path, Recipe(steps=9))
+    assert read_recipe(tmp_path / "recipe.json") == Recipe(steps=9, epochs=60)
+
+
+def test_a_full_network_cannot_pass_for_one_that_left_a_source_out(tmp_path: Path) -> None:
+    fields = list(drawn(2, np.random.default_rng(0)))
+    train(fields, Recipe(epochs=1, steps=1, batch=2), tmp_path)
+    with pytest.raises(UserError, match="another leave_out"):
+        train(fields, Recipe(epochs=1, steps=1, batch=2, leave_out=("bccd",)), tmp_path)
+
+
+def test_a_training_that_is_stopped_has_said_its_recipe_and_left_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(network: keras.Model, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save", half)
+    recipe = Recipe(epochs=1, steps=1, batch=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(list(drawn(2, np.random.default_rng(0))), recipe, tmp_path)
+    assert read_recipe(tmp_path / "recipe.json") == recipe
+    assert not (tmp_path / "locator.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs 0: must be at least 1"),
+        (["--steps", "0"], "--steps 0: must be at least 1"),
+        (["--batch", "0"], "--batch 0: must be at least 1"),
+        (["--learning-rate", "0"], "--learning-rate 0.0: must be more than 0"),
+        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--weights", "nosuch"], "--weights nosuch: must be a .keras file"),
+        (["--leave-out", "bcd"], "--leave-out bcd: must be some of raabin, pbc, bccd, drawn, but not all"),
+        (["--leave-out", "raabin", "pbc", "bccd", "drawn"], "but not all"),
+    ],
+)
+def test_a_setting_that_will_not_do_is_told_before_anything_is_read(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(tmp_path / "none"), "--output", str(tmp_path / "run"), *arguments]) == 1
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_something_else_are_told(tmp_path: Path) -> None:
+    (tmp_path / "other.keras").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"other\.keras: not a locator's \.keras file"):
+        train([], Recipe(weights=str(tmp_path / "other.keras")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_lessons_are_drawn_anew_for_each_epoch() -> None:

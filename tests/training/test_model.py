@@ -72,6 +72,11 @@ def edit_card(file: Path, **changes: object) -> None:
     card.write_text(json.dumps(json.loads(card.read_text()) | changes))
 
 
+def without_epochs(file: Path) -> None:
+    card = file.with_suffix(".json")
+    card.write_text(json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "epochs"}))
+
+
 def without_config(file: Path) -> None:
     """A zip that is no model."""
     with ZipFile(file, "w") as content:
@@ -85,7 +90,10 @@ def without_config(file: Path) -> None:
         (lambda file: file.write_bytes(b"PK"), "not a Keras model"),
         (lambda file: file.with_suffix(".json").unlink(), "not the card"),
         (lambda file: edit_card(file, classes=[]), "8 outputs, its card names 0"),
-        (lambda file: file.with_suffix(".json").write_text('{"classes": [], "framing": "cell"}'), "missing"),
+        (lambda file: file.with_suffix(".json").write_text('{"classes": [], "framing": "cell"}'), "familiar"),
+        (lambda file: edit_card(file, familiar={}), r"not the card of a trained model \(KeyError\('means'\)"),
+        (lambda file: edit_card(file, familiar={"means": [[0.0]], "limit": 1}), "4, its card has means of 1"),
+        (without_epochs, r"not the card of a trained model \(epochs missing"),
         (without_config, "not a Keras model"),
     ],
 )
