@@ -52,7 +52,7 @@ class Recipe:
         "keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another",
     ] = True
     integers: Annotated[bool, "build a MobileNet-V3 that can become an INT8 file"] = True
-    epochs: Annotated[int, "times that the training images are gone through"] = 24
+    epochs: Annotated[int, "times that the training images are gone through"] = 56
     batch: Annotated[int, "images to a step"] = 32
     learning_rate: Annotated[float, "of AdamW; with --cosine the greatest"] = 6e-4
     cosine: Annotated[
