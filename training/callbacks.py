@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
+import numpy as np
 
 from edge.errors import UserError
 
@@ -54,8 +56,15 @@ def _write_history(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
     part.replace(file)
 
 
+_SEEDS = "seeds"
+"""Attribute of a backup that holds the state of chance."""
+
+
 class Backup(keras.callbacks.Callback):
-    """Keeps what a run needs to go on: weights, averages and the optimizer's moments after each epoch.
+    """Keeps what a run needs to go on: weights, averages, the optimizer's moments, and the state of chance.
+
+    The last is of the layers that draw lots, such as Dropout: a resumed run draws what an uninterrupted one
+    would. Another backend than the one before draws other lots from it.
 
     A file is whole or not there, and names the epochs that it has seen: a kill at any moment costs one
     epoch at most.
@@ -73,6 +82,9 @@ class Backup(keras.callbacks.Callback):
         self._folder.mkdir(exist_ok=True)
         part, file = self._folder / "part.weights.h5", self._folder / f"{epoch + 1}.weights.h5"
         self.model.save_weights(part)
+        with h5py.File(part, "a") as written:
+            states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
+            written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
         part.replace(file)
         for other in self._files():
             if other != file:
@@ -91,12 +103,26 @@ class Backup(keras.callbacks.Callback):
             network.optimizer.build(network.trainable_variables)
             try:
                 network.load_weights(newest)
+                _restore_seeds(network, newest)
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(f"{newest}: not a backup of this run ({error}); remove it") from None
         return done
 
     def _files(self) -> list[Path]:
         return [f for f in self._folder.glob("*.weights.h5") if f.name.split(".")[0].isdigit()]
+
+
+def _seeds(network: keras.Model) -> list[keras.Variable]:
+    """Return the state of chance of each layer that has one: what Keras does not count as a weight."""
+    weights = {id(w) for w in network.weights}
+    return [v for v in network.variables if id(v) not in weights]
+
+
+def _restore_seeds(network: keras.Model, file: Path) -> None:
+    with h5py.File(file) as kept:
+        if _SEEDS in kept.attrs:  # else it is of an older version: its lots begin with the first again
+            for seed, state in zip(_seeds(network), kept.attrs[_SEEDS], strict=True):
+                seed.assign(state)
 
 
 def _epochs(file: Path) -> int:

@@ -151,6 +151,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
             initial_epoch=done,
             epochs=recipe.epochs,
             validation_data=exam,
+            shuffle=False,  # the lessons draw their order, a resumed run's too
             verbose=0,
             callbacks=[*callbacks, backup],
         )

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -69,6 +70,29 @@ def test_a_backup_is_the_newest_whole_epoch_and_cuts_the_history_to_it(tmp_path:
     (tmp_path / "backup" / "3.weights.h5").write_bytes(b"half")
     with pytest.raises(UserError, match=r"3\.weights\.h5: not a backup of this run"):
         backup.restore(other, file)
+
+
+def test_a_backup_holds_the_state_of_chance_and_an_older_one_need_not(tmp_path: Path) -> None:
+    def network() -> keras.Model:
+        made = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(1)])
+        made.compile("adam", "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    def drawn(made: keras.Model) -> list[float]:
+        return np.asarray(made.layers[0](np.ones((1, 50)), training=True)).tolist()
+
+    straight, backup = network(), Backup(tmp_path)
+    first = drawn(straight)
+    backup.set_model(straight)
+    backup.on_epoch_end(0)
+    second, resumed, older = drawn(straight), network(), network()
+    assert backup.restore(resumed, tmp_path / "history.csv") == 1
+    assert drawn(resumed) == second != first
+    with h5py.File(tmp_path / "1.weights.h5", "a") as file:
+        del file.attrs["seeds"]
+    assert backup.restore(older, tmp_path / "history.csv") == 1
+    assert drawn(older) == first
 
 
 def test_a_run_without_a_backup_begins_anew(tmp_path: Path) -> None:

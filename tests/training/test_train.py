@@ -6,11 +6,13 @@ from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from edge.errors import UserError
 from training import data, model, train
+from training.backbones import build_backbone
 from training.callbacks import read_history
 from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe
@@ -69,18 +71,29 @@ def die_in_the_second(self, epoch, logs=None):
         os._exit(9)
     whole(self, epoch, logs)
 History.on_epoch_end = die_in_the_second
-recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights="none")
+recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights=sys.argv[3])
 train.train(recipe, Path(sys.argv[2]))
 """
 
 
+def lively_weights(file: Path) -> Path:
+    """Write random weights under which features are not next to 0, so that it matters which are dropped."""
+    backbone = build_backbone("mobilenet_v3_small", None, 96)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            layer.set_weights([3.4 * w for w in layer.get_weights()])
+    backbone.save_weights(file)
+    return file
+
+
 def test_a_killed_run_ends_as_an_uninterrupted_one(made_data: Path, tmp_path: Path) -> None:
+    weights = lively_weights(tmp_path / "lively.weights.h5")
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, made_data, tmp_path / "a"], capture_output=True, check=False
+        [sys.executable, "-c", KILLED, made_data, tmp_path / "a", weights], capture_output=True, check=False
     )
     assert killed.returncode == 9
     assert len(read_history(tmp_path / "a" / "history.csv")) == 1
-    recipe = tiny(made_data, epochs=3)
+    recipe = tiny(made_data, epochs=3, weights=str(weights))
     networks = [model.load(train.train(recipe, tmp_path / name)).network for name in ("a", "b")]
     # The embedding is left out: its axes may point either way.
     learned = [[np.asarray(w) for w in n.weights if "embedding" not in w.path] for n in networks]
