@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from edge.errors import UserError
+from training.progress import remaining, show
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
@@ -80,7 +81,7 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the new file, then remove the old ones."""
         self._folder.mkdir(exist_ok=True)
-        part, file = self._folder / "part.weights.h5", self._folder / f"{epoch + 1}.weights.h5"
+        part, file = self._folder / "part.weights.h5", self._file(epoch + 1)
         self.model.save_weights(part)
         with h5py.File(part, "a") as written:
             states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
@@ -90,16 +91,21 @@ class Backup(keras.callbacks.Callback):
             if other != file:
                 other.unlink()
 
+    @property
+    def done(self) -> int:
+        """Epochs of the newest file; 0 where there is none."""
+        return max((int(f.name.split(".")[0]) for f in self._files()), default=0)
+
     def restore(self, network: keras.Model, history: Path) -> int:
         """Load the newest file into a compiled `network`, cut `history` to it; return the epochs done."""
-        newest = max(self._files(), key=_epochs, default=None)
-        done = 0 if newest is None else _epochs(newest)
+        done = self.done
         rows = read_history(history)
         if rows[:done]:
             _write_history(history, rows[:done])
         else:
             history.unlink(missing_ok=True)
-        if newest is not None:
+        if done:
+            newest = self._file(done)
             network.optimizer.build(network.trainable_variables)
             try:
                 network.load_weights(newest)
@@ -107,6 +113,9 @@ class Backup(keras.callbacks.Callback):
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(f"{newest}: not a backup of this run ({error}); remove it") from None
         return done
+
+    def _file(self, epochs: int) -> Path:
+        return self._folder / f"{epochs}.weights.h5"
 
     def _files(self) -> list[Path]:
         return [f for f in self._folder.glob("*.weights.h5") if f.name.split(".")[0].isdigit()]
@@ -123,10 +132,6 @@ def _restore_seeds(network: keras.Model, file: Path) -> None:
         if _SEEDS in kept.attrs:  # else it is of an older version: its lots begin with the first again
             for seed, state in zip(_seeds(network), kept.attrs[_SEEDS], strict=True):
                 seed.assign(state)
-
-
-def _epochs(file: Path) -> int:
-    return int(file.name.split(".")[0])
 
 
 class Best(keras.callbacks.Callback):
@@ -170,7 +175,7 @@ class Progress(keras.callbacks.Callback):
             done = self._epoch - self._first + (batch + 1) / self.params["steps"]
             print(
                 f"\repoch {self._epoch + 1} of {self._epochs}, batch {batch + 1} of {self.params['steps']}, "
-                f"{self._remaining(done)}   ",
+                f"{remaining(done, self._epochs - self._first, self._begun)}   ",
                 end="",
                 file=sys.stderr,
             )
@@ -183,10 +188,18 @@ class Progress(keras.callbacks.Callback):
         print(
             f"epoch {epoch + 1} of {self._epochs}: accuracy {100 * values.get('accuracy', math.nan):.2f} %, "
             f"validation {100 * values.get('val_accuracy', math.nan):.2f} %, "
-            f"{self._remaining(epoch + 1 - self._first)}",
+            f"{remaining(epoch + 1 - self._first, self._epochs - self._first, self._begun)}",
             flush=True,
         )
 
-    def _remaining(self, done: float) -> str:
-        seconds = (time.monotonic() - self._begun) / done * (self._epochs - self._first - done)
-        return f"{math.ceil(seconds / 60)} min remain" if seconds >= 60 else f"{math.ceil(seconds)} s remain"
+
+class Watch(keras.callbacks.Callback):
+    """Shows how far a prediction is."""
+
+    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._begun = time.monotonic()
+
+    def on_predict_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show the batches that are done."""
+        show(batch + 1, self.params["steps"], "batches of cells", self._begun)
