@@ -24,7 +24,7 @@ from edge.cells import Answers, Image
 from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
 from edge.report import write_json
-from training import data, gradcam, metrics, model
+from training import data, division, gradcam, metrics, model
 from training.evaluate import figures
 from training.page import percent
 from training.predict import Predictor, look, open_model, predict
@@ -257,12 +257,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--file", type=Path, default=DEFAULT_MODEL, help="the .tflite file made of it")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--split", default="test", help="split, or source (laboratory), of --data")
+    parser.add_argument("--split", default="test", help="part of the model's run, split or source of --data")
     parser.add_argument("--max-loss", type=float, default=0.2, help="accuracy, in points, that may be lost")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     options = parser.parse_args(arguments)
     try:
-        samples = data.select(data.load(options.data), options.split)
+        samples = division.select(data.load(options.data), options.split, options.model)
         trained = model.load(options.model)
         _check_parent(options.model, options.file)
         result = verify(trained, options.file, samples)

@@ -73,7 +73,8 @@ class MovingStage:
         decision: how a class is decided.
         known: cells counted earlier.
         keys: key views of the slide stored earlier.
-        decide_after: sightings that decide a cell while it is still in view, if its class is sure.
+        decide_after: sightings that decide a cell while it is still in view, if its class is sure. Of 437
+            cells of the validation split's films two were misnamed after 8, one after 24, none after 32.
         most_sightings: sightings that decide an unsure cell while it is in view: the focus may get better.
         least_sightings: of a cell that left the view; one seen less often is not believed.
     """
@@ -84,7 +85,7 @@ class MovingStage:
         known: Iterable[Known] = (),
         keys: Iterable[KeyView] = (),
         *,
-        decide_after: int = 8,
+        decide_after: int = 32,
         most_sightings: int = 60,
         least_sightings: int = 3,
     ) -> None:

@@ -9,6 +9,7 @@ and on the validation cells of the first training; a worse one is not written.
 import argparse
 import hashlib
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +22,12 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from edge.report import write_json
-from training import before_after, data, finish, metrics, model
+from training import before_after, data, division, finish, metrics, model
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
+from training.progress import show
 from training.recipe import claim, read_recipe, require
 from training.train import prepare
 
@@ -181,14 +183,12 @@ def _see(trained: Trained, cells: Boxed, variants: int, seed: int) -> Seen:
     """Return the plain view of each cell, and `variants` augmented ones, as features."""
     probe = keras.Model(trained.network.input, trained.network.get_layer(FEATURES).output)
     number = len(cells.samples)
-    features = []
+    features, begun = [], time.monotonic()
     for start in range(0, number, _CHUNK):
         stop = min(start + _CHUNK, number)
         views = np.concatenate([_views(trained, cells, i, variants, seed) for i in range(start, stop)])
         features.append(np.asarray(probe.predict(views.astype(np.float32), verbose=0)))
-        if sys.stderr.isatty():
-            end = "\r\033[K" if stop == number else ""
-            print(f"\r{stop} of {number} cells seen{end}", end="", file=sys.stderr, flush=True)
+        show(stop, number, "cells", begun)
     truth = np.array([trained.names.index(s.name) for s in cells.samples], np.int64)
     return Seen(np.concatenate(features).reshape(number, variants + 1, -1), truth)
 
@@ -309,7 +309,7 @@ def _adapt(options: argparse.Namespace) -> None:
         site = data.select(site, options.split)
     recipe = replace(recipe, data=str(options.data or recipe.data))
     print("reading the images of the first training", flush=True)
-    home = prepare(recipe, None)
+    home = prepare(recipe, None, options.model.parent)
     check_unseen(site, home)
     fitted, figures = adapt(trained, site, home, options.seed)
     header, rows = before_after.overview(figures)
@@ -320,6 +320,7 @@ def _adapt(options: argparse.Namespace) -> None:
         raise UserError(f"the new model is worse and was not written: {reason}")
     options.output.mkdir(parents=True, exist_ok=True)
     claim(options.output / "recipe.json", read_recipe(options.model.parent / "recipe.json"))
+    division.write(options.output / "split.csv", home)
     write_json(options.output / "adapted.json", figures)
     model.save(fitted, options.output / "model.keras")
     print(options.output / "model.keras")

@@ -15,6 +15,7 @@ from training import data
 from training.augment import augment
 from training.framing import Framing, single_cell_box, view
 from training.hardware import cores
+from training.progress import watch
 from training.recipe import Balance, Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -47,7 +48,7 @@ def find_cells(samples: Sequence[data.Sample]) -> Boxed:
     """Return the samples with the boxes of their cells: as the data set gives them, else found here."""
     with ThreadPoolExecutor() as pool:
         boxes = pool.map(lambda s: s.box or single_cell_box(data.read_image(s.path)), samples)
-        return Boxed(samples, list(boxes))
+        return Boxed(samples, list(watch(boxes, len(samples), "images")))
 
 
 def one_hot(samples: Sequence[data.Sample], classes: Sequence[str]) -> NDArray[np.float32]:

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
+import numpy as np
 
 from edge.errors import UserError
+from training.progress import remaining, show
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
@@ -54,8 +57,15 @@ def _write_history(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
     part.replace(file)
 
 
+_SEEDS = "seeds"
+"""Attribute of a backup that holds the state of chance."""
+
+
 class Backup(keras.callbacks.Callback):
-    """Keeps what a run needs to go on: weights, averages and the optimizer's moments after each epoch.
+    """Keeps what a run needs to go on: weights, averages, the optimizer's moments, and the state of chance.
+
+    The last is of the layers that draw lots, such as Dropout: a resumed run draws what an uninterrupted one
+    would. Another backend than the one before draws other lots from it.
 
     A file is whole or not there, and names the epochs that it has seen: a kill at any moment costs one
     epoch at most.
@@ -71,36 +81,57 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the new file, then remove the old ones."""
         self._folder.mkdir(exist_ok=True)
-        part, file = self._folder / "part.weights.h5", self._folder / f"{epoch + 1}.weights.h5"
+        part, file = self._folder / "part.weights.h5", self._file(epoch + 1)
         self.model.save_weights(part)
+        with h5py.File(part, "a") as written:
+            states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
+            written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
         part.replace(file)
         for other in self._files():
             if other != file:
                 other.unlink()
 
+    @property
+    def done(self) -> int:
+        """Epochs of the newest file; 0 where there is none."""
+        return max((int(f.name.split(".")[0]) for f in self._files()), default=0)
+
     def restore(self, network: keras.Model, history: Path) -> int:
         """Load the newest file into a compiled `network`, cut `history` to it; return the epochs done."""
-        newest = max(self._files(), key=_epochs, default=None)
-        done = 0 if newest is None else _epochs(newest)
+        done = self.done
         rows = read_history(history)
         if rows[:done]:
             _write_history(history, rows[:done])
         else:
             history.unlink(missing_ok=True)
-        if newest is not None:
+        if done:
+            newest = self._file(done)
             network.optimizer.build(network.trainable_variables)
             try:
                 network.load_weights(newest)
+                _restore_seeds(network, newest)
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(f"{newest}: not a backup of this run ({error}); remove it") from None
         return done
+
+    def _file(self, epochs: int) -> Path:
+        return self._folder / f"{epochs}.weights.h5"
 
     def _files(self) -> list[Path]:
         return [f for f in self._folder.glob("*.weights.h5") if f.name.split(".")[0].isdigit()]
 
 
-def _epochs(file: Path) -> int:
-    return int(file.name.split(".")[0])
+def _seeds(network: keras.Model) -> list[keras.Variable]:
+    """Return the state of chance of each layer that has one: what Keras does not count as a weight."""
+    weights = {id(w) for w in network.weights}
+    return [v for v in network.variables if id(v) not in weights]
+
+
+def _restore_seeds(network: keras.Model, file: Path) -> None:
+    with h5py.File(file) as kept:
+        if _SEEDS in kept.attrs:  # else it is of an older version: its lots begin with the first again
+            for seed, state in zip(_seeds(network), kept.attrs[_SEEDS], strict=True):
+                seed.assign(state)
 
 
 class Best(keras.callbacks.Callback):
@@ -144,7 +175,7 @@ class Progress(keras.callbacks.Callback):
             done = self._epoch - self._first + (batch + 1) / self.params["steps"]
             print(
                 f"\repoch {self._epoch + 1} of {self._epochs}, batch {batch + 1} of {self.params['steps']}, "
-                f"{self._remaining(done)}   ",
+                f"{remaining(done, self._epochs - self._first, self._begun)}   ",
                 end="",
                 file=sys.stderr,
             )
@@ -155,13 +186,9 @@ class Progress(keras.callbacks.Callback):
         print(end, end="", file=sys.stderr, flush=True)
         print(
             f"epoch {epoch + 1} of {self._epochs}: {_figures(logs or {})}, "
-            f"{self._remaining(epoch + 1 - self._first)}",
+            f"{remaining(epoch + 1 - self._first, self._epochs - self._first, self._begun)}",
             flush=True,
         )
-
-    def _remaining(self, done: float) -> str:
-        seconds = (time.monotonic() - self._begun) / done * (self._epochs - self._first - done)
-        return f"{math.ceil(seconds / 60)} min remain" if seconds >= 60 else f"{math.ceil(seconds)} s remain"
 
 
 def _figures(logs: Mapping[str, Any]) -> str:
@@ -170,3 +197,15 @@ def _figures(logs: Mapping[str, Any]) -> str:
         return f"loss {logs.get('loss', math.nan):.4f}"
     right, validated = 100 * logs["accuracy"], 100 * logs.get("val_accuracy", math.nan)
     return f"accuracy {right:.2f} %, validation {validated:.2f} %"
+
+
+class Watch(keras.callbacks.Callback):
+    """Shows how far a prediction is."""
+
+    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._begun = time.monotonic()
+
+    def on_predict_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Show the batches that are done."""
+        show(batch + 1, self.params["steps"], "batches of cells", self._begun)

@@ -3,7 +3,6 @@
 Every image is judged once, by a model that saw neither it nor another image of its film or source.
 """
 
-import json
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -116,11 +115,10 @@ def train_and_judge(task: FoldTask) -> dict[str, Any]:
     """Train one fold, or go on with it; return the figures of its test part, as `evaluate.figures` does.
 
     Raises:
-        UserError: the folder holds another division of the data.
+        UserError: the run in the folder began with another division of the data.
     """
     from training import evaluate, predict, train
 
-    claim(task.folder, task.fold)
     model = train.train(task.recipe, task.folder, task.fold.samples)
     predictor = predict.open_model(model)
     # Without a source, a model may not have learned all the classes that are asked for.
@@ -128,22 +126,6 @@ def train_and_judge(task: FoldTask) -> dict[str, Any]:
     figures = evaluate.judge(predictor, task.fold.of("test"), classes)
     write_json(task.folder / "evaluation.json", figures)
     return figures
-
-
-def claim(folder: Path, fold: Fold) -> None:
-    """Write the division into `folder`, so that no other one goes on with its half-trained model.
-
-    Raises:
-        UserError: another division is there.
-    """
-    content = {split: sorted(s.file for s in fold.of(split)) for split in ("train", "validation", "test")}
-    file = folder / "fold.json"
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != content:
-        raise UserError(
-            f"{folder}: other images or another seed began this fold; give --output another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
 
 
 def cross_validate(

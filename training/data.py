@@ -72,14 +72,15 @@ def load(folder: Path) -> list[Sample]:
 
 
 def select(samples: Sequence[Sample], split: str) -> list[Sample]:
-    """Return the samples of one split, or of one source (a laboratory of its own), by name.
+    """Return the samples of one split, or else of one source (a laboratory of its own), by name.
 
     Raises:
         UserError: no sample belongs to it.
     """
-    chosen = [s for s in samples if split in (s.split, s.source)]
+    # A folder's name is the source of its images, and that may be the name of a split.
+    chosen = [s for s in samples if s.split == split] or [s for s in samples if s.source == split]
     if not chosen:
-        names = sorted({s.split for s in samples} | {s.source for s in samples})
+        names = sorted(({s.split for s in samples} | {s.source for s in samples}) - {""})
         raise UserError(f"no image belongs to split or source {split!r}; there are {', '.join(names)}")
     return chosen
 

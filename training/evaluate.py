@@ -19,7 +19,7 @@ from edge.cells import Answers
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.report import write_json
-from training import crossvalidate, data, metrics, robustness
+from training import crossvalidate, data, division, metrics, robustness
 from training.predict import Predictor, open_model, predict
 from training.recipe import RECIPES, check
 
@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, help=".tflite or .keras file; the shipped one if not given")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", type=Path, help="folder of labelled images, of any known layout")
-    images.add_argument("--split", help="split, or source (laboratory), of --data; test if not given")
+    images.add_argument(
+        "--split", help="part of the model's run, split or source of --data; test if not given"
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--classes", choices=("five", "all"), default="all", help="five: the study's")
     parser.add_argument("--robustness", action="store_true", help="accuracy against graded faults too")
@@ -153,10 +155,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    file = options.model or DEFAULT_MODEL
     samples = data.load(options.images or options.data)
     if not options.images:
-        samples = data.select(samples, options.split or "test")
-    file = options.model or DEFAULT_MODEL
+        samples = division.select(samples, options.split or "test", file)
     predictor = open_model(file)
     known = [c.name for c in predictor.classes]
     classes = data.STUDY_CLASSES if options.classes == "five" else known

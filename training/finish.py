@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edge.strangeness import Familiar, distance, read_familiar
 from training.batches import Exam
+from training.callbacks import Watch
 from training.model import FEATURES, HEAD, Trained
 
 EMBEDDING = "embedding"
@@ -62,11 +63,13 @@ def finish(
         correction: added to the classes' scores in the end, shape (classes,).
     """
     probe = keras.Model(network.input, [network.output, network.get_layer(FEATURES).output])
-    probabilities, checked = (np.asarray(answer) for answer in probe.predict(judged, verbose=0))
+    probabilities, checked = (
+        np.asarray(answer) for answer in probe.predict(judged, verbose=0, callbacks=[Watch()])
+    )
     degree = temperature(probabilities, judged.truth.argmax(axis=1))
     set_temperature(network, degree)
     add_to_scores(network, correction)
-    features = np.asarray(probe.predict(learned, verbose=0)[1])
+    features = np.asarray(probe.predict(learned, verbose=0, callbacks=[Watch()])[1])
     both, familiar = add_embedding(network, (features, learned.truth.argmax(axis=1)), checked)
     return both, {"temperature": round(degree, 4), "familiar": familiar.facts()}
 

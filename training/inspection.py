@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import UserError
 from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
+from training.progress import watch
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
@@ -55,7 +56,8 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     sketches, digests = [], []
     one_each = list({s.path: s for s in samples}.values())
     with ThreadPoolExecutor() as pool:
-        for number, (sample, look) in enumerate(zip(one_each, pool.map(_look, one_each), strict=True), 1):
+        looks = watch(pool.map(_look, one_each), len(one_each), "images")
+        for sample, look in zip(one_each, looks, strict=True):
             if look is None:
                 unreadable.append(sample.file)
             else:
@@ -63,7 +65,6 @@ def inspect(samples: Sequence[Sample]) -> Findings:
                 seen.append(sample)
                 digests.append(digest)
                 sketches.append(sketch)
-            _progress(number, len(one_each))
     groups = defaultdict[bytes, list[int]](list)
     for i, digest in enumerate(digests):
         groups[digest].append(i)
@@ -118,12 +119,6 @@ def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
         rows, columns = np.nonzero(same >= (1 - 2 * _ALIKE) * bits.shape[1])
         pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True) if i < j]
     return pairs
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        end = "\r\033[K" if done == total else ""
-        print(f"\r{done} of {total} images{end}", end="", file=sys.stderr, flush=True)
 
 
 def class_table(samples: Sequence[Sample]) -> str:

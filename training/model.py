@@ -128,7 +128,7 @@ class Trained:
 
 
 def save(trained: Trained, file: Path) -> None:
-    """Write the `.keras` file and its card; each is whole or not there."""
+    """Write the `.keras` file and its card; each is whole or not there, and never beside an older other."""
     part = file.with_name(f"part-{file.name}")
     trained.network.save(part)
     facts = {
@@ -136,8 +136,19 @@ def save(trained: Trained, file: Path) -> None:
         "framing": trained.framing.value,
         **trained.facts,
     }
-    write_json(card_of(file), facts)
+    # A kill here leaves a file without a card, which is no model: the run makes both again.
+    card_of(file).unlink(missing_ok=True)
     part.replace(file)
+    write_json(card_of(file), facts)
+
+
+def epochs_of(file: Path) -> int:
+    """Return the epochs of the model that a run has left at `file`; 0 where it is not whole there."""
+    try:
+        facts = json.loads(card_of(file).read_text(encoding="utf-8"))
+        return int(facts["epochs"]) if file.is_file() else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def load(file: Path) -> Trained:

@@ -1,6 +1,5 @@
 """What a model file says of labelled images: a .tflite through `edge.classify`, a .keras through Keras."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
 from training.framing import Framing, single_cell_box, view
+from training.progress import show
 
 Change = Callable[[Image, Box, int], tuple[Image, Box]]
 """(image, box of its cell, number of the sample) -> the changed image, and the box in it."""
@@ -126,7 +126,7 @@ def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change
             numbers = range(start, min(start + _CHUNK, len(samples)))
             views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
             answers.append(predictor.answer(np.stack(views)))
-            _progress(numbers.stop, len(samples), begun)
+            show(numbers.stop, len(samples), "cells", begun)
     evidence = [a.evidence for a in answers if a.evidence is not None]
     return Answers(
         np.concatenate([a.probabilities for a in answers]),
@@ -150,11 +150,3 @@ def look(sample: data.Sample, predictor: Predictor, number: int = 0, change: Cha
         # The cell must be found in the spoiled image too, unless the data set says where it is.
         box = box if sample.box else single_cell_box(image)
     return view(image, box, predictor.size, predictor.framing)
-
-
-def _progress(done: int, total: int, begun: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    remain = (time.monotonic() - begun) / done * (total - done)
-    end = "\r\033[K" if done == total else ""
-    print(f"\r{done} of {total} cells, {remain:.0f} s remain   {end}", end="", file=sys.stderr, flush=True)

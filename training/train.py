@@ -6,7 +6,6 @@ image was in which part), `history.csv`, the figures of the test images (`evalua
 """
 
 import argparse
-import csv
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ import keras
 import numpy as np
 
 from edge.errors import UserError
-from training import backbones, data, evaluate, finish, hardware, model, predict, rendered, textbook
+from training import backbones, data, division, evaluate, finish, hardware, model, predict, rendered, textbook
 from training.batches import Exam, Lessons, correction, find_cells
 from training.callbacks import Backup, Best, History, Progress, has_stopped
 from training.framing import Framing
-from training.recipe import HELP, RECIPES, Recipe, check, claim
+from training.recipe import HELP, RECIPES, Recipe, check, check_free, claim, has_begun
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
@@ -44,16 +43,19 @@ def train(
         UserError: the recipe, its data or the folder will not do; told before any training.
     """
     check(recipe)
-    print("reading the images", flush=True)
-    parts = prepare(recipe, samples)
+    check_free(output, recipe)
+    print("reading the list of images", flush=True)
+    parts = prepare(recipe, samples, output if has_begun(output) else None)
+    file = output / "model.keras"
+    if model.epochs_of(file) == recipe.epochs:
+        return file
+    print(f"reading {len(parts)} images", flush=True)
+    data.check_trainable(parts)
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
-    file = output / "model.keras"
-    if _finished(output, recipe):
-        return file
     learn, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
     real, drawn = len(learn), draw(output, recipe)
-    write_split(output / "split.csv", parts + drawn)
+    division.write(output / "split.csv", parts + drawn)
     learn = learn + drawn
     classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
     names = tuple(c.name for c in classes)
@@ -70,12 +72,22 @@ def train(
     return file
 
 
-def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.Sample]:
+def prepare(
+    recipe: Recipe, samples: Sequence[data.Sample] | None, run: Path | None = None
+) -> list[data.Sample]:
     """Return the samples of the recipe's classes, each with its split.
 
     Where the data set names no split, one of 70/20/10 is drawn by the recipe's seed: for the study recipe
     over all images, as it was there, else over whole blood films. Where it names a training part alone, a
     fifth of its films or images validates.
+
+    Args:
+        recipe: says what to take.
+        samples: None reads the recipe's data.
+        run: folder of a run that has begun: the split is the one that it has begun with.
+
+    Raises:
+        UserError: the data cannot be read or divided, or is not what the run began with.
     """
     found = list(data.load(Path(recipe.data)) if samples is None else samples)
     if recipe.classes == "five":
@@ -86,12 +98,13 @@ def prepare(recipe: Recipe, samples: Sequence[data.Sample] | None) -> list[data.
             raise UserError(f"--join {recipe.join}: no such source; there are {sources}")
         joined = [replace(s, split="train") for s in found if s.source == recipe.join]
         found = [s for s in found if s.source != recipe.join] + data.undoubted(joined)
+    if run and (run / "split.csv").exists():
+        return division.keep(run / "split.csv", found)
     if not any(s.split == "train" for s in found):
         divide = data.random_split if recipe.recipe == "study" else data.split_by_film
         found = divide(found, recipe.seed)
     elif not any(s.split == "validation" for s in found):
         found = data.with_validation(found, recipe.seed)
-    data.check_trainable(found)
     return found
 
 
@@ -99,20 +112,6 @@ def draw(output: Path, recipe: Recipe) -> list[data.Sample]:
     """Draw the cells that the recipe asks for, into the run's folder."""
     demo = rendered.write_cells(output / "rendered", recipe.rendered, recipe.seed)
     return demo + textbook.write_cells(output / "textbook", recipe.textbook, recipe.seed)
-
-
-def write_split(file: Path, samples: Sequence[data.Sample]) -> None:
-    """Write which image is in which part, and from which source and film."""
-    with file.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(["file", "class", "source", "split", "film"])
-        writer.writerows([s.file, s.name, s.source, s.split, s.film] for s in samples)
-
-
-def _finished(output: Path, recipe: Recipe) -> bool:
-    """Tell whether the run in this folder has reached its end before."""
-    file = output / "model.keras"
-    return file.exists() and model.load(file).facts["epochs"] == recipe.epochs
 
 
 def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorboard: bool) -> keras.Model:
@@ -151,6 +150,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
             initial_epoch=done,
             epochs=recipe.epochs,
             validation_data=exam,
+            shuffle=False,  # the lessons draw their order, a resumed run's too
             verbose=0,
             callbacks=[*callbacks, backup],
         )
@@ -201,9 +201,9 @@ def _rate(recipe: Recipe, steps: int) -> float | keras.optimizers.schedules.Lear
 
 
 def _report(recipe: Recipe, file: Path) -> None:
-    """Judge the model on the test images, and write the report."""
+    """Judge the model on the test images of its run, and write the report."""
     print("judging the test images", flush=True)
-    samples = [s for s in prepare(recipe, None) if s.split == "test"]
+    samples = [s for s in prepare(recipe, None, file.parent) if s.split == "test"]
     if not samples:
         print("no image is of split test: no report")
         return

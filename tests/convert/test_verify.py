@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ from convert import quantize, verify
 from convert.graph import Graph, delegation
 from convert.metadata import describe
 from edge.errors import UserError
-from training import data, finish, model
+from training import data, division, finish, model
 from training.framing import Framing
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' and TensorFlow's own
@@ -135,6 +136,26 @@ def test_a_file_is_measured_against_its_own_parent_alone(
     command = ["--model", str(tmp_path / "sister.keras"), "--file", str(tmp_path / "made.tflite")]
     assert verify.main([*command, "--data", str(made_data)]) == 1
     assert "give --model the .keras file that it was made of" in capsys.readouterr().err
+
+
+def test_a_part_of_the_models_run_is_verified(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [replace(s, split="") for s in data.load(made_data)]
+    parts = [replace(s, split="train" if i % 2 else "test") for i, s in enumerate(samples)]
+    division.write(tmp_path / "split.csv", parts)
+    seen: list[data.Sample] = []
+
+    def spy(model: object, file: Path, samples: list[data.Sample]) -> None:
+        seen.extend(samples)
+        raise UserError("enough")
+
+    monkeypatch.setattr(verify.data, "load", lambda _: samples)
+    monkeypatch.setattr(verify.model, "load", lambda _: None)
+    monkeypatch.setattr(verify, "_check_parent", lambda *_: None)
+    monkeypatch.setattr(verify, "verify", spy)
+    assert verify.main(["--model", str(tmp_path / "model.keras")]) == 1
+    assert seen == parts[::2]
 
 
 def test_a_float_file_is_seen_as_such(converted: tuple[model.Trained, Path]) -> None:

@@ -128,7 +128,7 @@ def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
         session.take(Step(frame, found, session.counter.update(frame, found)))
 
     session = begin_moving()
-    for _ in range(4):
+    for _ in range(28):
         show(session, 50)
     for _ in range(3):
         show(session, 50, 150)
@@ -139,7 +139,7 @@ def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
     session.finish()
     assert session.cells == begin_moving().cells == []
     again = begin_moving()
-    for _ in range(8):
+    for _ in range(32):
         show(again, 50, 150)
     assert [cell.number for cell in begin_moving().cells] == [1, 2]
 

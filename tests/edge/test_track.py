@@ -265,12 +265,12 @@ def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
 
 
 def test_numbers_go_on_behind_a_gap() -> None:
-    counter = MovingStage(DECISION, [Known(3, 900, 900, 40)])
+    counter = MovingStage(DECISION, [Known(3, 900, 900, 40)], decide_after=8)
     assert [c.number for c in walk(counter, [(0, 0)] * 8, [(100, 100)])] == [4]
 
 
 def test_what_lay_there_before_the_slide_does_not_keep_the_count_lost() -> None:
-    counter = MovingStage(DECISION)
+    counter = MovingStage(DECISION, decide_after=8)
     hand = np.kron(RNG.integers(40, 230, (20, 27), np.uint8), np.ones((12, 12), np.uint8))[:HEIGHT, :WIDTH]
     hand_frame = Frame(0, 0.0, np.repeat(hand[..., None], 3, axis=2))
     assert counter.update(hand_frame, []).place

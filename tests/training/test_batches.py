@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -71,3 +72,11 @@ def test_an_exam_keeps_the_order_and_shows_the_cells_as_they_are(made_data: Path
     assert views.shape == (16, 64, 64, 3)
     assert [NAMES[i] for i in exam.truth.argmax(axis=1)] == [s.name for s in samples]
     assert np.array_equal(views[5], find_cells(samples[5:6]).views(64, Framing.CELL)[0])
+
+
+def test_a_person_sees_how_far_the_finding_is(
+    made_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    find_cells(data.select(data.load(made_data), "test"))
+    assert "5 of 16 images" in capsys.readouterr().err

@@ -1,11 +1,22 @@
+import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 from edge.errors import UserError
-from training.callbacks import Backup, Best, History, Progress, epochs_without_gain, has_stopped, read_history
+from training.callbacks import (
+    Backup,
+    Best,
+    History,
+    Progress,
+    Watch,
+    epochs_without_gain,
+    has_stopped,
+    read_history,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -89,8 +100,40 @@ def test_a_backup_is_the_newest_whole_epoch_and_cuts_the_history_to_it(tmp_path:
         backup.restore(other, file)
 
 
+def test_a_backup_holds_the_state_of_chance_and_an_older_one_need_not(tmp_path: Path) -> None:
+    def network() -> keras.Model:
+        layers = [keras.Input((50,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(1)]
+        made = keras.Sequential(layers)
+        made.compile("adam", "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    def drawn(made: keras.Model) -> list[float]:
+        return np.asarray(made.layers[0](np.ones((1, 50)), training=True)).tolist()
+
+    straight, backup = network(), Backup(tmp_path)
+    first = drawn(straight)
+    backup.set_model(straight)
+    backup.on_epoch_end(0)
+    second, resumed, older = drawn(straight), network(), network()
+    assert backup.restore(resumed, tmp_path / "history.csv") == 1
+    assert drawn(resumed) == second != first
+    with h5py.File(tmp_path / "1.weights.h5", "a") as file:
+        del file.attrs["seeds"]
+    assert backup.restore(older, tmp_path / "history.csv") == 1
+    assert drawn(older) == first
+
+
 def test_a_run_without_a_backup_begins_anew(tmp_path: Path) -> None:
     file = tmp_path / "history.csv"
     History(file).on_epoch_end(0, {"val_accuracy": 0.5})
     assert Backup(tmp_path / "backup").restore(compiled(), file) == 0
     assert not file.exists()
+
+
+def test_a_person_sees_how_far_a_prediction_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    compiled().predict(np.zeros((5, 1)), batch_size=2, verbose=0, callbacks=[Watch()])
+    assert "2 of 3 batches of cells" in capsys.readouterr().err

@@ -1,12 +1,14 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edge.cells import Answers
 from edge.errors import UserError
-from training import data, evaluate, metrics, study
+from training import data, division, evaluate, metrics, study
 from training.evaluate import figures, main
 
 NAMES = ("a", "b", "c")
@@ -134,6 +136,29 @@ def test_training_by_turns_takes_a_folder_of_images(
 def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["--data", str(shared_data), "--split", "nowhere"]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_part_of_the_models_run_is_judged(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The data calls other images its test part than those that the run kept for it."""
+    samples = data.select(data.load(made_data), "validation")
+    division.write(tmp_path / "split.csv", [*(replace(s, split="test") for s in samples)])
+    seen = []
+
+    def judge(predictor: object, samples: list[data.Sample], classes: object) -> None:
+        seen.extend(s.file for s in samples)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate, "open_model", lambda _: SimpleNamespace(classes=data.CLASSES))
+    monkeypatch.setattr(evaluate, "judge", judge)
+    arguments = ["--data", str(made_data), "--model", str(tmp_path / "model.keras")]
+    main([*arguments, "--split", "test"])
+    assert {s.file for s in samples} <= set(seen)
+    seen.clear()
+    main([*arguments, "--split", "validation"])
+    assert not seen
+    assert "enough" in capsys.readouterr().err
 
 
 def test_cross_validation_goes_by_the_recipe(

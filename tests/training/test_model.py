@@ -107,6 +107,22 @@ def test_a_damaged_model_is_told(
         model.load(file)
 
 
+@pytest.mark.parametrize(("owner", "step"), [(Path, "replace"), (model, "write_json")])
+def test_a_kill_leaves_no_card_beside_an_older_network(
+    network: keras.Model, tmp_path: Path, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file, trained = tmp_path / "model.keras", model.Trained(network, CLASSES, Framing.CELL, FACTS)
+    model.save(trained, file)
+    assert model.epochs_of(file) == 3
+    monkeypatch.setattr(owner, step, die)
+    with pytest.raises(KeyboardInterrupt):
+        model.save(trained, file)
+    assert model.epochs_of(file) == 0
+
+
 def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# A model")
     with pytest.raises(UserError, match=r"README\.md: not a \.keras file; --model names one"):

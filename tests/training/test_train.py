@@ -6,14 +6,16 @@ from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from edge.errors import UserError
-from training import data, model, train
+from training import data, division, model, train
+from training.backbones import build_backbone
 from training.callbacks import read_history
 from training.framing import Framing
-from training.recipe import HELP, RECIPES, Recipe
+from training.recipe import HELP, RECIPES, Recipe, claim
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -69,18 +71,29 @@ def die_in_the_second(self, epoch, logs=None):
         os._exit(9)
     whole(self, epoch, logs)
 History.on_epoch_end = die_in_the_second
-recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights="none")
+recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights=sys.argv[3])
 train.train(recipe, Path(sys.argv[2]))
 """
 
 
+def lively_weights(file: Path) -> Path:
+    """Write random weights under which features are not next to 0, so that it matters which are dropped."""
+    backbone = build_backbone("mobilenet_v3_small", None, 96)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            layer.set_weights([3.4 * w for w in layer.get_weights()])
+    backbone.save_weights(file)
+    return file
+
+
 def test_a_killed_run_ends_as_an_uninterrupted_one(made_data: Path, tmp_path: Path) -> None:
+    weights = lively_weights(tmp_path / "lively.weights.h5")
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, made_data, tmp_path / "a"], capture_output=True, check=False
+        [sys.executable, "-c", KILLED, made_data, tmp_path / "a", weights], capture_output=True, check=False
     )
     assert killed.returncode == 9
     assert len(read_history(tmp_path / "a" / "history.csv")) == 1
-    recipe = tiny(made_data, epochs=3)
+    recipe = tiny(made_data, epochs=3, weights=str(weights))
     networks = [model.load(train.train(recipe, tmp_path / name)).network for name in ("a", "b")]
     # The embedding is left out: its axes may point either way.
     learned = [[np.asarray(w) for w in n.weights if "embedding" not in w.path] for n in networks]
@@ -92,14 +105,72 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(made_data: Path, tmp_path: Pa
     )
 
 
-def test_a_folder_of_another_recipe_is_refused(made_data: Path, tmp_path: Path) -> None:
-    from training.recipe import claim
-
+def test_a_folder_of_another_recipe_is_refused_before_anything_is_read(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim(tmp_path / "recipe.json", tiny(made_data))
     (tmp_path / "backup").mkdir()
     claim(tmp_path / "recipe.json", tiny(made_data, epochs=9))
+    monkeypatch.setattr(data, "load", lambda _: pytest.fail("the data was read"))
     with pytest.raises(UserError, match="another batch, seed"):
         train.train(tiny(made_data, batch=8, seed=7), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["backup/3.weights.h5", "model.keras"])
+def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, name: str) -> None:
+    claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=5))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    (tmp_path / "model.json").write_text('{"epochs": 3}')
+    claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=3))
+    with pytest.raises(UserError, match="--epochs 2: 3 are done"):
+        claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=2))
+
+
+def begun(recipe: Recipe, folder: Path) -> list[data.Sample]:
+    """Make a folder in which a run seems to have begun; return its samples, divided as no seed does."""
+    (folder / "backup").mkdir(parents=True)
+    claim(folder / "recipe.json", recipe)
+    samples = data.load(Path(recipe.data))
+    parts = [replace(s, split=("train", "validation", "test")[i % 3]) for i, s in enumerate(samples)]
+    division.write(folder / "split.csv", parts)
+    return parts
+
+
+def without_splits(folder: Path) -> None:
+    lines = (folder / "cells.csv").read_text().splitlines()
+    (folder / "cells.csv").write_text("\n".join([lines[0], *(n.rsplit(",", 1)[0] + "," for n in lines[1:])]))
+
+
+def test_a_run_that_has_begun_keeps_its_division_and_refuses_other_images(
+    made_data: Path, tmp_path: Path
+) -> None:
+    without_splits(made_data)
+    recipe, run = tiny(made_data), tmp_path / "run"
+    parts = begun(recipe, run)
+    assert train.prepare(recipe, None, run) == parts
+    assert train.prepare(recipe, None) != parts
+    with (made_data / "cells.csv").open("a") as lines:
+        lines.write("\nbasophil/0.png,basophil,,pbc,")
+    with pytest.raises(UserError, match=r"1 new \(basophil/0\.png\)"):
+        train.train(recipe, run)
+
+
+def test_a_finished_run_reads_no_image_and_is_judged_by_its_own_division(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_splits(made_data)
+    recipe, run = tiny(made_data), tmp_path / "run"
+    parts = begun(recipe, run)
+    (run / "model.keras").touch()
+    (run / "model.json").write_text('{"epochs": 2}')
+    monkeypatch.setattr(data, "read_image", lambda _: pytest.fail("an image was read"))
+    monkeypatch.setattr(train.predict, "open_model", lambda file: file)
+    judged: list[data.Sample] = []
+    monkeypatch.setattr(train.evaluate, "judge", lambda model, samples: judged.extend(samples))
+    monkeypatch.setattr(train.evaluate, "write_report", lambda *_: "report")
+    train._report(recipe, train.train(recipe, run))
+    assert judged == data.of_split(parts, "test")
 
 
 def test_a_start_that_failed_binds_the_folder_to_nothing(made_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge.errors import UserError
+from training import division
+from training.data import Sample, select
+
+
+def sample(file: str, split: str = "", source: str = "pbc", name: str = "monocyte") -> Sample:
+    return Sample(Path(file), file, name, source, split)
+
+
+RUN = [
+    sample("b", "test"),
+    sample("a", "train"),
+    sample("field", "train"),
+    sample("field", "validation"),  # a field's second monocyte
+    sample("far", "other-laboratory", "bccd"),
+    sample("drawn", "train", "textbook"),
+]
+DATA = [replace(s, split=s.split if s.source == "bccd" else "") for s in RUN[:-1]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    division.write(tmp_path / "split.csv", RUN)
+    return tmp_path / "split.csv"
+
+
+def test_the_parts_and_their_order_are_those_of_the_run(file: Path) -> None:
+    found = division.keep(file, [DATA[1], DATA[4], DATA[2], DATA[0], DATA[3]])
+    assert found == RUN[:-1]
+    named = [replace(s, split="train") if s.split == "validation" else s for s in RUN[:-1]]
+    assert division.keep(file, named) == RUN[:-1]  # validation was drawn from the training part
+
+
+def test_what_lies_outside_the_parts_may_come_and_go(file: Path) -> None:
+    new = sample("new", "other-laboratory", "lisc")
+    assert division.keep(file, [*DATA[:4], new]) == [*RUN[:4], new]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([*DATA, *(sample(f"{n}") for n in range(4))], r"4 new \(0, 1, 2, \.\.\.\)"),
+        (DATA[1:], r"1 gone \(b\)"),
+        ([replace(DATA[0], name="basophil"), *DATA[1:]], r"1 new \(b\); 1 gone \(b\)"),
+        ([replace(RUN[0], split="train"), sample("a", "test"), *RUN[2:-1]], r"2 in another split \(b, a\)"),
+    ],
+)
+def test_other_images_than_the_run_began_with_are_refused(
+    file: Path, samples: list[Sample], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        division.keep(file, samples)
+
+
+def test_another_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "split.csv").write_text("file\na\n")
+    with pytest.raises(UserError, match=r"split\.csv: not the split of a run"):
+        division.read(tmp_path / "split.csv")
+
+
+def test_a_part_of_the_run_can_be_chosen(file: Path, tmp_path: Path) -> None:
+    model = file.with_name("model.keras")
+    assert division.select(DATA, "test", model) == [RUN[0]]
+    assert division.select(DATA, "bccd", model) == [RUN[4]]
+    learned = [sample("a", "test"), sample("new", "test")]
+    assert division.select(learned, "test", model) == [learned[1]]
+    with pytest.raises(UserError, match="'test'; there are bccd, other-laboratory, pbc"):
+        division.select(DATA, "test", tmp_path / "elsewhere" / "model.keras")
+
+
+def test_a_split_wins_over_a_source_of_its_name() -> None:
+    samples = [sample("a", "train", "test"), sample("b", "test", "test")]
+    assert select(samples, "test") == samples[1:]
+    assert select(samples[:1], "test") == samples[:1]

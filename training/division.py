@@ -1,0 +1,114 @@
+"""Which image is in which part of a run: its `split.csv`, which holds once the run has begun."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge.errors import UserError
+from training import data
+
+Key = tuple[str, str, str, int]
+"""One cell: its source, file and class, and which cell of that class in that file."""
+
+DRAWN = ("rendered", "textbook")
+"""Sources that a run draws for itself: no data set holds them."""
+_PARTS = ("train", "validation", "test")
+_SHOWN = 3
+"""Files that an error names."""
+
+
+def write(file: Path, samples: Sequence[data.Sample]) -> None:
+    """Write which image is in which part, and from which source and film; all of it or nothing."""
+    part = file.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["file", "class", "source", "split", "film"])
+        writer.writerows([s.file, s.name, s.source, s.split, s.film] for s in samples)
+    part.replace(file)
+
+
+def read(file: Path) -> dict[Key, str]:
+    """Return the part of each cell, in the file's order.
+
+    Raises:
+        UserError: it is missing or is no such file.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        keys = _keys((row["source"], row["file"], row["class"]) for row in rows)
+        return {key: row["split"] for key, row in zip(keys, rows, strict=True)}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: not the split of a run ({error!r}); train the model again") from None
+
+
+def keep(file: Path, samples: Sequence[data.Sample]) -> list[data.Sample]:
+    """Return the samples, each in the part that it has in a run, and in the run's order.
+
+    Images outside the parts (of a laboratory of its own) may have come or gone since the run began.
+
+    Args:
+        file: the run's `split.csv`.
+        samples: of the recipe's classes, with the splits that the data set names.
+
+    Raises:
+        UserError: the images in the parts are others now, or the data set moves some to another part.
+    """
+    known, held = read(file), dict(zip(_keys_of(samples), samples, strict=True))
+    named = {s.split for s in samples} if any(s.split == "train" for s in samples) else set()
+    changes = {
+        "new": [s.file for k, s in held.items() if k not in known and s.split in ("", *_PARTS)],
+        "gone": [k[1] for k, part in known.items() if k not in held and part in _PARTS and k[0] not in DRAWN],
+        # A part that the data set does not name was drawn from another one.
+        "in another split": [
+            k[1] for k, part in known.items() if k in held and part in named and held[k].split != part
+        ],
+    }
+    told = [
+        f"{len(files)} {what} ({', '.join(files[:_SHOWN])}{', ...' if len(files) > _SHOWN else ''})"
+        for what, files in changes.items()
+        if files
+    ]
+    if told:
+        raise UserError(
+            f"{file.parent}: the images are not those that this run began with: {'; '.join(told)}; "
+            "bring them back as they were, or train in another folder"
+        )
+    ours = [replace(held[k], split=part) for k, part in known.items() if k in held]
+    return ours + [s for k, s in held.items() if k not in known]
+
+
+def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data.Sample]:
+    """Return the samples of one part of the model's run, of one split of the data, or of one source.
+
+    An image that the run knows is of the part that it had there, whatever the data set says of it: what was
+    learned from is never judged as a test image.
+
+    Args:
+        samples: with the splits that the data set names, if any.
+        split: name of the part, split or source; the first of them that there is.
+        model: a model file; beside it lies the run's `split.csv`, if it is a run's.
+
+    Raises:
+        UserError: no sample belongs to it.
+    """
+    file = model.parent / "split.csv"
+    known = read(file) if file.exists() else {}
+    keyed = zip(_keys_of(samples), samples, strict=True)
+    return data.select([replace(s, split=known.get(key, s.split)) for key, s in keyed], split)
+
+
+def _keys_of(samples: Iterable[data.Sample]) -> list[Key]:
+    return _keys((s.source, s.file, s.name) for s in samples)
+
+
+def _keys(cells: Iterable[tuple[str, str, str]]) -> list[Key]:
+    """Return the key of each cell, given (source, file, class)."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    keys = []
+    for cell in cells:
+        keys.append((*cell, seen[cell]))
+        seen[cell] += 1
+    return keys
