@@ -117,7 +117,9 @@ class Detected:
         found = list(track(frames, told, total, console=Console(stderr=True)))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(pickle.dumps(found))
+            part = file.with_suffix(".part")  # a run that is stopped here leaves no half of a file
+            part.write_bytes(pickle.dumps(found))
+            part.replace(file)
         return found
 
     def _file(self, slide: Slide, script: str, seed: int) -> Path | None:

@@ -17,6 +17,7 @@ import numpy as np
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
 from edge.imagefile import BadImage, check_content
+from training.progress import watch
 
 CLASSES = (
     CellClass("basophil", Role.COUNTED),
@@ -231,7 +232,8 @@ def check_images(samples: Sequence[Sample]) -> None:
         UserError: names the files that cannot be read, or whose boxes have no size or lie outside.
     """
     with ThreadPoolExecutor() as pool:
-        sizes = list(zip(samples, pool.map(_size, samples), strict=True))
+        found = watch(pool.map(_size, samples), len(samples), "images")
+        sizes = list(zip(samples, found, strict=True))
     _refuse("not readable as images", [s.file for s, size in sizes if size is None], "remove or replace them")
     astray = [s.file for s, size in sizes if size is not None and not box_fits(s.box, *size)]
     _refuse("boxes of no size or outside the image", astray, "mend the boxes or remove these images")
