@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.fake_quantize import range_name
+from convert.fold import centred
 from edge.cells import Image
 from edge.preprocess import crop
 from training import data
@@ -90,7 +91,7 @@ def distil(
     """Train `student` in place to hold and answer what `teacher` does; prints progress.
 
     Args:
-        student: of `with_fake_quantization`.
+        student: of `with_fake_quantization`, of the folded network.
         teacher: the float network; its first output are probabilities.
         batches: crops (n, height, width, 3) RGB.
         steps: batches that are used.
@@ -108,10 +109,9 @@ def distil(
     )
     recent: deque[float] = deque(maxlen=_REPORTED)
     for step, crops in zip(range(1, steps + 1), batches, strict=False):
-        images = crops.astype(np.float32)
-        recent.append(
-            float(learner.train_on_batch(images, shown.predict_on_batch(images), return_dict=True)["loss"])
-        )
+        aim = shown.predict_on_batch(crops.astype(np.float32))
+        told = learner.train_on_batch(centred(crops).astype(np.float32), aim, return_dict=True)
+        recent.append(float(told["loss"]))
         if step % _REPORTED == 0 or step == steps:
             print(f"batch {step} of {steps}, difference {sum(recent) / len(recent):.4f}", flush=True)
 

@@ -5,7 +5,7 @@ range from 0 to 16 leaves some five steps for what they say, and on pale picture
 The depthwise convolution behind reads each channel by itself, so a channel may be stretched and moved, and
 that convolution's weights take it back (cross-layer equalisation, Nagel et al. 2019, section 4.1). Behind
 swish that holds where swish is nearly straight over what the channel holds; this is measured here, not
-assumed. Later layers lose less by their steps.
+assumed. Later layers lose less by their steps than by the bend.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from edge.errors import UserError
 
 Values = NDArray[np.float64]
 
-_PLACES = 2
+_PLACES = 3
 """Behind swish and before a depthwise convolution, from the network's beginning."""
 _STRETCHES = np.append(1.0, np.geomspace(0.25, 16, 19))
 _TOPS = np.linspace(0.2, 1, 9)

@@ -40,7 +40,7 @@ _SUPPORTED = frozenset(
         "ZeroPadding2D",
     )
 )
-_NOT_STORED = frozenset(("InputLayer", "ZeroPadding2D", "Dropout"))
+_NOT_STORED = frozenset(("InputLayer", "FakeQuantize", "ZeroPadding2D", "Dropout"))
 """Operations that leave their input's values, and so its range, as they are."""
 
 
@@ -137,13 +137,13 @@ def stored_operations(network: keras.Model) -> list[Any]:
 
 
 def measure_ranges(
-    network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, seed: int = 0
+    network: keras.Model, crops: NDArray[np.uint8 | np.int8], batch: int = 32, seed: int = 0
 ) -> dict[str, Range]:
     """Return for each stored operation, by name, the range that spoils least what comes after it.
 
     Args:
         network: the float model.
-        crops: (n, height, width, 3) RGB, what the file will see.
+        crops: (n, height, width, 3), what the network will see.
         batch: crops at a time.
         seed: of the sample of values that the error is taken from.
     """

@@ -16,12 +16,12 @@ HEAT = "heat"
 """Name of the layer."""
 
 
-def with_heat_map(network: keras.Model, crops: NDArray[np.uint8]) -> keras.Model:
+def with_heat_map(network: keras.Model, crops: NDArray[np.uint8 | np.int8]) -> keras.Model:
     """Return the network with a third output: what speaks for each class at each place, 0 and more.
 
     Args:
         network: pooled feature maps and a linear head.
-        crops: (n, height, width, 3) RGB, which set the range of the output.
+        crops: (n, height, width, 3), as the network takes them, which set the range of the output.
     """
     maps = network.get_layer(FEATURES).input
     kernel = network.get_layer(HEAD).get_weights()[0]

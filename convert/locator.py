@@ -5,10 +5,8 @@ own ranges (least and greatest value over calibration scenes) serve; the card sa
 """
 
 import argparse
-import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +18,10 @@ from numpy.typing import NDArray
 
 from convert import tflite
 from convert.graph import Graph
-from convert.quantize import runs_in_a_child
+from convert.install import install
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
-from edge.report import NOTICE, write_json
+from edge.report import NOTICE
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
 from training.locator import STRIDE, Lessons, Recipe, read_recipe
@@ -97,21 +95,8 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
         "sources": {name: text for name, text in SOURCES.items() if name in learned},
         "recipe": {name: getattr(recipe, name) for name in recipe.__slots__},
         "calibration": calibrate,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        part = Path(folder) / output.name
-        part.write_bytes(content)
-        write_json(part.with_suffix(".json"), card)
-        runs_in_a_child(_LOAD, part)
-        print("evaluating on the validation fields", flush=True)
-        card["figures"] = figures(part, data)
-        write_json(part.with_suffix(".json"), card)
-        part.with_suffix(".json").replace(output.with_suffix(".json"))
-        part.replace(output)
-    return card
+    return install(content, card, output, _LOAD, lambda file: {"figures": figures(file, data)})
 
 
 def calibration(fields: Sequence[Field], recipe: Recipe, number: int) -> NDArray[np.uint8]:
@@ -124,6 +109,7 @@ def calibration(fields: Sequence[Field], recipe: Recipe, number: int) -> NDArray
 
 def figures(file: Path, data: Path) -> dict[str, float]:
     """Return recall and precision on the validation fields, and false cells per 100 fields without any."""
+    print("evaluating on the validation fields", flush=True)
     locator = Locator(model=file)
     found: dict[str, float] = {}
     sums = measure(data, "validation", lambda image: [f.box for f in locator.locate(image)])

@@ -2,14 +2,13 @@
 
 Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
 it right is in `training.model` (an activation and scales that integers can carry), in `convert.equalise`
-(channels of like range in the first layer), in `convert.fake_quantize` (ranges) and in `convert.distil` (a
-short fine-tuning of the rounded network).
+(channels of like range in the first layer), in `convert.fold` (fewer tensors to round), in
+`convert.fake_quantize` (ranges) and in `convert.distil` (a short fine-tuning of the rounded network).
 """
 
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -26,11 +25,13 @@ from convert import tflite
 from convert.distil import distil, lessons
 from convert.equalise import equalise
 from convert.fake_quantize import check_supported, measure_ranges, with_fake_quantization
+from convert.fold import centred, fold
 from convert.heat_map import with_heat_map
+from convert.install import install
 from convert.metadata import describe
 from edge.errors import UserError
 from edge.preprocess import crop
-from edge.report import NOTICE, write_json
+from edge.report import NOTICE
 from training import data
 from training.augment import augment
 from training.batches import Boxed, find_cells
@@ -81,16 +82,16 @@ def quantize(
         raise UserError(f"the model takes {network.input_shape[1:]}, the crops are {crops.shape[1:]}")
     check_supported(network)
     print(f"measuring ranges on {len(crops)} crops", flush=True)
-    equal = equalise(network, crops)
-    ranges = measure_ranges(equal, crops)
-    rounded = with_fake_quantization(equal, ranges)
+    folded, seen = fold(equalise(network, crops)), centred(crops)
+    ranges = measure_ranges(folded, seen)
+    rounded = with_fake_quantization(folded, ranges)
     if steps:
         print(f"fine-tuning the rounded network, {steps} batches", flush=True)
-        student = with_fake_quantization(equal, ranges, weights=True)
+        student = with_fake_quantization(folded, ranges, weights=True)
         distil(student, network, batches, steps=steps, learning_rate=learning_rate)
         rounded.set_weights(student.get_weights())
     print("converting", flush=True)
-    return tflite.integer(with_heat_map(rounded, crops), crops[::4])
+    return tflite.integer(with_heat_map(rounded, seen), seen[::4])
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:
@@ -108,22 +109,6 @@ _CLASSIFY = (
     "c = Classifier(Path(sys.argv[1])); s = c.card.size; "
     "c.classify([numpy.random.default_rng(0).integers(0, 256, (s, s, 3), numpy.uint8)])"
 )
-
-
-def runs_in_a_child(program: str, file: Path) -> None:
-    """Run a file once in a process of its own: a bad file can abort the process that loads it.
-
-    Args:
-        program: Python code that loads and runs the file of its first argument.
-        file: of TFLite, its card beside it.
-
-    Raises:
-        UserError: the runtime refuses the file or dies of it.
-    """
-    done = subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"the runtime does not run the converted file (exit {done.returncode}): {last}")
 
 
 def card(
@@ -159,7 +144,6 @@ def card(
         "temperature": trained.facts["temperature"],
         "conversion": conversion,
         "calibration": [s.file for s in chosen],
-        "figures": {},
         "limits": "PBC names no patients, so cells of one person may lie on both sides of its split: figures "
         "on it are optimistic. What a figure calls by a source's name was never learned from.",
     }
@@ -197,10 +181,14 @@ def _convert(options: argparse.Namespace) -> None:
         )
     learned = {s.source for s in learn} | {name for name in ("rendered", "textbook") if getattr(recipe, name)}
     facts = card(options, trained, recipe, chosen=chosen, learned=learned)
-    content = describe(content, facts)
-    facts |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     elsewhere = sorted({s.source for s in table} - learned)
-    _install(content, facts, table, elsewhere, options.output)
+    facts = install(
+        describe(content, facts),
+        facts,
+        options.output,
+        _CLASSIFY,
+        lambda file: figures(file, table, elsewhere),
+    )
     print(json.dumps(facts["figures"], indent=1))
 
 
@@ -220,27 +208,6 @@ def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]
         image = data.read_image(sample.path)
         crops += [crop(image, box, size), augment(image, box, size, sample.name, rng)]
     return np.stack(crops)
-
-
-def _install(
-    content: bytes,
-    facts: dict[str, Any],
-    table: Sequence[data.Sample],
-    elsewhere: Sequence[str],
-    output: Path,
-) -> None:
-    """Put file and card in place, with the figures added; nothing half-written, nothing that does not run."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        part = Path(folder) / output.name
-        part.write_bytes(content)
-        write_json(part.with_suffix(".json"), facts)
-        print("running the file once", flush=True)
-        runs_in_a_child(_CLASSIFY, part)
-        facts |= figures(part, table, elsewhere)
-        write_json(part.with_suffix(".json"), facts)
-        part.with_suffix(".json").replace(output.with_suffix(".json"))
-        part.replace(output)
 
 
 def figures(

@@ -26,15 +26,15 @@ def check_name(output: Path) -> None:
         raise UserError(f"{output}: --output names a .tflite file")
 
 
-def integer(network: keras.Model, crops: NDArray[np.uint8]) -> bytes:
+def integer(network: keras.Model, crops: NDArray[np.uint8 | np.int8]) -> bytes:
     """Return the full-integer file: uint8 in and out, INT8 built-in operations, weights per channel.
 
     Ranges come from the fake-quantization nodes of the network where it has them, else from `crops`, the
     least and the greatest value of each tensor (the converter's stock post-training quantization).
 
     Args:
-        network: RGB 0..255 (size, size, 3) in.
-        crops: shape (n, size, size, 3).
+        network: takes an RGB picture, 0..255, or less a constant.
+        crops: as it takes them, shape (n, size, size, 3).
 
     Raises:
         UserError: an operation has no integer form.

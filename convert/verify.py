@@ -32,10 +32,12 @@ from training.predict import Predictor, look, open_model, predict
 _LAYER_CROPS = 24
 """Crops over which the error of each layer is taken."""
 _CALIBRATION_CROPS = 50
-_ROUNDS = 300
-"""Runs of each file for its latency."""
+_ROUNDS, _SERIES = 30, 10
+"""Turns of each file for its latency, and its runs at a turn: doubtful cells are looked at in series too."""
 _WORST = 8
 """Layers and images that are named."""
+
+_Sums = NDArray[np.float64]
 
 
 def verify(trained: model.Trained, file: Path, samples: Sequence[data.Sample]) -> dict[str, Any]:
@@ -153,22 +155,36 @@ def _layers(exact: Graph, rounded: Graph, crops: NDArray[np.uint8]) -> list[dict
     """Return the error of each layer that both files have, the worst first."""
     twins = {op.layer: op for op in exact.operations}
     both = [(twins[op.layer], op) for op in rounded.operations if op.layer in twins]
-    errors, variances = np.zeros(len(both)), np.zeros(len(both))
+    sums: list[list[_Sums]] = [[] for _ in both]
     for crop in crops:
         exact.see(crop)
         rounded.see(crop)
         for i, (one, other) in enumerate(both):
-            values = exact.values(one)
-            errors[i] += np.mean((rounded.values(other) - values) ** 2)
-            variances[i] += values.var()
-    shares = errors / np.maximum(variances, 1e-12)
+            both_values = exact.values(one), rounded.values(other)
+            x, y = (v.reshape(-1, v.shape[-1]).astype(np.float64) for v in both_values)
+            sums[i].append(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y]).mean(axis=1))
+    shares = np.array([_unexplained(np.mean(rows, axis=0)) for rows in sums])
     return [
         {"layer": both[i][1].layer, "error": float(shares[i])} for i in np.argsort(-shares, kind="stable")
     ]
 
 
+def _unexplained(means: _Sums) -> float:
+    """Return the share of a layer's variance that no stretch and shift of the rounded channels explains.
+
+    Channels of the file may be stretched and moved (`convert.equalise`, `convert.fold`): that is no error.
+
+    Args:
+        means: of 1, x, y, xx, yy, xy for each channel, x exact and y rounded, shape (6, channels).
+    """
+    _, x, y, xx, yy, xy = means
+    variance, other = np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 1e-12)
+    explained = np.minimum((xy - x * y) ** 2 / other, variance)
+    return float((variance - explained).sum() / max(variance.sum(), 1e-12))
+
+
 def _latency(files: Mapping[str, bytes], crop: Image) -> dict[str, float]:
-    """Return the median milliseconds of one run of each file, one thread, the files by turns."""
+    """Return the median milliseconds of one run of each file, one thread, the files' series by turns."""
     runs = {}
     for name, content in files.items():
         interpreter = Interpreter(model_content=content, num_threads=1)
@@ -178,10 +194,11 @@ def _latency(files: Mapping[str, bytes], crop: Image) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in files}
     for _ in range(_ROUNDS):
         for name, (interpreter, index, given) in runs.items():
-            interpreter.set_tensor(index, given)
-            begun = time.perf_counter()
-            interpreter.invoke()
-            times[name].append(1000 * (time.perf_counter() - begun))
+            for _ in range(_SERIES):
+                interpreter.set_tensor(index, given)
+                begun = time.perf_counter()
+                interpreter.invoke()
+                times[name].append(1000 * (time.perf_counter() - begun))
     return {name: float(np.median(taken)) for name, taken in times.items()}
 
 

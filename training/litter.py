@@ -13,6 +13,8 @@ from training.fields import Edges, Field, Random
 Floats = NDArray[np.float32]
 Place = NDArray[np.float64]
 """x and y, pixels, shape (2,)."""
+_AT_BORDER = 0.3
+"""Share of the leukocytes laid into a scene that its border cuts."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,10 @@ def _lay(
 
 
 def invite(scene: Scene, guests: Sequence[Field], unit: float, rng: Random) -> None:
-    """Lay up to five leukocytes of other fields into the scene, some touching one, and decoys like them."""
+    """Lay up to five leukocytes of other fields into the scene, and decoys like them.
+
+    Some touch another cell, some are cut by the border.
+    """
     width, height = scene.extent
     for guest in guests[: int(rng.integers(0, 6))]:
         sure = guest.leukocytes[~guest.open_ends.any(axis=1)]
@@ -96,7 +101,9 @@ def invite(scene: Scene, guests: Sequence[Field], unit: float, rng: Random) -> N
             box = sure[rng.integers(len(sure))]
         patch, mask, half = _cut_out(guest, box, scale, rng)
         at = rng.uniform((0, 0), (width, height))
-        if len(scene.cells) and rng.random() < 0.6:
+        if rng.random() < _AT_BORDER:
+            at = _on_border(at, half, scene.extent, rng)
+        elif len(scene.cells) and rng.random() < 0.6:
             other = scene.cells[rng.integers(len(scene.cells))]
             if np.isfinite(other).all():
                 angle = rng.uniform(0, 2 * np.pi)
@@ -109,6 +116,15 @@ def invite(scene: Scene, guests: Sequence[Field], unit: float, rng: Random) -> N
         _lay(scene, patch, mask, at, over=True)
         if len(sure) and (new[2:] > 0).all() and (new[:2] < (width, height)).all():
             scene.cells = np.concatenate([scene.cells, new[None]])
+
+
+def _on_border(at: Place, half: Floats, extent: tuple[int, int], rng: Random) -> Place:
+    """Return `at`, moved to a random side of the picture so that the border cuts a cell of `half` there."""
+    along = int(rng.integers(2))
+    end = float(extent[along] * rng.integers(2))
+    moved = np.array(at)
+    moved[along] = end + rng.uniform(-0.7, 0.7) * half[along]
+    return moved
 
 
 def _covered(edges: Edges, new: Floats) -> Floats:

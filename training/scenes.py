@@ -20,6 +20,8 @@ _PLAIN = 0.35
 """Share of scenes that are a whole field as it was taken."""
 _PORTRAIT = 0.15
 """Share that one cell fills, near or up to the border."""
+_VISITED = 0.5
+"""Share of both into which leukocytes are laid: beside a large one the border often cuts another."""
 _RATIOS = (1.0, 1.0, 4 / 3, 4 / 3, 3 / 4, 16 / 9)
 _SMALLEST, _LARGEST = 15.0, 150.0
 """Longer side of a leukocyte in a scene of 256 pixels that is neither plain nor a portrait."""
@@ -44,7 +46,7 @@ def make_scene(hosts: Sequence[Field], fields: Sequence[Field], size: int, rng: 
         portrait = kind < _PLAIN + _PORTRAIT
         scene, unit = _view(near, size, rng, portrait=portrait)
     guests = [fields[i] for i in rng.integers(len(fields), size=24)]
-    if kind > _PLAIN + _PORTRAIT:
+    if kind > _PLAIN + _PORTRAIT or rng.random() < _VISITED:
         invite(scene, guests, unit, rng)
     for _ in range(int(rng.integers(3))):
         litter(scene, guests, unit, rng)

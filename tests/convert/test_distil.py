@@ -7,6 +7,7 @@ import pytest
 
 from convert.distil import beyond, distil, lessons, relative_error
 from convert.fake_quantize import measure_ranges, with_fake_quantization
+from convert.fold import centred, fold
 from training import data
 from training.batches import find_cells
 from training.recipe import Balance
@@ -37,13 +38,14 @@ def network() -> keras.Model:
 def test_the_copy_comes_closer_in_all_its_outputs(
     network: keras.Model, capsys: pytest.CaptureFixture
 ) -> None:
-    ranges = {name: (low / 3, high / 3) for name, (low, high) in measure_ranges(network, CROPS).items()}
-    student = with_fake_quantization(network, ranges, weights=True)
+    folded, seen = fold(network), centred(CROPS)
+    ranges = {name: (low / 3, high / 3) for name, (low, high) in measure_ranges(folded, seen).items()}
+    student = with_fake_quantization(folded, ranges, weights=True)
     given = CROPS.astype(np.float32)
     exact = network.predict(given, verbose=0)
 
     def apart() -> list[float]:
-        said = student.predict(given, verbose=0)
+        said = student.predict(seen.astype(np.float32), verbose=0)
         return [float(np.abs(a - b).mean()) for a, b in zip(said, exact, strict=True)]
 
     before = apart()

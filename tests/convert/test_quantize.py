@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from convert import quantize
+from convert import install, quantize
 from edge.errors import UserError
 from training import data, finish, model
 from training.framing import Framing
@@ -40,7 +40,9 @@ def small() -> keras.Model:
     x = keras.layers.BatchNormalization(trainable=False)(x)
     gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
     gate = keras.layers.ReLU(6.0)(keras.layers.Conv2D(16, 1)(gate) + 3.0) * (1 / 6)
-    x = keras.layers.GlobalAveragePooling2D(name=model.FEATURES)(keras.layers.Multiply()([x, gate]))
+    x = keras.layers.Conv2D(16, 1, use_bias=False)(keras.layers.Multiply()([x, gate]))
+    x = keras.layers.BatchNormalization(trainable=False)(x)
+    x = keras.layers.GlobalAveragePooling2D(name=model.FEATURES)(x)
     spread = keras.initializers.RandomNormal(0, 60)
     head = keras.layers.Dense(4, activation="softmax", kernel_initializer=spread, name=model.HEAD)
     built = keras.Model(image, head(keras.layers.Dropout(0.2)(x)))
@@ -127,7 +129,7 @@ def test_calibration_covers_every_class(made_data: Path) -> None:
 
 def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not run the converted file"):
-        quantize.runs_in_a_child(quantize._CLASSIFY, tmp_path / "nowhere.tflite")
+        install.runs_in_a_child(quantize._CLASSIFY, tmp_path / "nowhere.tflite")
 
 
 @pytest.mark.parametrize(

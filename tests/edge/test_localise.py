@@ -93,6 +93,21 @@ def test_only_a_single_image_may_cut_the_cell_that_it_was_made_for(shared_data: 
     assert whole[steady] < whole[single]
 
 
+def test_a_long_image_was_not_cut_out_round_one_cell(shared_data: Path) -> None:
+    looked = 0
+    for file in sorted((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))[:20]:
+        image = read_image(file)
+        box = single_cell_box(image)
+        rows = slice(round(box.y + 0.13 * box.side), round(box.y + 1.06 * box.side))
+        band = image[rows]
+        if band.shape[1] <= 1.5 * band.shape[0]:
+            continue
+        as_frame = Locator(steady=True).locate(band)
+        assert Locator().locate(band) == as_frame
+        looked += bool(as_frame)
+    assert looked >= 3
+
+
 def test_the_cells_of_the_demo_are_found(locator: Locator) -> None:
     source = DemoSource(pace=False)
     frames = dict(zip(range(120), source.frames(), strict=False))

@@ -3,7 +3,7 @@ import pytest
 
 from edge.cells import Box
 from training.fields import Field, drawn, edges_of
-from training.litter import Scene, litter
+from training.litter import Scene, invite, litter
 from training.scenes import make_scene, visible
 
 SIZE = 96
@@ -52,6 +52,16 @@ def test_a_cell_of_which_little_is_seen_teaches_nothing() -> None:
     cells = np.array([(-18, 10, 2, 30), (-5, 10, 15, 30), (np.nan, 10, 15, 30)], np.float32)
     scene = Scene(np.zeros((SIZE, SIZE, 3), np.uint8), (SIZE, SIZE), cells, edges_of([]))
     assert visible(scene).tolist() == [False, True, True]
+
+
+def test_some_guests_are_cut_by_the_border(fields: list[Field]) -> None:
+    cut = whole = 0
+    for seed in range(40):
+        scene = Scene(np.full((SIZE, SIZE, 3), 220, np.uint8), (SIZE, SIZE), edges_of([]), edges_of([]))
+        invite(scene, fields, 12.0, np.random.default_rng(seed))
+        inside = ((scene.cells >= 0) & (scene.cells <= SIZE)).all(axis=1)
+        cut, whole = cut + int((~inside & visible(scene)).sum()), whole + int(inside.sum())
+    assert cut > 0.25 * whole > 0
 
 
 def test_litter_lies_beside_the_cells(fields: list[Field]) -> None:
