@@ -270,8 +270,12 @@ def ratio(theirs: Tally, ours: Tally) -> float:
 
     Ours counts as one cell at least: a ratio to nothing says nothing.
     """
-    wrong = [t.missed + t.twice + t.false for t in (theirs, ours)]
-    return wrong[0] / max(wrong[1], 1)
+    return wrong(theirs) / max(wrong(ours), 1)
+
+
+def wrong(tally: Tally) -> int:
+    """Return how many cells were missed, counted twice, or none."""
+    return tally.missed + tally.twice + tally.false
 
 
 def write_figures(file: Path, tallies: Mapping[str, Tally]) -> None:
@@ -332,7 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ours = pooled["ordinary", OURS] + pooled["hard", OURS]
     for name in PEERS:
         theirs = pooled["ordinary", name] + pooled["hard", name]
-        print(f"{name}: {ratio(theirs, ours):.1f} times our count error (missed + twice + false)")
+        print(
+            f"{name}: {wrong(theirs)} counts wrong (missed, twice, false), ours {wrong(ours)}: "
+            f"{ratio(theirs, ours):.0f} times as many" + ("" if wrong(ours) else ", were one of ours wrong")
+        )
     print(cost(slide, options.seeds[-1], classifier))
     missed = failures(pooled)
     print(*(f"bar missed: {text}" for text in missed), sep="\n")

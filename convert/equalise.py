@@ -135,7 +135,7 @@ def _change(found: Fit, before: Any, depthwise: Any, after: Any) -> None:
     before.set_weights([scale * found.stretch, shift * found.stretch + found.move, *statistics])
     kernel, *bias = depthwise.get_weights()
     scale, shift, mean, variance = after.get_weights()
-    # The border's padding of zeros stands for another value now; the fine-tuning mends what that does.
+    # The border's padding of zeros stands for another value now: an error at the border alone.
     missing = found.offset * kernel[..., 0].sum(axis=(0, 1))
     depthwise.set_weights([kernel * found.slope[:, None], *bias])
     after.set_weights([scale, shift, mean - missing, variance])

@@ -41,7 +41,7 @@ _SUPPORTED = frozenset(
     )
 )
 _NOT_STORED = frozenset(("InputLayer", "FakeQuantize", "ZeroPadding2D", "Dropout"))
-"""Operations that leave their input's values, and so its range, as they are."""
+"""Operations that yield no tensor with a range of its own."""
 
 
 @keras.saving.register_keras_serializable("convert")

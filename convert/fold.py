@@ -16,6 +16,8 @@ from edge.errors import UserError
 
 MIDDLE = 128
 """Grey level that is 0 for the folded network, as for the integers of the file."""
+_GATE = ["Conv2D", "Add", "ReLU", "Multiply", "Multiply", "Conv2D"]
+"""From the convolution before a gate to the one behind its product; the first Multiply is the gate's own."""
 
 
 def centred(crops: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -26,11 +28,12 @@ def centred(crops: NDArray[np.uint8]) -> NDArray[np.int8]:
 def fold(network: keras.Model) -> keras.Model:
     """Return a network that answers to a `centred` picture what `network` answers to the picture.
 
-    Where the first convolution reaches beyond the border the two differ by half a grey level.
+    It rounds what it is given to whole grey levels. Where the first convolution reaches beyond the border
+    the two differ by half a grey level.
 
     Args:
-        network: begins with Rescaling, Conv2D and BatchNormalization; between its layers are no operations
-            but those of the gates, as in Keras' MobileNet-V3.
+        network: begins with Rescaling to -1..1 or alike, Conv2D and BatchNormalization; between its layers
+            are no operations but those of the gates, as in Keras' MobileNet-V3.
 
     Raises:
         UserError: it is made otherwise.
@@ -65,10 +68,15 @@ def fold(network: keras.Model) -> keras.Model:
 
 
 def _beginning(network: keras.Model) -> list[Any]:
-    found = network.layers[1:4]
-    if [type(layer).__name__ for layer in found] != ["Rescaling", "Conv2D", "BatchNormalization"]:
-        raise UserError("the network does not begin as a MobileNet-V3; train one with training.train")
-    return list(found)
+    """Return the Rescaling, the first convolution and its BatchNormalization."""
+    found = _way(network.layers[0], 4)[1:]
+    if [type(op).__name__ for op in found] == ["Rescaling", "Conv2D", "BatchNormalization"]:
+        rescaling, first, normalisation = found
+        # Beyond the border lies 0: it must be the middle of the grey levels before and after.
+        middle = abs(MIDDLE * rescaling.scale + rescaling.offset) < rescaling.scale
+        if middle and first.activation is keras.activations.linear and normalisation.scale:
+            return found
+    raise UserError("the network does not begin as a MobileNet-V3; train one with training.train")
 
 
 def _gates(network: keras.Model) -> list[tuple[Any, Any, Any, Any]]:
@@ -76,22 +84,28 @@ def _gates(network: keras.Model) -> list[tuple[Any, Any, Any, Any]]:
     bare = [op for op in network.operations if not isinstance(op, keras.layers.Layer)]
     found = []
     for add in (op for op in bare if type(op).__name__ == "Add"):
-        before = add._inbound_nodes[0].arguments.args[0]._keras_history.operation
-        way = [before, add]
-        while len(way) < 6 and len(following := _following(way[-1])) == 1:
-            way += following
-        kinds = [type(op).__name__ for op in way]
-        if kinds == ["Conv2D", "Add", "ReLU", "Multiply", "Multiply", "Conv2D"]:
-            found.append((before, add, way[3], way[5]))
+        given = add._inbound_nodes[0].arguments.args[0]
+        if not keras.backend.is_keras_tensor(given):
+            continue
+        way = _way(given._keras_history.operation, 6)
+        if [type(op).__name__ for op in way] != _GATE or way[1] is not add or way[3] not in bare:
+            continue
+        before, multiply, behind = way[0], way[3], way[5]
+        if before.use_bias and all(isinstance(_constant(op), float) for op in (add, multiply)):
+            found.append((before, add, multiply, behind))
     if len(bare) != 2 * len(found):
         raise UserError("the network's gates are not those of a MobileNet-V3; train one with training.train")
     return found
 
 
-def _following(operation: Any) -> list[Any]:
-    return [node.operation for node in operation._outbound_nodes]
+def _way(operation: Any, length: int) -> list[Any]:
+    """Return the operation and those that follow, `length` at most, as long as each has one reader alone."""
+    way = [operation]
+    while len(way) < length and len(nodes := way[-1]._outbound_nodes) == 1:
+        way.append(nodes[0].operation)
+    return way
 
 
-def _constant(operation: Any) -> float:
-    """Return the number that an operation adds or multiplies by."""
-    return float(operation._inbound_nodes[0].arguments.args[1])
+def _constant(operation: Any) -> Any:
+    """Return what a bare operation adds or multiplies by: a float, if it is a gate's."""
+    return operation._inbound_nodes[0].arguments.args[1]

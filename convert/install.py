@@ -21,15 +21,17 @@ def install(
 ) -> dict[str, Any]:
     """Write a .tflite file and its card to `output`, whole or not at all; return the whole card.
 
+    A power cut between the two moves of the end leaves a pair that does not fit: the instrument refuses it.
+
     Args:
         content: of the file.
         card: what is said of it, but for its hash and size.
         output: place of the file; the card is beside it, ending in .json.
-        program: as `runs_in_a_child` has it.
+        program: Python code that loads and runs the file of its first argument.
         judge: given the file, with its card beside it, tells what the card says besides; may take minutes.
 
     Raises:
-        UserError: the runtime refuses the file or dies of it.
+        UserError: the runtime refuses the file or dies of it; or as `judge` does.
     """
     whole = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ def install(
         part.write_bytes(content)
         write_json(part.with_suffix(".json"), whole)
         print("running the file once", flush=True)
-        runs_in_a_child(program, part)
+        _run_in_a_child(program, part)
         whole |= judge(part)
         write_json(part.with_suffix(".json"), whole)
         part.with_suffix(".json").replace(output.with_suffix(".json"))
@@ -46,7 +48,7 @@ def install(
     return whole
 
 
-def runs_in_a_child(program: str, file: Path) -> None:
+def _run_in_a_child(program: str, file: Path) -> None:
     """Run a file once in a process of its own: a bad file can abort the process that loads it.
 
     Args:

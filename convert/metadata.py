@@ -14,6 +14,8 @@ import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from convert.fold import MIDDLE
+
 LABELS = "labels.txt"
 _NAME = b"TFLITE_METADATA"
 _IDENTIFIER = b"M001"
@@ -76,9 +78,10 @@ def _metadata(card: Mapping[str, Any], outputs: Sequence[tuple[int, int]]) -> by
 def _input(builder: flatbuffers.Builder, text: str) -> int:
     image = _table(builder, {0: ("int8", _RGB)})
     content = _table(builder, {0: ("int8", _IMAGE_PROPERTIES), 1: ("offset", image)})
-    # The file takes 0..255 as it is: nothing is left to normalise.
-    plain = _table(builder, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
-    unit = _table(builder, {0: ("int8", _NORMALIZATION), 1: ("offset", plain)})
+    # In real numbers the file takes grey levels less the middle one; by its scale and zero point these are
+    # the bytes 0..255 again.
+    centred = _table(builder, {0: _floats(builder, [float(MIDDLE)]), 1: _floats(builder, [1.0])})
+    unit = _table(builder, {0: ("int8", _NORMALIZATION), 1: ("offset", centred)})
     stats = _table(builder, {0: _floats(builder, [255.0]), 1: _floats(builder, [0.0])})
     return _table(
         builder,

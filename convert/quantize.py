@@ -2,7 +2,7 @@
 
 Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
 it right is in `training.model` (an activation and scales that integers can carry), in `convert.equalise`
-(channels of like range in the first layer), in `convert.fold` (fewer tensors to round), in
+(channels of like range in the first layers), in `convert.fold` (fewer tensors to round), in
 `convert.fake_quantize` (ranges) and in `convert.distil` (a short fine-tuning of the rounded network).
 """
 

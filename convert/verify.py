@@ -44,9 +44,10 @@ def verify(trained: model.Trained, file: Path, samples: Sequence[data.Sample]) -
     """Return how an integer file stands beside its float model on `samples`.
 
     Keys: cells, sets ("all classes", "five classes": float, int8, loss, agreement, now_right, now_wrong, p,
-    per_class F1), gaps (images with the largest change of probabilities), layers (error of each, over the
-    variance of the float values; of the fine-tuning as well as of the rounding), operations, floating,
-    delegate, bytes, latency_ms, heat_map (mean correlation with Grad-CAM of the float model, or None).
+    per_class F1), gaps (images with the largest change of probabilities), layers (of each the share of the
+    variance in its channels that the file's do not explain, by rounding or fine-tuning), operations,
+    floating, delegate, bytes, latency_ms, heat_map (mean correlation with Grad-CAM of the float model, or
+    None).
 
     Raises:
         UserError: the two are not of one network, or no sample is of the model's classes.
@@ -173,13 +174,14 @@ def _unexplained(means: _Sums) -> float:
     """Return the share of a layer's variance that no stretch and shift of the rounded channels explains.
 
     Channels of the file may be stretched and moved (`convert.equalise`, `convert.fold`): that is no error.
+    Channels of one value a crop, as a gate's, need many crops.
 
     Args:
         means: of 1, x, y, xx, yy, xy for each channel, x exact and y rounded, shape (6, channels).
     """
     _, x, y, xx, yy, xy = means
     variance, other = np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 1e-12)
-    explained = np.minimum((xy - x * y) ** 2 / other, variance)
+    explained = np.minimum(np.maximum(xy - x * y, 0) ** 2 / other, variance)
     return float((variance - explained).sum() / max(variance.sum(), 1e-12))
 
 
@@ -239,7 +241,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         told.append(f"  {name:22}" + "".join(f"{percent(share):>8}" for share in f.values()))
     told.append("images whose probabilities changed most")
     told += [f"  {g['change']:.3f}  {g['class']:22}{g['file']}" for g in result["gaps"]]
-    told.append("layers with the largest error, over their variance")
+    told.append("layers by the share of their variance that the file does not explain")
     told += [f"  {row['error']:.4f}  {row['layer']}" for row in result["layers"][:_WORST]]
     kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(result["operations"].items()))
     outside = ", ".join(f"{kind} {n}" for kind, n in sorted(result["delegate"]["outside"].items()))

@@ -37,8 +37,8 @@ _CUT = 0.08
 
 _TIGHT = 0.5
 """Share of a single image's shorter side from which its only cell is taken for what it was cut out round."""
-_TIGHT_SHAPE = 1.5
-"""Longer over shorter side up to which an image may have been cut out round one cell."""
+_LONGEST_TIGHT = 2.0
+"""Longer over shorter side up to which an image may have been cut out round one cell, a long one at most."""
 _TIGHT_CUT, _TIGHT_SCORE = 0.25, 0.2
 """As `_CUT`, and the least certainty, for such a cell: there is no other picture that shows it whole."""
 
@@ -110,8 +110,9 @@ class Locator:
     def locate(self, image: Image) -> list[Located]:
         """Return the leukocytes in an RGB `image`, shape (height, width, 3), left to right.
 
-        A box covers the cell with its cytoplasm. A single image that shows nothing but one large cell was cut
-        out round it: that cell counts as whole though its border lies a little outside.
+        A box covers the cell with its cytoplasm. A single image that shows nothing but one large cell was,
+        unless it is a long strip, cut out round it: that cell counts as whole though its border lies a little
+        outside.
         """
         scale = self._size / max(image.shape[:2])
         self._file.run(letterbox(image, self._size))
@@ -124,8 +125,8 @@ class Locator:
         kept = distinct(edges, scores)
         likely = [i for i in kept if scores[i] >= self._least_score]
         found = [_located(e, image.shape[:2]) for e in edges[likely] / scale]
-        roundish = max(image.shape[:2]) <= _TIGHT_SHAPE * min(image.shape[:2])
-        if not self._steady and roundish and kept and not any(cell.whole for cell in found):
+        cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
+        if cut_out and kept and not any(cell.whole for cell in found):
             likeliest = _located(edges[kept[0]] / scale, image.shape[:2], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]

@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 Place = NDArray[np.float64]
 """x and y, pixels, shape (2,)."""
 _AT_BORDER = 0.3
-"""Share of the leukocytes laid into a scene that its border cuts."""
+"""Share of what is laid into a scene that is moved onto its border; chance cuts others."""
 
 
 @dataclass(slots=True)

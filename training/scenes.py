@@ -17,11 +17,11 @@ from training.fields import Edges, Field, Random
 from training.litter import Scene, invite, litter, warp
 
 _PLAIN = 0.35
-"""Share of scenes that are a whole field as it was taken."""
+"""Share of scenes that are a whole field in the framing in which it was taken."""
 _PORTRAIT = 0.15
 """Share that one cell fills, near or up to the border."""
 _VISITED = 0.5
-"""Share of both into which leukocytes are laid: beside a large one the border often cuts another."""
+"""Share of plain scenes and portraits into which others are laid: the border often cuts a neighbour."""
 _RATIOS = (1.0, 1.0, 4 / 3, 4 / 3, 3 / 4, 16 / 9)
 _SMALLEST, _LARGEST = 15.0, 150.0
 """Longer side of a leukocyte in a scene of 256 pixels that is neither plain nor a portrait."""

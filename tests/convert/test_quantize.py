@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from convert import install, quantize
+from convert import quantize
 from edge.errors import UserError
 from training import data, finish, model
 from training.framing import Framing
@@ -125,11 +125,6 @@ def test_calibration_covers_every_class(made_data: Path) -> None:
     chosen = quantize.calibration(data.select(data.load(made_data), "train"), 3, seed=1)
     assert set(Counter(s.name for s in chosen).values()) == {3}
     assert len({s.name for s in chosen}) == 8
-
-
-def test_a_file_that_the_runtime_cannot_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not run the converted file"):
-        install.runs_in_a_child(quantize._CLASSIFY, tmp_path / "nowhere.tflite")
 
 
 @pytest.mark.parametrize(

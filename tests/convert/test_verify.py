@@ -1,12 +1,14 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from convert import quantize, verify
 from convert.graph import Graph, delegation
@@ -80,11 +82,32 @@ def test_everything_is_measured(
     assert found["delegate"]["pieces"] >= 1  # the scales of random weights are not all the delegate's
     assert found["operations"]["CONV_2D"] > 30
     assert set(found["latency_ms"]) == {"float", "int8", "stock INT8"}
-    assert all(row["error"] >= 0 for row in found["layers"])
+    assert all(0 <= row["error"] <= 1 for row in found["layers"])
     assert -1 <= found["heat_map"] <= 1
     assert len(found["layers"]) > 80
     told = "\n".join(verify.lines(found))
     assert "float: none" in told
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda x, noise: 3 * x - 2, 0.0),
+        (lambda x, noise: x * np.array([0.1, 5]), 0.0),
+        (lambda x, noise: -x, 1.0),
+        (lambda x, noise: np.ones_like(x), 1.0),
+        (lambda x, noise: x + x.std() * noise, 0.5),
+    ],
+    ids=["stretched", "each its own", "turned round", "constant", "half noise"],
+)
+def test_what_no_stretch_explains_is_an_error(
+    spoil: Callable[[np.ndarray, np.ndarray], np.ndarray], error: float
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(1, 2, (4000, 2))
+    y = spoil(x, rng.normal(0, 1, x.shape))
+    means = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y]).mean(axis=1)
+    assert verify._unexplained(means) == pytest.approx(error, abs=0.03)
 
 
 def test_a_file_of_another_model_is_told(
@@ -180,6 +203,10 @@ def test_metadata_leaves_the_answers_and_names_the_classes(converted: tuple[mode
     said = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAsModelMetadata(buffer, 0))
     assert said.license == b"Apache-2.0"
     given = said.subgraphMetadata[0].inputTensorMetadata[0]
-    assert (given.processUnits[0].options.mean, given.processUnits[0].options.std) == ([0], [1])
+    # A tool that normalises as told, then rounds by the input's scale, gives the file the bytes as they are.
+    (mean,), (std,) = given.processUnits[0].options.mean, given.processUnits[0].options.std
+    scale, zero = Interpreter(model_path=str(file)).get_input_details()[0]["quantization"]
+    every = np.arange(256)
+    assert (np.round((every - mean) / std / scale) + zero == every).all()
     outputs = said.subgraphMetadata[0].outputTensorMetadata
     assert {o.name for o in outputs} == {b"probability", b"embedding", b"heat"}
