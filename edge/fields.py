@@ -26,6 +26,7 @@ class StillFields:
     ) -> None:
         self._decision = decision
         self._known: defaultdict[int | str, dict[Box, int]] = defaultdict(dict)
+        """By source: what an earlier run had counted on it."""
         for (source, box), number in (known or {}).items():
             self._known[source][box] = number
         self._count = len(known or {})
@@ -40,7 +41,7 @@ class StillFields:
         size = (frame.image.shape[1], frame.image.shape[0])
         picture = Photograph(frame.image)
         seen = self._album.known(picture, [d.box for d in detections])
-        here = self._known[frame.source]
+        here = self._known.get(frame.source, {})
         cells: list[Cell] = []
         numbers: list[int] = []
         for detection, before in zip(detections, seen, strict=True):
@@ -50,9 +51,8 @@ class StillFields:
                 number = self._count
                 centre, weight = detection.box.centre, weight_of(detection, size)
                 cells.append(self._decision.cell(number, Sightings(detection, frame.source, centre, weight)))
-            here[detection.box] = number
             numbers.append(number)
-        picture.cells = tuple(here.items())
+        picture.cells = tuple((d.box, number) for d, number in zip(detections, numbers, strict=True))
         self._album.add(picture)
         again = any(number is not None for number in seen)
         self.fields += not again
@@ -60,7 +60,7 @@ class StillFields:
 
     def recall(self, frame: Frame) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""
-        if self._known[frame.source]:
+        if frame.source in self._known:
             picture = Photograph(frame.image)
             picture.cells = tuple(self._known[frame.source].items())
             self._album.add(picture)

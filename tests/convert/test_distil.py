@@ -7,7 +7,7 @@ import pytest
 
 from convert.distil import beyond, distil, lessons, relative_error
 from convert.fake_quantize import measure_ranges, with_fake_quantization
-from convert.fold import centred, fold
+from convert.fold import MIDDLE, centred
 from training import data
 from training.batches import find_cells
 from training.recipe import Balance
@@ -19,12 +19,14 @@ CROPS = (RNG.uniform(0.2, 1, (40, 1, 1, 3)) * RNG.integers(0, 256, (40, 16, 16, 
 """Of different light and colour."""
 
 
-@pytest.fixture
-def network() -> keras.Model:
-    """Has what MobileNet has: a bottleneck that no activation bends, an embedding, probabilities."""
+def build(middle: int) -> keras.Model:
+    """Has what MobileNet has: a bottleneck that no activation bends, an embedding, probabilities.
+
+    `middle` is the grey level that it takes for 0.
+    """
     keras.utils.set_random_seed(3)
     image = keras.Input((16, 16, 3))
-    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Rescaling(1 / 255, middle / 255)(image)
     x = keras.layers.Conv2D(8, 3, use_bias=False)(x)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
     x = keras.layers.Conv2D(6, 1, use_bias=False)(x)
@@ -35,10 +37,8 @@ def network() -> keras.Model:
     return keras.Model(image, outputs)
 
 
-def test_the_copy_comes_closer_in_all_its_outputs(
-    network: keras.Model, capsys: pytest.CaptureFixture
-) -> None:
-    folded, seen = fold(network), centred(CROPS)
+def test_the_copy_comes_closer_in_all_its_outputs(capsys: pytest.CaptureFixture) -> None:
+    network, folded, seen = build(0), build(MIDDLE), centred(CROPS)
     ranges = {name: (low / 3, high / 3) for name, (low, high) in measure_ranges(folded, seen).items()}
     student = with_fake_quantization(folded, ranges, weights=True)
     given = CROPS.astype(np.float32)

@@ -56,6 +56,14 @@ def test_a_place_photographed_again_adds_only_its_new_cells(degrees: float) -> N
     assert counter.fields == 1
 
 
+def test_two_images_of_one_name_are_two_places() -> None:
+    counter = StillFields(DECISION)
+    for seed in (1, 2):
+        tracked = counter.update(Frame(0, 0.0, picture(seed), "a"), [detection(150, 100)])
+        assert [c.number for c in tracked.cells] == [seed]
+    assert counter.fields == 2
+
+
 def test_another_place_is_a_field_of_its_own() -> None:
     counter = StillFields(DECISION)
     for seed in range(12):

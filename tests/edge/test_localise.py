@@ -93,6 +93,15 @@ def test_only_a_single_image_may_cut_the_cell_that_it_was_made_for(shared_data: 
     assert whole[steady] < whole[single]
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_on_bare_glass_lies_no_cell(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tint, noise = rng.uniform(60, 250, 3), rng.uniform(0, 8)
+    shape = ((360, 363, 3), (240, 320, 3), (480, 640, 3))[seed % 3]
+    glass = np.clip(rng.normal(tint, noise, shape), 0, 255).astype(np.uint8)
+    assert Locator().locate(glass) == Locator(steady=True).locate(glass) == []
+
+
 def test_a_long_image_was_not_cut_out_round_one_cell(shared_data: Path) -> None:
     looked = 0
     for file in sorted((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))[:20]:
