@@ -278,6 +278,14 @@ def wrong(tally: Tally) -> int:
     return tally.missed + tally.twice + tally.false
 
 
+def beside(theirs: Tally, ours: Tally) -> str:
+    """Return a peer's count error beside ours, in words."""
+    return (
+        f"{wrong(theirs)} counts wrong (missed, twice, false), ours {wrong(ours)}: "
+        f"{ratio(theirs, ours):.0f} times as many" + ("" if wrong(ours) else ", were one of ours wrong")
+    )
+
+
 def write_figures(file: Path, tallies: Mapping[str, Tally]) -> None:
     """Write every tally (the fields of `Tally`, by name) as JSON.
 
@@ -335,11 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*(pooled[group, name].row(f"{group} {name}") for name in (OURS, *PEERS)), sep="\n")
     ours = pooled["ordinary", OURS] + pooled["hard", OURS]
     for name in PEERS:
-        theirs = pooled["ordinary", name] + pooled["hard", name]
-        print(
-            f"{name}: {wrong(theirs)} counts wrong (missed, twice, false), ours {wrong(ours)}: "
-            f"{ratio(theirs, ours):.0f} times as many" + ("" if wrong(ours) else ", were one of ours wrong")
-        )
+        print(f"{name}: {beside(pooled['ordinary', name] + pooled['hard', name], ours)}")
     print(cost(slide, options.seeds[-1], classifier))
     missed = failures(pooled)
     print(*(f"bar missed: {text}" for text in missed), sep="\n")

@@ -163,7 +163,7 @@ def _layers(exact: Graph, rounded: Graph, crops: NDArray[np.uint8]) -> list[dict
         for i, (one, other) in enumerate(both):
             both_values = exact.values(one), rounded.values(other)
             x, y = (v.reshape(-1, v.shape[-1]).astype(np.float64) for v in both_values)
-            sums[i].append(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y]).mean(axis=1))
+            sums[i].append(np.stack([x, y, x * x, y * y, x * y]).mean(axis=1))
     shares = np.array([_unexplained(np.mean(rows, axis=0)) for rows in sums])
     return [
         {"layer": both[i][1].layer, "error": float(shares[i])} for i in np.argsort(-shares, kind="stable")
@@ -177,9 +177,9 @@ def _unexplained(means: _Sums) -> float:
     Channels of one value a crop, as a gate's, need many crops.
 
     Args:
-        means: of 1, x, y, xx, yy, xy for each channel, x exact and y rounded, shape (6, channels).
+        means: of x, y, xx, yy, xy for each channel, x exact and y rounded, shape (5, channels).
     """
-    _, x, y, xx, yy, xy = means
+    x, y, xx, yy, xy = means
     variance, other = np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 1e-12)
     explained = np.minimum(np.maximum(xy - x * y, 0) ** 2 / other, variance)
     return float((variance - explained).sum() / max(variance.sum(), 1e-12))
