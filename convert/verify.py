@@ -64,7 +64,7 @@ def verify(trained: model.Trained, file: Path, samples: Sequence[data.Sample]) -
         judges = open_model(exact), open_model(file)
         print(f"asking the float file and the integer file about {len(known)} cells", flush=True)
         answers = tuple(predict(judge, known) for judge in judges)
-    views = _spread(known, judges[1], _CALIBRATION_CROPS)
+    views = np.stack([look(known[i], judges[1]) for i in data.evenly(len(known), _CALIBRATION_CROPS)])
     print("looking at layers, heat maps and latency", flush=True)
     graph = Graph(content)
     taken = delegation(content)
@@ -105,12 +105,6 @@ def _stock(trained: model.Trained, crops: NDArray[np.uint8]) -> bytes:
     """Return what the converter makes of Keras' own network: for its latency, so its weights are any."""
     stock = model.build("mobilenet_v3_small", len(trained.names), None, size=trained.size, integers=False)
     return tflite.integer(stock, crops)
-
-
-def _spread(samples: Sequence[data.Sample], predictor: Predictor, number: int) -> NDArray[np.uint8]:
-    """Return the views of some samples, evenly spread over the list."""
-    chosen = np.linspace(0, len(samples) - 1, min(number, len(samples))).astype(int)
-    return np.stack([look(samples[i], predictor) for i in chosen])
 
 
 def _sets(

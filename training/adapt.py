@@ -84,7 +84,9 @@ def adapt(
     _check(trained, site)
     home = [s for s in home if s.name in trained.names]
     here = _see(trained, find_cells(site), _VARIANTS, seed)
-    learned = _see(trained, find_cells(_spread(data.of_split(home, "train"), _REPLAYED)), 0, seed)
+    first = data.of_split(home, "train")
+    replayed = [first[i] for i in data.evenly(len(first), _REPLAYED)]
+    learned = _see(trained, find_cells(replayed), 0, seed)
     judged = _see(trained, find_cells(data.of_split(home, "validation")), 0, seed)
     old = trained.network.get_layer(HEAD).get_weights()
     new = fit_head(old, here, learned)
@@ -159,7 +161,7 @@ def _even(truth: NDArray[np.int64]) -> NDArray[np.float32]:
 def _check(trained: Trained, site: Sequence[data.Sample]) -> None:
     if trained.framing is Framing.IMAGE:
         raise UserError("the model sees whole images, not cells; adapt one of the robust recipe")
-    if len({(s.source, s.film or s.file) for s in site}) < 2:
+    if len({s.origin for s in site}) < 2:
         raise UserError("all cells are of one blood film: nothing is left to judge by; add another film's")
     strange = sorted({s.name for s in site} - set(trained.names))
     if strange:
@@ -172,11 +174,6 @@ def _check(trained: Trained, site: Sequence[data.Sample]) -> None:
             f"{len(site)} labelled cells of {shown} classes; give {_LEAST_CELLS} or more, of two or more"
         )
     data.check_images(site)
-
-
-def _spread(samples: Sequence[data.Sample], number: int) -> list[data.Sample]:
-    chosen = np.linspace(0, len(samples) - 1, min(len(samples), number)).astype(int)
-    return [samples[i] for i in chosen]
 
 
 def _see(trained: Trained, cells: Boxed, variants: int, seed: int) -> Seen:
@@ -209,7 +206,7 @@ def _answer(head: Head, cells: Seen) -> Shares:
 def _parts(site: Sequence[data.Sample], seed: int) -> list[NDArray[np.int64]]:
     """Return the indices of each part of the cross-validation; a film is in one part alone."""
     place = {id(s): i for i, s in enumerate(site)}
-    films = len({(s.source, s.film or s.file) for s in site})
+    films = len({s.origin for s in site})
     folds = data.grouped_folds(site, min(_FOLDS, films), seed)
     return [np.array([place[id(s)] for s in fold], np.int64) for fold in folds]
 

@@ -1,10 +1,9 @@
 """What happens between the epochs of a run."""
 
-import csv
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,8 @@ import keras
 import numpy as np
 
 from edge.errors import UserError
+from training import history
 from training.progress import remaining, show
-
-
-def read_history(file: Path) -> list[dict[str, float]]:
-    """Return the epochs of a run so far, oldest first; an empty list before the first has ended."""
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
-
-
-def epochs_without_gain(accuracies: Sequence[float]) -> int:
-    """Return how many epochs have passed since the best one; the first of equals is the best."""
-    return len(accuracies) - 1 - max(range(len(accuracies)), key=accuracies.__getitem__) if accuracies else 0
 
 
 class History(keras.callbacks.Callback):
@@ -38,23 +25,9 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Add the epoch, unless it was written before the run was cut off."""
-        rows = [row for row in read_history(self._file) if row["epoch"] < epoch]
+        rows = [row for row in history.read(self._file) if row["epoch"] < epoch]
         rows.append({"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}})
-        _write_history(self._file, rows)
-
-
-def has_stopped(history: Path, patience: int) -> bool:
-    """Tell whether the run is over: none of its last `patience` epochs was better; 0 never stops."""
-    return 0 < patience <= epochs_without_gain([row["val_accuracy"] for row in read_history(history)])
-
-
-def _write_history(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    part = file.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, fieldnames=list(rows[-1]))
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(file)
+        history.write(self._file, rows)
 
 
 _SEEDS = "seeds"
@@ -96,14 +69,14 @@ class Backup(keras.callbacks.Callback):
         """Epochs of the newest file; 0 where there is none."""
         return max((int(f.name.split(".")[0]) for f in self._files()), default=0)
 
-    def restore(self, network: keras.Model, history: Path) -> int:
-        """Load the newest file into a compiled `network`, cut `history` to it; return the epochs done."""
+    def restore(self, network: keras.Model, record: Path) -> int:
+        """Load the newest file into a compiled `network`, cut `record` to it; return the epochs done."""
         done = self.done
-        rows = read_history(history)
+        rows = history.read(record)
         if rows[:done]:
-            _write_history(history, rows[:done])
+            history.write(record, rows[:done])
         else:
-            history.unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
         if done:
             newest = self._file(done)
             network.optimizer.build(network.trainable_variables)
@@ -140,17 +113,17 @@ class Best(keras.callbacks.Callback):
     It judges by history.csv, so that a resumed run stops where an uninterrupted one would.
     """
 
-    def __init__(self, history: Path, weights: Path, patience: int) -> None:
+    def __init__(self, file: Path, weights: Path, patience: int) -> None:
         super().__init__()
-        self._history, self._weights, self._patience = history, weights, patience
+        self._file, self._weights, self._patience = file, weights, patience
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save or stop."""
-        if epochs_without_gain([row["val_accuracy"] for row in read_history(self._history)]) == 0:
+        if history.epochs_without_gain([row["val_accuracy"] for row in history.read(self._file)]) == 0:
             part = self._weights.with_name(f"part-{self._weights.name}")
             self.model.save_weights(part)
             part.replace(self._weights)
-        self.model.stop_training = has_stopped(self._history, self._patience)
+        self.model.stop_training = history.has_stopped(self._file, self._patience)
 
 
 class Progress(keras.callbacks.Callback):

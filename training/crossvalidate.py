@@ -99,7 +99,7 @@ def _kept(samples: Sequence[data.Sample], seed: int) -> list[data.Sample]:
 
 
 def _divided(samples: Sequence[data.Sample], seed: int) -> list[data.Sample]:
-    films = len({(s.source, s.film or s.file) for s in samples})
+    films = len({s.origin for s in samples})
     if films < 2:
         return _marked(samples, "train")
     # The last part, since a class with very few images is not in it: it is for learning.

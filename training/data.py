@@ -52,6 +52,11 @@ class Sample:
     box: Box | None = None
     """The cell, where the image shows a whole field and the data set says where the cell lies in it."""
 
+    @property
+    def origin(self) -> tuple[str, str]:
+        """What is never divided: the blood film; where none is known, the image, all its cells."""
+        return self.source, self.film or self.file
+
 
 def load(folder: Path) -> list[Sample]:
     """Read a data set of any layout that `training.layouts` knows; say on stderr what of it is left out.
@@ -97,6 +102,11 @@ def of_split(samples: Sequence[Sample], split: str) -> list[Sample]:
         names = ", ".join(sorted({s.split or "(none)" for s in samples}))
         raise UserError(f"no image is of split {split}; there are {names}")
     return chosen
+
+
+def evenly(count: int, number: int) -> list[int]:
+    """Return `number` indices (all, where there are not as many) at even distances, from 0 to `count` - 1."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, number))]
 
 
 def undoubted(samples: Sequence[Sample]) -> list[Sample]:
@@ -154,7 +164,7 @@ def split_by_film(samples: Sequence[Sample], seed: int) -> list[Sample]:
     Raises:
         UserError: there are fewer than three films or images.
     """
-    films = len({(s.source, s.film or s.file) for s in samples})
+    films = len({s.origin for s in samples})
     if films < 3:
         raise UserError(f"{films} blood films or images: three are the least, to learn, validate and test")
     parts = grouped_folds(samples, min(10, films), seed)
@@ -171,7 +181,7 @@ def with_validation(samples: Sequence[Sample], seed: int) -> list[Sample]:
         UserError: split train is of one film or image.
     """
     learn = [s for s in samples if s.split == "train"]
-    films = len({(s.source, s.film or s.file) for s in learn})
+    films = len({s.origin for s in learn})
     judge = {id(s) for s in grouped_folds(learn, min(5, films), seed)[-1]}
     return [replace(s, split="validation") if id(s) in judge else s for s in samples]
 
@@ -190,7 +200,7 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
         raise UserError(f"{k} parts: 2 or more are needed")
     films: dict[tuple[str, str], list[Sample]] = {}
     for s in sorted(samples, key=lambda s: (s.source, s.file, s.name)):
-        films.setdefault((s.source, s.film or f"{s.file} {s.name}"), []).append(s)
+        films.setdefault(s.origin, []).append(s)
     number = Counter(s.name for s in samples)
     lead = {film: min((s.name for s in cells), key=number.__getitem__) for film, cells in films.items()}
     if len(films) < k:

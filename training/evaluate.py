@@ -147,9 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--recipe", choices=RECIPES, default="robust", help="to train by")
     trained.add_argument("--weights", default="imagenet", help="as training.train has it")
     trained.add_argument("--epochs", type=int, help="as training.train has it")
-    trained.add_argument("--output", type=Path, default=Path("runs/by-turns"), help="folder of the runs")
     tasks = parser.add_argument_group("where --robustness and training by turns run")
     tasks.add_argument("--cluster", help="address of a Dask scheduler, tcp://host:8786; here without")
+    tasks.add_argument(
+        "--output", type=Path, default=Path("runs/by-turns"), help="folder that keeps what is done"
+    )
     tasks.add_argument("--workers", type=int, help="processes here; half the cores if not given")
     return parser
 
@@ -175,7 +177,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"left out: {told}")
     if options.robustness:
         result["robustness"] = robustness.sweep(
-            file, samples, classes, cluster=options.cluster, workers=options.workers
+            file,
+            samples,
+            classes,
+            folder=options.output,
+            cluster=options.cluster,
+            workers=options.workers,
         )
         print(robustness.table(result["robustness"]))
     if options.json:
@@ -238,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; trainings that were begun go on with the same command", file=sys.stderr)
+        print("stopped; the same command goes on with what is not done", file=sys.stderr)
         return 130
     return 0
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from training import data, page, pictures, plots, sections, study
+from training import data, history, page, pictures, plots, sections, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
 from training.predict import Predictor, open_model
@@ -50,9 +50,9 @@ def write(
     Raises:
         UserError: a file of the run cannot be read, or the report cannot be written.
     """
-    history, split = read_history(run / "history.csv"), read_split(run / "split.csv")
+    epochs, split = read_history(run / "history.csv"), read_split(run / "split.csv")
     recipe = read_recipe(run / "recipe.json")
-    figures = draw(evaluation, history, split, shown)
+    figures = draw(evaluation, epochs, split, shown)
     name, file = run.resolve().name, run / "report.html"
     try:
         drawn = save_figures(run / "figures", figures)
@@ -70,14 +70,14 @@ def write(
 
 def draw(
     evaluation: Mapping[str, Any],
-    history: Mapping[str, Sequence[float]],
+    epochs: Mapping[str, Sequence[float]],
     split: Mapping[str, Mapping[str, int]],
     shown: pictures.Pictures | None,
 ) -> dict[str, Figure]:
     """Return the figures, by name, of whatever is there to be drawn."""
     figures = {"confusion": plots.confusion(evaluation["confusion"], evaluation["classes"])}
-    if history:
-        figures["curves"] = plots.curves(history)
+    if epochs:
+        figures["curves"] = plots.curves(epochs)
     if split:
         figures["split"] = plots.split_diagram(split)
     if evaluation.get("reliability"):
@@ -165,11 +165,9 @@ def read_history(file: Path) -> dict[str, list[float]]:
     Raises:
         UserError: it holds something else than numbers, or lacks a column.
     """
-    rows = _read_csv(file, ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"))
-    try:
-        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    except (TypeError, ValueError):
-        raise UserError(f"{file}: every line must hold a number in every column; train again") from None
+    epochs = history.read(file)
+    _check_columns(file, epochs, ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"))
+    return {name: [epoch[name] for epoch in epochs] for name in (epochs[0] if epochs else ())}
 
 
 def read_split(file: Path) -> dict[str, dict[str, int]]:
@@ -199,10 +197,14 @@ def _read_csv(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         return []
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
+    _check_columns(file, rows, columns)
+    return rows
+
+
+def _check_columns(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     missing = [c for c in columns if rows and c not in rows[0]]
     if missing:
         raise UserError(f"{file}: column {', '.join(missing)} is missing; train again")
-    return rows
 
 
 def read_recipe(file: Path) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Accuracy against graded faults of microscope, camera and operator (`training.corruptions`), as tasks."""
 
+import hashlib
+import inspect
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from edge.cells import Box, Image
+from edge.errors import UserError
+from edge.report import write_json
 from training import corruptions, data
 from training.engine import run_tasks
 from training.predict import open_model, predict
@@ -25,6 +30,11 @@ class FaultTask:
     level: int
     """0 is the image as it is."""
     seed: int
+
+    @property
+    def name(self) -> str:
+        """What progress and errors call it."""
+        return _name(self.kind, self.level)
 
 
 def accuracy(task: FaultTask) -> float:
@@ -48,6 +58,7 @@ def sweep(
     samples: Sequence[data.Sample],
     classes: Sequence[str],
     *,
+    folder: Path,
     seed: int = 0,
     cluster: str | None = None,
     workers: int | None = None,
@@ -60,9 +71,13 @@ def sweep(
         model: .tflite or .keras file.
         samples: those of other classes are left out.
         classes: among which the largest probability decides.
+        folder: keeps what is done, so that a sweep that was stopped goes on.
         seed: of the faults.
         cluster: see `training.engine.run_tasks`.
         workers: the same.
+
+    Raises:
+        UserError: a task failed, or the file in `folder` is not what a sweep keeps.
     """
     asked = tuple(s for s in samples if s.name in classes)
     tasks = [
@@ -71,18 +86,50 @@ def sweep(
         for level in range(len(fault.amounts))
         if level or kind == next(iter(corruptions.KINDS))
     ]
-    done = run_tasks(
-        accuracy, tasks, cluster=cluster, workers=workers, name=lambda t: f"{t.kind}, level {t.level}"
-    )
-    found = {(t.kind, t.level): share for t, share in zip(tasks, done, strict=True)}
-    clean = done[0]
+    file = folder / f"sweep-{_digest(tasks)}.json"
+    found = _read(file)
+    left = [t for t in tasks if t.name not in found]
+    if found and left:
+        print(f"going on with a sweep of which {len(found)} tasks are done", flush=True)
+
+    def keep(task: FaultTask, share: float) -> None:
+        found[task.name] = share
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, found)
+
+    run_tasks(accuracy, left, cluster=cluster, workers=workers, on_done=keep, name=lambda t: t.name)
+    clean = found[tasks[0].name]
     return {
         kind: [
-            {"level": amount, "accuracy": found.get((kind, level), clean)}
+            {"level": amount, "accuracy": found[_name(kind, level)] if level else clean}
             for level, amount in enumerate(fault.amounts)
         ]
         for kind, fault in corruptions.KINDS.items()
     }
+
+
+def _name(kind: str, level: int) -> str:
+    return f"{kind}, level {level}"
+
+
+def _digest(tasks: Sequence[FaultTask]) -> str:
+    """Return what tells one sweep from another: the model, its cells and classes, the faults, the seed."""
+    first, found = tasks[0], hashlib.sha256()
+    found.update(first.model.read_bytes())
+    for s in first.samples:
+        found.update(s.path.read_bytes() + repr((s.name, s.box)).encode())
+    found.update(repr((first.classes, first.seed)).encode() + inspect.getsource(corruptions).encode())
+    return found.hexdigest()[:16]
+
+
+def _read(file: Path) -> dict[str, float]:
+    """Return the accuracy under each fault that is known, by the task's name."""
+    if not file.exists():
+        return {}
+    try:
+        return {str(name): float(share) for name, share in json.loads(file.read_bytes()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not what a sweep keeps ({error}); remove it") from None
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:

@@ -13,12 +13,23 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from edge.errors import UserError
-from training import backbones, data, division, evaluate, finish, hardware, model, predict, rendered, textbook
+from training import (
+    backbones,
+    data,
+    division,
+    evaluate,
+    finish,
+    hardware,
+    history,
+    model,
+    predict,
+    rendered,
+    textbook,
+)
 from training.batches import Exam, Lessons, correction, find_cells
-from training.callbacks import Backup, Best, History, Progress, has_stopped
+from training.callbacks import Backup, Best, History, Progress
 from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe, check, check_free, claim, has_begun
 
@@ -65,8 +76,7 @@ def train(
     lesson, exam = find_cells(learn), Exam(find_cells(judge), names, size, recipe.framing)
     network = _fit(recipe, output, Lessons(lesson, names, size, recipe), exam, tensorboard=tensorboard)
     print("measuring confidence and strangeness", flush=True)
-    chosen = np.linspace(0, real - 1, min(real, _FINISHING_CELLS)).astype(int).tolist()
-    learned = Exam(lesson.pick(chosen), names, size, recipe.framing)
+    learned = Exam(lesson.pick(data.evenly(real, _FINISHING_CELLS)), names, size, recipe.framing)
     both, facts = finish.finish(network, learned, exam, correction(names, recipe.balance))
     model.save(model.Trained(both, classes, recipe.framing, {"epochs": recipe.epochs, **facts}), file)
     return file
@@ -130,19 +140,19 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
-    history, best = output / "history.csv", output / "best.weights.h5"
+    record, best = output / "history.csv", output / "best.weights.h5"
     callbacks = [
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
-        History(history),
+        History(record),
         Progress(recipe.epochs),
     ]
     if recipe.patience:
-        callbacks.append(Best(history, best, recipe.patience))
+        callbacks.append(Best(record, best, recipe.patience))
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
     backup = Backup(output / "backup")
-    done = backup.restore(network, history)
-    if not has_stopped(history, recipe.patience):
+    done = backup.restore(network, record)
+    if not history.has_stopped(record, recipe.patience):
         print(f"epoch {done + 1} of {recipe.epochs} begins with compiling the network", flush=True)
         # The backup comes last: whatever else an epoch leaves is there before the epoch counts as done.
         network.fit(

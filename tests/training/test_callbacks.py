@@ -13,10 +13,9 @@ from training.callbacks import (
     History,
     Progress,
     Watch,
-    epochs_without_gain,
-    has_stopped,
-    read_history,
 )
+from training.history import epochs_without_gain, has_stopped
+from training.history import read as read_history
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 

@@ -97,6 +97,13 @@ def test_no_film_is_in_two_folds() -> None:
     assert all("basophil" in {s.name for s in part} for part in parts)
 
 
+def test_cells_of_one_image_are_in_one_fold_whatever_their_classes() -> None:
+    samples = [replace(s, file=f"field {i // 2}.png") for i, s in enumerate(made_samples())]
+    samples[0] = replace(samples[0], name="basophil")
+    where = [{s.file for s in part} for part in data.grouped_folds(samples, 5, seed=1)]
+    assert sum(map(len, where)) == len(set().union(*where)) == 50
+
+
 @pytest.mark.parametrize(("k", "message"), [(1, "2 or more"), (101, "100 films or images")])
 def test_impossible_folds_are_told(k: int, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -13,8 +13,8 @@ import pytest
 from edge.errors import UserError
 from training import data, division, model, train
 from training.backbones import build_backbone
-from training.callbacks import read_history
 from training.framing import Framing
+from training.history import read as read_history
 from training.recipe import HELP, RECIPES, Recipe, claim
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
