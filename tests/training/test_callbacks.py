@@ -14,18 +14,10 @@ from training.callbacks import (
     Progress,
     Watch,
 )
-from training.history import epochs_without_gain, has_stopped
+from training.history import has_stopped
 from training.history import read as read_history
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "since"),
-    [([], 0), ([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.5, 0.6, 0.6, 0.6], 2)],
-)
-def test_epochs_since_the_best(accuracies: list[float], since: int) -> None:
-    assert epochs_without_gain(accuracies) == since
 
 
 def test_history_goes_on_where_it_was_and_drops_a_repeated_epoch(tmp_path: Path) -> None:
