@@ -32,14 +32,14 @@ from convert.metadata import describe
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE
-from training import data
+from training import data, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
 from training.finish import STRANGE_SHARE
 from training.framing import Framing
 from training.model import FEATURES, Trained, load
-from training.predict import open_model, predict
+from training.predict import open_model
 from training.recipe import Recipe, read_recipe, require
 from training.train import draw, prepare
 
@@ -230,7 +230,7 @@ def figures(
     for split, part in parts.items():
         samples = [s for s in part if s.name in names]
         print(f"evaluating {len(samples)} cells of {split}", flush=True)
-        answers = predict(predictor, samples)
+        answers = sizes.answer(predictor, samples)
         five = [name for name in data.STUDY_CLASSES if name in names]
         if any(s.name in five for s in samples):
             found[f"{split}, five classes"] = evaluate(samples, answers, names, five)["accuracy"]

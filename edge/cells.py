@@ -146,7 +146,7 @@ class Cell:
     """Its class: the most probable one."""
     confidence: float
     probabilities: Probabilities
-    """Weighted mean over all sightings, shape (classes,)."""
+    """Weighted mean over all sightings, given the cell's size too, shape (classes,)."""
     strangeness: float
     """Weighted mean over all sightings; above 1 is unlike the training cells."""
     source: int | str

@@ -62,7 +62,7 @@ class Session:
         self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
         self._um_per_px = um_per_px
-        decision = Decision(card.classes, review_below)
+        decision = Decision(card.classes, review_below, resumed.cells)
         self.counter: Counter
         if moving:
             slide = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]

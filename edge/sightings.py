@@ -1,11 +1,13 @@
 """What is seen of one cell, frame after frame, and what is decided from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities
+from edge.sizes import Sizes
 
 _LEAST_WEIGHT = 1e-6
 """Added to the weight of a sighting, so that a featureless one has one too."""
@@ -17,29 +19,39 @@ _LEAST_AGREEMENT = 0.6
 """Share (0..1, by weight) of the sightings that must by themselves have the class decided on."""
 
 
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """How a cell gets its class."""
+    """How the cells of a specimen get their classes.
 
-    classes: tuple[CellClass, ...]
-    """Of the model, in order."""
-    review_below: float
-    """Confidence (0..1) under which a person must look."""
+    Args:
+        classes: of the model, in order.
+        review_below: confidence (0..1) under which a person must look.
+        counted: cells of the specimen that were counted earlier.
+    """
+
+    def __init__(
+        self, classes: tuple[CellClass, ...], review_below: float, counted: Iterable[Cell] = ()
+    ) -> None:
+        self.classes, self.review_below = classes, review_below
+        self._sizes = Sizes(classes)
+        for cell in counted:
+            self._sizes.note(cell.probabilities, cell.box.side)
 
     def cell(self, number: int, sightings: "Sightings") -> Cell:
-        """Return the counted cell, its class decided by all its sightings.
+        """Return the counted cell, its class decided by all its sightings and its size.
 
         It goes to review where the class is unsure, the cell strange, or its sightings disagree.
         """
-        best, mean = sightings.best, sightings.probabilities
-        top = int(np.argmax(mean))
-        confidence = float(mean[top])
-        doubtful = confidence < self.review_below or sightings.agreement < _LEAST_AGREEMENT
+        best = sightings.best
+        probabilities = self._sizes.weigh(sightings.probabilities[None], [best.box.side])[0]
+        self._sizes.note(probabilities, best.box.side)
+        top = int(np.argmax(probabilities))
+        confidence = float(probabilities[top])
+        doubtful = confidence < self.review_below or sightings.agreement(top) < _LEAST_AGREEMENT
         return Cell(
             number=number,
             name=self.classes[top].name,
             confidence=confidence,
-            probabilities=mean,
+            probabilities=probabilities,
             strangeness=sightings.strangeness,
             source=sightings.source,
             box=best.box,
@@ -83,10 +95,9 @@ class Sightings:
         """The weighted mean, shape (classes,)."""
         return (self._sum / self._weight).astype(np.float32)
 
-    @property
-    def agreement(self) -> float:
-        """Share (0..1, by weight) of the sightings whose own class is that of them all."""
-        return float(self._votes[int(self._sum.argmax())] / self._weight)
+    def agreement(self, number: int) -> float:
+        """Return the share (0..1, by weight) of the sightings whose own class is that of this `number`."""
+        return float(self._votes[number] / self._weight)
 
     def add(self, detection: Detection, source: int | str, at: tuple[float, float], weight: float) -> None:
         """Take another sighting."""

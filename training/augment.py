@@ -160,7 +160,7 @@ def add_noise(view: Image, rng: Random) -> Image:
 def _sharpen(view: Image, rng: Random) -> Image:
     # Most cameras enhance edges (an unsharp mask): outlines get dark rims, and fine granules look coarse.
     soft = cv2.GaussianBlur(view, (0, 0), view.shape[0] / 224 * rng.uniform(0.6, 4.2))
-    amount = rng.uniform(0.3, 2.0)
+    amount = rng.uniform(0.3, 1.5)
     return _image(cv2.addWeighted(view, 1 + amount, soft, -amount, 0))
 
 
@@ -174,7 +174,7 @@ _SPOILS: tuple[tuple[float, Callable[[Image, Random], Image]], ...] = (
     (0.45, _defocus),
     (0.2, _low_resolution),
     (0.35, add_noise),
-    (0.35, _sharpen),
+    (0.2, _sharpen),
     (0.25, jpeg),
 )
 

@@ -19,8 +19,8 @@ from edge.cells import Answers
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.report import write_json
-from training import crossvalidate, data, division, metrics, robustness
-from training.predict import Predictor, open_model, predict
+from training import crossvalidate, data, division, metrics, robustness, sizes
+from training.predict import Predictor, open_model
 from training.recipe import RECIPES, check
 
 _CURVE_POINTS = 200
@@ -39,7 +39,7 @@ def judge(
     asked = [s for s in samples if s.name in (classes or names)]
     if not asked:
         raise UserError(f"no image is of one of the classes {', '.join(classes or names)}")
-    return figures(asked, predict(predictor, asked), names, classes or names)
+    return figures(asked, sizes.answer(predictor, asked), names, classes or names)
 
 
 def figures(

@@ -13,9 +13,9 @@ import numpy as np
 from edge.cells import Box, Image
 from edge.errors import UserError
 from edge.report import write_json
-from training import corruptions, data
+from training import corruptions, data, sizes
 from training.engine import run_tasks
-from training.predict import open_model, predict
+from training.predict import open_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def accuracy(task: FaultTask) -> float:
         rng = np.random.default_rng((task.seed, number, task.level, sample))
         return corruptions.corrupt(image, box, task.kind, task.level, rng)
 
-    answers = predict(predictor, task.samples, spoil if task.level else None)
+    answers = sizes.answer(predictor, task.samples, spoil if task.level else None)
     among = answers.probabilities[:, [names.index(c) for c in task.classes]]
     truth = [task.classes.index(s.name) for s in task.samples]
     return float((among.argmax(axis=1) == truth).mean())

@@ -169,7 +169,7 @@ def test_sightings_that_disagree_go_to_review_however_sure_the_mean_is() -> None
     seen = Sightings(detection(50, 50, 0.99), 0, (50, 50))
     for _ in range(2):
         seen.add(detection(50, 50, 0.45), 1, (50, 50), 1.0)
-    assert seen.agreement == pytest.approx(1 / 3)
+    assert seen.agreement(0) == pytest.approx(1 / 3)
     assert Decision(CLASSES, review_below=0.5).cell(1, seen).review
 
 

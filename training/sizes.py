@@ -1,0 +1,116 @@
+"""Sizes of labelled cells: further evidence in every judgement of a model, and the table of `edge.sizes`.
+
+`python -m training.sizes` prints that table from the training cells.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Answers, CellClass, Image
+from edge.errors import UserError
+from edge.localise import Locator
+from edge.sightings import one_cell
+from edge.sizes import Sizes
+from training import data
+from training.framing import Framing, single_cell_box
+from training.predict import Change, Predictor, predict
+from training.progress import show
+
+
+def sides(samples: Sequence[data.Sample], change: Change | None = None) -> NDArray[np.float64]:
+    """Return the longer sides of the samples' boxes, pixels, shape (samples,); shows progress.
+
+    That of the box in the list, or else as the instrument's locator finds the cell; nan where it does not,
+    or the image's border cuts the cell.
+
+    Args:
+        samples: one cell each.
+        change: as `training.predict.predict` has it.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    begun, found = time.monotonic(), np.full(len(samples), np.nan)
+    locator = Locator()
+    for number, sample in enumerate(samples):
+        image, box = data.read_image(sample.path), sample.box
+        if change is not None:
+            image, box = change(image, sample.box or single_cell_box(image), number)
+        found[number] = box.side if box and sample.box else _located_side(locator, image)
+        show(number + 1, len(samples), "sizes", begun)
+    return found
+
+
+def _located_side(locator: Locator, image: Image) -> float:
+    cut_round = single_cell_box(image)
+    for cell in locator.locate(image):
+        if cell.whole and one_cell(cell.box, cut_round):
+            return cell.box.side
+    return float("nan")
+
+
+def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
+    """Return what the instrument would say of the samples' cells: the network's answers, given the sizes too.
+
+    The images of one source count as one specimen: they have one scale, or sizes tell nothing (`edge.sizes`).
+    A model that sees whole images, as the study's, is asked alone.
+
+    Args:
+        predictor: the model.
+        samples: one cell each.
+        change: as `training.predict.predict` has it.
+    """
+    answers = predict(predictor, samples, change)
+    if predictor.framing is not Framing.CELL:
+        return answers
+    return weigh(answers, [s.source for s in samples], predictor.classes, sides(samples, change))
+
+
+def weigh(
+    answers: Answers, sources: Sequence[str], classes: Sequence[CellClass], sides_px: NDArray[np.float64]
+) -> Answers:
+    """Return the answers given the longer sides of the cells' boxes too; each source is a specimen."""
+    probabilities = answers.probabilities.copy()
+    for source in set(sources):
+        rows = [row for row, other in enumerate(sources) if other == source]
+        sizes = Sizes(classes)
+        for row in rows:
+            sizes.note(probabilities[row], sides_px[row])
+        probabilities[rows] = sizes.weigh(probabilities[rows], sides_px[rows])
+    return replace(answers, probabilities=probabilities)
+
+
+def _table(samples: Sequence[data.Sample]) -> str:
+    names = np.array([s.name for s in samples])
+    logarithms = np.log(sides(samples))
+    unit = np.nanmedian(logarithms[names == "neutrophil"])
+    lines = [f"{'class':22}{'median':>8}{'deviation':>11}{'cells':>7}"]
+    for name in dict.fromkeys(names):
+        known = logarithms[(names == name) & ~np.isnan(logarithms)] - unit
+        lines.append(f"{name:22}{np.median(known):8.2f}{known.std():11.2f}{len(known):7d}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.sizes", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument("--split", default="train", help="split or source whose cells are measured")
+    options = parser.parse_args(arguments)
+    try:
+        print(_table(data.select(data.load(options.data), options.split)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
