@@ -34,8 +34,8 @@ def augment(image: Image, box: Box, size: int, name: str, rng: Random) -> Image:
 
     Covers turning, mirroring, scale, an imprecise box; a smear without neighbours, a stain that fills the
     cytoplasm, stain strength and contrast, white balance, brightness, camera colours; defocus, low
-    resolution, noise, edges that the camera enhances, and JPEG. Every third variant or so keeps near the
-    image: the own laboratory must be learned to the last detail.
+    resolution, noise and JPEG. Every third variant or so keeps near the image: the own laboratory must be
+    learned to the last detail.
 
     Args:
         image: a labelled image, RGB.
@@ -157,13 +157,6 @@ def add_noise(view: Image, rng: Random) -> Image:
     return np.clip(view + noise, 0, 255).astype(np.uint8)
 
 
-def _sharpen(view: Image, rng: Random) -> Image:
-    # Most cameras enhance edges (an unsharp mask): outlines get dark rims, and fine granules look coarse.
-    soft = cv2.GaussianBlur(view, (0, 0), view.shape[0] / 224 * rng.uniform(0.6, 4.2))
-    amount = rng.uniform(0.3, 1.5)
-    return _image(cv2.addWeighted(view, 1 + amount, soft, -amount, 0))
-
-
 def jpeg(view: Image, rng: Random) -> Image:
     """Return `view` after JPEG of quality 30 to 90."""
     _, data = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(30, 90))])
@@ -174,7 +167,6 @@ _SPOILS: tuple[tuple[float, Callable[[Image, Random], Image]], ...] = (
     (0.45, _defocus),
     (0.2, _low_resolution),
     (0.35, add_noise),
-    (0.2, _sharpen),
     (0.25, jpeg),
 )
 

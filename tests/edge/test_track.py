@@ -281,3 +281,25 @@ def test_what_lay_there_before_the_slide_does_not_keep_the_count_lost() -> None:
     # Now there is something to lose: the map stays.
     assert all(counter.update(hand_frame, []).lost for _ in range(40))
     assert counter.update(frame(0, 450, 100), []).place
+
+
+def sized(side: float, *shares: float) -> Sightings:
+    crop = np.zeros((8, 8, 3), np.uint8)
+    seen = Detection(Box(100, 100, side, side), np.array(shares, np.float32), crop, 1.0, 0.0)
+    return Sightings(seen, 0, (100, 100))
+
+
+def test_the_size_of_a_doubtful_cell_decides_also_after_a_restart() -> None:
+    classes = tuple(CellClass(name, Role.COUNTED) for name in ("neutrophil", "lymphocyte", "monocyte"))
+    decision = Decision(classes, review_below=0.8)
+    doubtful = sized(120, 0.0, 0.55, 0.45)
+    first = decision.cell(1, doubtful)
+    assert first.name == "lymphocyte", "nothing is known of the scale yet"
+    seen = [(100, 1, 0, 0)] * 14 + [(79, 0, 1, 0)] * 7 + [(100, 0.6, 0.2, 0.2)] * 8
+    counted = [decision.cell(i, sized(*cell)) for i, cell in enumerate(seen, 2)]
+    told = decision.cell(40, doubtful)
+    assert told.name == "monocyte"
+    assert told.review, "its sightings by themselves say another class"
+    again = Decision(classes, 0.8, [first, *counted]).cell(40, doubtful)
+    assert again.name == told.name
+    assert again.confidence == told.confidence

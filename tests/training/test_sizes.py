@@ -41,15 +41,15 @@ def test_each_source_is_a_specimen_of_its_own() -> None:
     names = [c.name for c in data.CLASSES]
     labels = ["neutrophil"] * 20 + ["lymphocyte"] * 10
     small = np.where(np.array(labels) == "neutrophil", 60.0, 47.0)
-    doubted = np.zeros((2, len(names)), np.float32)
+    doubted = np.zeros((20, len(names)), np.float32)
     doubted[:, names.index("lymphocyte")], doubted[:, names.index("monocyte")] = 0.45, 0.55
     sure = np.eye(len(names), dtype=np.float32)[[names.index(name) for name in labels]]
-    answers = Answers(np.concatenate([sure, doubted[:1], sure, doubted[1:]]), np.zeros(62, np.float32))
-    sides = np.concatenate([small, [47.0], 3 * small, [47.0]])
-    sources = ["here"] * 31 + ["there"] * 31
+    answers = Answers(np.concatenate([sure, doubted[:10], sure, doubted[10:]]), np.zeros(80, np.float32))
+    sides = np.concatenate([small, [47.0] * 10, 3 * small, [47.0] * 10])
+    sources = ["here"] * 40 + ["there"] * 40
     weighed = sizes.weigh(answers, sources, data.CLASSES, sides).probabilities
     assert names[weighed[30].argmax()] == "lymphocyte"
-    assert names[weighed[61].argmax()] == "monocyte", "too small there for any class: no measure of the cell"
+    assert names[weighed[79].argmax()] == "monocyte", "too small there for any class: no measure of the cell"
     assert names[answers.probabilities[30].argmax()] == "monocyte", "what was given stays as it is"
 
 
