@@ -43,6 +43,7 @@ class Decision:
         """
         best = sightings.best
         probabilities = self._sizes.weigh(sightings.probabilities[None], [best.box.side])[0]
+        # As the store keeps them, so that a resumed count has the same ruler.
         self._sizes.note(probabilities, best.box.side)
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])

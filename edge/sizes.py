@@ -119,7 +119,7 @@ class Sizes:
         tops = numbers.astype(int)
         middle, spread = self._typical.T
         away = sides - middle[tops]
-        if _scatter(away) > (1 - _LEAST_GAIN) * _scatter(sides):
+        if _scatter(away) >= (1 - _LEAST_GAIN) * _scatter(sides):
             return None
         unit = float(np.median(away))
         away -= unit

@@ -90,11 +90,14 @@ def weigh(
 def _table(samples: Sequence[data.Sample]) -> str:
     names = np.array([s.name for s in samples])
     logarithms = np.log(sides(samples))
-    unit = np.nanmedian(logarithms[names == "neutrophil"])
+    measured = {name: logarithms[(names == name) & ~np.isnan(logarithms)] for name in dict.fromkeys(names)}
+    if not measured.get("neutrophil", np.empty(0)).size:
+        raise UserError("no neutrophil was found in the images, and sizes are told beside theirs")
+    unit = np.median(measured["neutrophil"])
     lines = [f"{'class':22}{'median':>8}{'deviation':>11}{'cells':>7}"]
-    for name in dict.fromkeys(names):
-        known = logarithms[(names == name) & ~np.isnan(logarithms)] - unit
-        lines.append(f"{name:22}{np.median(known):8.2f}{known.std():11.2f}{len(known):7d}")
+    for name, known in measured.items():
+        told = f"{np.median(known) - unit:8.2f}{known.std():11.2f}" if known.size else f"{'-':>8}{'-':>11}"
+        lines.append(f"{name:22}{told}{len(known):7d}")
     return "\n".join(lines)
 
 
@@ -109,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -79,8 +79,8 @@ def test_doubtful_cells_and_unmeasured_ones_are_no_ruler() -> None:
 
 def test_sizes_tell_nothing_where_they_are_not_those_of_the_classes() -> None:
     rng = np.random.default_rng(2)
-    cut_out, mixed, alike = Sizes(CLASSES), Sizes(CLASSES), Sizes(CLASSES)
-    for sizes in (cut_out, mixed, alike):
+    cut_out, mixed, alike, equal = (Sizes(CLASSES) for _ in range(4))
+    for sizes in (cut_out, mixed, alike, equal):
         doubtful(sizes, 200)
     for name, number in MIX.items():
         for _ in range(10 * number):
@@ -88,9 +88,11 @@ def test_sizes_tell_nothing_where_they_are_not_those_of_the_classes() -> None:
             cut_out.note(said(**{name: 1.0}), 100 * np.exp(0.05 * rng.standard_normal()))
             mixed.note(said(**{name: 1.0}), size * rng.choice((50.0, 100.0, 250.0)))
             alike.note(said(neutrophil=1.0), size * 100)
+            equal.note(said(neutrophil=1.0), 100.0)
     assert tells_nothing(cut_out), "each image scaled to its cell"
     assert tells_nothing(mixed), "images of several scales"
     assert tells_nothing(alike), "all of one class: nothing to compare"
+    assert tells_nothing(equal), "of one class and one size"
 
 
 def test_an_unmeasured_cell_keeps_its_probabilities_and_an_unknown_class_its_share() -> None:

@@ -80,3 +80,6 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert float(rows["lymphocyte"][0]) == pytest.approx(np.log(60 / 80), abs=0.1)
     assert sizes.main(["--data", str(tmp_path), "--split", "other"]) == 1
     assert "no image belongs" in capsys.readouterr().err
+    (tmp_path / "cells.csv").write_text("\n".join(line for line in lines if "neutrophil" not in line))
+    assert sizes.main(["--data", str(tmp_path)]) == 1
+    assert "no neutrophil" in capsys.readouterr().err
