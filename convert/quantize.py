@@ -213,7 +213,7 @@ def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]
 def figures(
     file: Path, table: Sequence[data.Sample], elsewhere: Sequence[str], review_share: float = 0.05
 ) -> dict[str, Any]:
-    """Return what the card says of the file's quality, measured through the instrument's code.
+    """Return what the card says of the file's quality, measured as the instrument answers.
 
     `review_below` is the confidence that the least sure `review_share` of the validation cells do
     not reach, and the limit of `familiar` is set anew: the integer file's own distances count.

@@ -1,7 +1,8 @@
 """Is the integer file as right as the float model, and faster? `python -m convert.verify`.
 
-Both run over a split through `edge.classify`, the code of the instrument. Ends with exit code 1 where the
-file loses more than --max-loss, or an operation of it is float.
+Both run over a split through `edge.classify`, the code of the instrument, and are judged by what the network
+says, without the sizes of the cells (`edge.sizes`). Ends with exit code 1 where the file loses more than
+--max-loss, or an operation of it is float.
 """
 
 import argparse

@@ -146,7 +146,7 @@ class Cell:
     """Its class: the most probable one."""
     confidence: float
     probabilities: Probabilities
-    """Weighted mean over all sightings, given the cell's size too, shape (classes,)."""
+    """What decides: `network`, given the cell's size too (`edge.sizes`), shape (classes,)."""
     strangeness: float
     """Weighted mean over all sightings; above 1 is unlike the training cells."""
     source: int | str
@@ -160,3 +160,5 @@ class Cell:
     """True where a person must look before the class is believed."""
     crop: bytes
     """Of the best sighting, JPEG."""
+    network: Probabilities
+    """What the network says: the weighted mean over all sightings, shape (classes,)."""

@@ -126,6 +126,10 @@ MIGRATIONS = (
         PRIMARY KEY (specimen, "column", "row")
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE cell ADD COLUMN network TEXT NOT NULL DEFAULT '';
+    UPDATE cell SET network = probabilities;
+    """,
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 

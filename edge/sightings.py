@@ -34,17 +34,16 @@ class Decision:
         self.classes, self.review_below = classes, review_below
         self._sizes = Sizes(classes)
         for cell in counted:
-            self._sizes.note(cell.probabilities, cell.box.side)
+            self._sizes.note(cell.network, cell.box.side)
 
     def cell(self, number: int, sightings: "Sightings") -> Cell:
         """Return the counted cell, its class decided by all its sightings and its size.
 
         It goes to review where the class is unsure, the cell strange, or its sightings disagree.
         """
-        best = sightings.best
-        probabilities = self._sizes.weigh(sightings.probabilities[None], [best.box.side])[0]
-        # As the store keeps them, so that a resumed count has the same ruler.
-        self._sizes.note(probabilities, best.box.side)
+        best, network = sightings.best, sightings.probabilities
+        probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
+        self._sizes.note(network, best.box.side)
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])
         doubtful = confidence < self.review_below or sightings.agreement(top) < _LEAST_AGREEMENT
@@ -59,6 +58,7 @@ class Decision:
             slide=(sightings.x, sightings.y),
             review=doubtful or sightings.strangeness > 1,
             crop=_jpeg(best.crop),
+            network=network,
         )
 
 

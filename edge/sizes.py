@@ -109,8 +109,14 @@ class Sizes:
         if scale is None:
             return probabilities
         sides = np.asarray(sides_px, np.float64)
-        weighed = probabilities * _likelihood(np.log(np.where(sides > 0, sides, np.nan)), scale)
-        return np.asarray(weighed / weighed.sum(axis=1, keepdims=True), np.float32)
+        likely = _likelihood(np.log(np.where(sides > 0, sides, np.nan)), scale)
+        # A class whose size nobody has measured keeps its share; the others divide theirs anew.
+        known = ~np.isnan(scale.middle)
+        weighed = probabilities.astype(np.float64)
+        theirs = weighed[:, known] * likely[:, known]
+        share = weighed[:, known].sum(axis=1, keepdims=True)
+        weighed[:, known] = theirs * share / np.maximum(theirs.sum(axis=1, keepdims=True), 1e-12)
+        return np.asarray(weighed, np.float32)
 
     def _scale(self) -> _Scale | None:
         if len(self._measured) < _LEAST_CELLS or self._sure >= _NO_HELP * self._cells:
@@ -154,13 +160,13 @@ def _shifts(
 
 
 def _likelihood(sides: NDArray[np.float64], scale: _Scale) -> NDArray[np.float64]:
-    """Return how likely each ln(side) is in each class, shape (cells, classes): 1 for nan."""
+    """Return how likely each ln(side) is in each class, shape (cells, classes).
+
+    1 for a nan; nan in a class of unknown size.
+    """
     away = (sides[:, None] - scale.unit - scale.middle) / scale.spread
     normal = np.exp(-0.5 * away**2) / (scale.spread * np.sqrt(2 * np.pi))
     likely = (1 - _WRONG) * normal + _WRONG / _RANGE
-    # Of a class whose size nobody has measured a size says as much as of the others together.
-    unknown = np.isnan(scale.middle)
-    likely[:, unknown] = likely[:, ~unknown].mean(axis=1, keepdims=True)
     likely[np.isnan(sides)] = 1
     return np.asarray(likely)
 

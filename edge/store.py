@@ -190,7 +190,7 @@ class Store:
         """
         with self._db.transaction():
             self._db.executemany(
-                "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
             if anew:
@@ -236,21 +236,35 @@ class Store:
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
             "SELECT number, class, confidence, probabilities, source, box, slide_x, slide_y, review, crop, "
-            "strangeness FROM cell WHERE specimen = ? ORDER BY number",
+            "strangeness, network FROM cell WHERE specimen = ? ORDER BY number",
             specimen,
         )
-        for number, name, confidence, probabilities, source, box, x, y, review, crop, strangeness in rows:
+        for (
+            number,
+            name,
+            confidence,
+            probabilities,
+            source,
+            box,
+            x,
+            y,
+            review,
+            crop,
+            strange,
+            network,
+        ) in rows:
             yield Cell(
                 number=number,
                 name=name,
                 confidence=confidence,
                 probabilities=np.array(json.loads(probabilities), np.float32),
-                strangeness=strangeness,
+                strangeness=strange,
                 source=json.loads(source),
                 box=Box(*json.loads(box)),
                 slide=(x, y),
                 review=bool(review),
                 crop=crop,
+                network=np.array(json.loads(network), np.float32),
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:
@@ -280,6 +294,7 @@ def _cell_row(cell: Cell) -> tuple[object, ...]:
         int(cell.review),
         cell.crop,
         cell.strangeness,
+        json.dumps([float(p) for p in cell.network]),
     )
 
 

@@ -43,7 +43,7 @@ def sides(samples: Sequence[data.Sample], change: Change | None = None) -> NDArr
         image, box = data.read_image(sample.path), sample.box
         if change is not None:
             image, box = change(image, sample.box or single_cell_box(image), number)
-        found[number] = box.side if box and sample.box else _located_side(locator, image)
+        found[number] = box.side if box is not None and sample.box else _located_side(locator, image)
         show(number + 1, len(samples), "sizes", begun)
     return found
 
@@ -57,10 +57,11 @@ def _located_side(locator: Locator, image: Image) -> float:
 
 
 def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
-    """Return what the instrument would say of the samples' cells: the network's answers, given the sizes too.
+    """Return the network's answers of the samples' cells, given their sizes too, as the instrument does it.
 
     The images of one source count as one specimen: they have one scale, or sizes tell nothing (`edge.sizes`).
-    A model that sees whole images, as the study's, is asked alone.
+    All of them are the ruler; the instrument has the cells counted before alone, so that it gains less in a
+    short count. A model that sees whole images, as the study's, is asked alone.
 
     Args:
         predictor: the model.

@@ -28,7 +28,7 @@ def frame(pose: Pose, size: tuple[int, int] = (640, 480)) -> Image:
 
 def cell(number: int, x: float, y: float) -> Cell:
     shares = np.array([0.1, 0.9], np.float32)
-    return Cell(number, "b", 0.9, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), False, b"")
+    return Cell(number, "b", 0.9, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), False, b"", shares)
 
 
 def slide_part(view: MapView) -> Image:

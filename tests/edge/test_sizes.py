@@ -100,7 +100,61 @@ def test_an_unmeasured_cell_keeps_its_probabilities_and_an_unknown_class_its_sha
     doubted = np.stack([said(lymphocyte=0.5, monocyte=0.3, smudge=0.2)] * 2)
     unmeasured, small = sizes.weigh(doubted, [np.nan, 105.0])
     assert unmeasured == pytest.approx(doubted[0])
-    assert small[1] < small[3] < small[0]
+    assert small[0] > 0.6
+    assert small[3] == pytest.approx(0.2)
+    only = said(smudge=1.0)
+    assert sizes.weigh(only[None], [105.0])[0] == pytest.approx(only)
+
+
+def test_the_posterior_is_that_of_the_formula() -> None:
+    sizes = Sizes(CLASSES)
+    # 20 neutrophils 0.1 about their usual ln(size), 16 lymphocytes 0.1 about 0.12 less than theirs: the mean
+    # distance to the middle of its class is 0.1, a standard deviation of 0.1253.
+    for side in (0.1, -0.1) * 10:
+        sizes.note(said(neutrophil=1.0), 100 * np.exp(side))
+    for side in (0.1, -0.1) * 8:
+        sizes.note(said(lymphocyte=1.0), 100 * np.exp(TYPICAL["lymphocyte"][0] - 0.12 + side))
+    doubtful(sizes, 36)
+
+    typical = {name: TYPICAL[name] for name in ("lymphocyte", "neutrophil")}
+    away = np.array([0.1, -0.1] * 10 + [-0.02, -0.22] * 8)
+    unit = np.median(away)
+    tops = ["neutrophil"] * 20 + ["lymphocyte"] * 16
+    usual = np.sqrt(np.mean([typical[name][1] ** 2 for name in tops]))
+
+    def posterior(name: str, within: float) -> tuple[float, float]:
+        mine = away[[top == name for top in tops]] - unit
+        variance = 1 / (1 / 0.15**2 + len(mine) / within**2)
+        return float(np.median(mine) * len(mine) / within**2 * variance), variance
+
+    def widening(residual: np.ndarray) -> float:
+        return float(1.2533 * np.abs(residual - np.median(residual)).mean() / usual)
+
+    first = widening(away - unit)
+    shift = {name: posterior(name, first * typical[name][1])[0] for name in typical}
+    wide = widening(away - unit - [shift[top] for top in tops])
+    density, size = {}, -0.2
+    for name, (middle, deviation) in typical.items():
+        within = 2**0.5 * wide * deviation
+        moved, variance = posterior(name, within)
+        spread = np.sqrt(within**2 + variance)
+        normal = np.exp(-0.5 * ((size - unit - middle - moved) / spread) ** 2) / spread / np.sqrt(2 * np.pi)
+        density[name] = 0.9 * normal + 0.1 / 2
+    expected = 0.4 * density["lymphocyte"] / (0.4 * density["lymphocyte"] + 0.6 * density["neutrophil"])
+    told = sizes.weigh(said(lymphocyte=0.4, neutrophil=0.6)[None], [100 * np.exp(size)])[0]
+    assert told[0] == pytest.approx(expected, abs=2e-4)
+
+
+def test_only_leukocytes_of_the_five_types_are_the_ruler() -> None:
+    classes = (*CLASSES, CellClass("erythroblast", Role.PER_100))
+    sizes = Sizes(classes)
+    for name, number in (("neutrophil", 10), ("erythroblast", 10), ("lymphocyte", 5)):
+        for _ in range(number):
+            answer = np.array([c.name == name for c in classes], np.float32)
+            sizes.note(answer, 100 * np.exp(TYPICAL[name][0]))
+            sizes.note(np.full(5, 0.2, np.float32), 100.0)
+    doubted = np.array([[0.45, 0.55, 0, 0, 0]], np.float32)
+    assert np.array_equal(sizes.weigh(doubted, [80.0]), doubted)
 
 
 def test_how_large_a_class_is_here_is_learned_from_its_sure_cells() -> None:

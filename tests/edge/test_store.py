@@ -21,7 +21,10 @@ SHA = "a" * 64
 def cell(number: int) -> Cell:
     probabilities = np.array([0.75, 0.25], np.float32)
     box = Box(1, 2, 3, 4)
-    return Cell(number, "neutrophil", 0.75, probabilities, 0.5, number, box, (5.5, 6.5), True, b"jpeg")
+    network = np.array([0.625, 0.375], np.float32)
+    return Cell(
+        number, "neutrophil", 0.75, probabilities, 0.5, number, box, (5.5, 6.5), True, b"jpeg", network
+    )
 
 
 def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -209,6 +212,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     with Store(path) as store:
         (cell,) = store.open_specimen("S", "m", "x", moving=True).cells
         assert (cell.name, cell.strangeness) == ("neutrophil", 0)
+        assert cell.network == [1], "what was stored as probabilities then"
 
 
 def test_key_views_of_an_old_file_are_not_turned(tmp_path: Path) -> None:

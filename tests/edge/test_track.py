@@ -303,3 +303,17 @@ def test_the_size_of_a_doubtful_cell_decides_also_after_a_restart() -> None:
     again = Decision(classes, 0.8, [first, *counted]).cell(40, doubtful)
     assert again.name == told.name
     assert again.confidence == told.confidence
+
+
+def test_help_by_size_does_not_end_because_it_helps() -> None:
+    classes = tuple(CellClass(name, Role.COUNTED) for name in ("neutrophil", "lymphocyte", "monocyte"))
+    decision = Decision(classes, review_below=0.8)
+    # The network is sure of seven cells in ten; with the sizes nearly all cells are sure.
+    ten = (
+        [(100, 1, 0, 0)] * 5
+        + [(79, 0, 1, 0)] * 2
+        + [(79, 0, 0.8, 0.2), (119, 0, 0.2, 0.8), (79, 0, 0.8, 0.2)]
+    )
+    cells = [decision.cell(i, sized(*cell)) for i, cell in enumerate(ten * 30, 1)]
+    assert np.mean([cell.confidence > 0.95 for cell in cells[100:]]) > 0.8
+    assert [decision.cell(i, sized(79, 0.0, 0.4, 0.6)).name for i in range(301, 320)] == ["lymphocyte"] * 19

@@ -139,7 +139,7 @@ class Page:
 def cell(number: int, name: str, x: float, y: float, *, review: bool = False) -> Cell:
     """A counted cell, 90 pixels wide."""
     shares = np.array([0.97, 0.03], np.float32)
-    return Cell(number, name, 0.97, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), review, b"")
+    return Cell(number, name, 0.97, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), review, b"", shares)
 
 
 def mapped(**changes: Any) -> View:

@@ -133,9 +133,8 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
     site.latest.put(view_of(64, 48))
     assert site.http.get("/map").status_code == 404
     picture = np.full((30, 40, 3), (255, 0, 0), np.uint8)
-    cell = Cell(
-        57, "monocyte", 0.91234, np.ones(1, np.float32), 0, 3, Box(0, 0, 90, 80), (1.26, 7), True, b""
-    )
+    shares = np.ones(1, np.float32)
+    cell = Cell(57, "monocyte", 0.91234, shares, 0, 3, Box(0, 0, 90, 80), (1.26, 7), True, b"", shares)
     seen = MapView(picture, (-8.0, 16.0), 8.0, Coverage(1, 1, 1), (cell,))
     site.latest.put(replace(view_of(64, 48), map=seen))
     found = site.http.get("/map").json()
