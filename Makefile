@@ -7,7 +7,7 @@ PORT ?= 8000
 .PHONY: run test clean
 
 run: $(VENV)/edge  ## count the demo smear, live page at http://127.0.0.1:8000
-	$(BIN)/python -m edge.run --demo --port $(PORT) || test $$? -eq 130  # Ctrl-C
+	@trap : INT; $(BIN)/python -m edge.run --demo --port $(PORT) || test $$? -eq 130  # Ctrl-C
 
 test: $(VENV)/dev .venv-peers/ready  ## ruff, mypy, pytest
 	$(BIN)/ruff check .

@@ -51,7 +51,7 @@ class Report:
     demo: bool
     """True for a drawn smear: it must never be taken for a patient's."""
     result: Mapping[str, Any]
-    """Of `result`, without its cells."""
+    """Of `result`, without its cells and images."""
 
 
 def status(result: Mapping[str, Any], *, was_final: bool) -> Status:
@@ -73,9 +73,13 @@ def result(
     lost: int,
     gates: Gates,
     seen: Mapping[str, Any] | None,
+    images: Sequence[Mapping[str, Any]] | None,
     complete: bool,
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
+
+    Of a cell, "network" is the class that the network alone gives it, before its size was weighed; where
+    "class" is another one, the cell is to be reviewed.
 
     Args:
         specimen: its identifier.
@@ -87,6 +91,8 @@ def result(
         lost: frames that could not be laid on the slide and were not counted from.
         gates: frames that the quality gates refused, or warned of.
         seen: how much of the smear the map shows (`edge.mosaic.Coverage.facts`); None without a map.
+        images: what each single image brought: its "source", the numbers of the "cells" that were counted on
+            it first, and whether it shows a place photographed before ("again"); None for a moving stage.
         complete: True where the whole input was read, or the target was reached.
     """
     counted = differential((c.name for c in cells), card.classes)
@@ -101,6 +107,7 @@ def result(
         "gated": dict(gates.refused),
         "warned": dict(gates.warned),
         "map": None if seen is None else dict(seen),
+        "images": images,
         "skipped": [{"source": s.source, "reason": s.reason} for s in skips],
         "counts": dict(counted.counts),
         "total": counted.total,
@@ -119,6 +126,7 @@ def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
     return {
         "number": cell.number,
         "class": cell.name,
+        "network": classes[int(cell.network.argmax())].name,
         "confidence": round(cell.confidence, 4),
         "probabilities": {c.name: round(float(p), 4) for c, p in probabilities},
         "strangeness": round(cell.strangeness, 3),

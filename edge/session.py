@@ -1,6 +1,7 @@
 """One specimen being counted: what is stored, then shown."""
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Session:
     ) -> None:
         self.specimen = specimen
         self._store, self._card, self._source, self._target = store, card, source, target
+        self._moving = moving
         self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
         resumed = store.open_specimen(specimen, card.identity, source, moving=moving)
         self._row = resumed.specimen
@@ -55,7 +57,8 @@ class Session:
         self._skips = list(resumed.skips)
         # A file has one name in all runs, a stream's interruption a number of its own run.
         self._skipped_files = {s.source for s in resumed.skips if isinstance(s.source, str)}
-        self._done = set(resumed.fields)
+        self._images = dict(resumed.images)
+        """Image files that were read (`_image`); True for one that showed a place photographed before."""
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._unstored = False
@@ -69,7 +72,8 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
-            self.counter = StillFields(decision, known, fields=len(self._done) - resumed.again)
+            places = sum(not again for again in self._images.values())
+            self.counter = StillFields(decision, known, fields=places)
 
     @property
     def total(self) -> int:
@@ -93,7 +97,7 @@ class Session:
 
     def wants(self, frame: Frame | Skip) -> bool:
         """Return False for an image file that this specimen has read already; the counter then recalls it."""
-        if isinstance(frame, Skip) or self._field(frame) not in self._done:
+        if isinstance(frame, Skip) or self._image(frame) not in self._images:
             return True
         self.counter.recall(frame)
         return False
@@ -123,14 +127,14 @@ class Session:
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
-        field = self._field(step.frame) if len(cells) == len(step.tracked.cells) else None
+        image = self._image(step.frame) if len(cells) == len(step.tracked.cells) else None
         self._unstored = True
-        if cells or key or field:
+        if cells or key or image:
             self._store.add(
                 self._row,
                 cells=cells,
                 key=key,
-                field=field,
+                image=image,
                 again=step.tracked.again,
                 anew=step.tracked.anew,
                 frames=self._frames,
@@ -138,8 +142,8 @@ class Session:
                 gates=self._gates,
             )
         self._unstored = False
-        if field:
-            self._done.add(field)
+        if image:
+            self._images[image] = step.tracked.again
         self.cells += cells
         return cells
 
@@ -183,11 +187,24 @@ class Session:
         return view.coverage.facts(self.counter.fields, self._um_per_px) if view else None
 
     @staticmethod
-    def _field(frame: Frame) -> str | None:
+    def _image(frame: Frame) -> str | None:
         """Return what tells an image file from all others: another folder may hold the same name."""
         if frame.name is None:
             return None
         return f"{frame.name} {hashlib.blake2b(frame.image.tobytes(), digest_size=8).hexdigest()}"
+
+    def _images_read(self) -> list[dict[str, Any]] | None:
+        """Return what each image brought, as the result has it; None for a moving stage."""
+        if self._moving:
+            return None
+        cells = defaultdict[int | str, list[int]](list)
+        for cell in self.cells:
+            cells[cell.source].append(cell.number)
+        names = {image: image.rpartition(" ")[0] for image in self._images}
+        return [
+            {"source": names[image], "cells": cells[names[image]], "again": again}
+            for image, again in self._images.items()
+        ]
 
     def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the first of `cells`, as far as the target allows."""
@@ -213,6 +230,7 @@ class Session:
             lost=self._lost,
             gates=self._gates,
             seen=self.map_facts(self.map_view()),
+            images=self._images_read(),
             complete=complete,
         )
 

@@ -39,14 +39,19 @@ class Decision:
     def cell(self, number: int, sightings: "Sightings") -> Cell:
         """Return the counted cell, its class decided by all its sightings and its size.
 
-        It goes to review where the class is unsure, the cell strange, or its sightings disagree.
+        It goes to review where the class is unsure, the cell strange, its sightings disagree, or its
+        size speaks for another class than the network does.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
         self._sizes.note(network, best.box.side)
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])
-        doubtful = confidence < self.review_below or sightings.agreement(top) < _LEAST_AGREEMENT
+        doubtful = (
+            confidence < self.review_below
+            or sightings.agreement(top) < _LEAST_AGREEMENT
+            or top != int(network.argmax())
+        )
         return Cell(
             number=number,
             name=self.classes[top].name,

@@ -7,7 +7,7 @@ the cells with their places, the key views of the slide, the files already read.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,10 +35,8 @@ class Resumed:
     """Read in all runs."""
     lost: int
     """Of these, frames that could not be laid on the slide."""
-    fields: frozenset[str]
-    """Images read already, by name and content."""
-    again: int
-    """Of these, images that showed a place photographed before."""
+    images: Mapping[str, bool]
+    """Images read already, by name and content; True for one that showed a place photographed before."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
     gates: Gates
@@ -110,8 +108,10 @@ class Store:
             tuple(self._cells(specimen)),
             frames,
             lost,
-            frozenset(n for (n,) in self._select("SELECT name FROM field WHERE specimen = ?", specimen)),
-            len(self._select("SELECT 1 FROM field WHERE specimen = ? AND again", specimen)),
+            {
+                n: bool(a)
+                for n, a in self._select("SELECT name, again FROM field WHERE specimen = ?", specimen)
+            },
             tuple(self._keys(specimen)),
             tuple(
                 Skip(-1, json.loads(source), reason)
@@ -166,7 +166,7 @@ class Store:
         *,
         cells: Sequence[Cell] = (),
         key: KeyView | None = None,
-        field: str | None = None,
+        image: str | None = None,
         again: bool = False,
         anew: bool = False,
         skip: Skip | None = None,
@@ -180,7 +180,7 @@ class Store:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
             key: a new key view of the slide.
-            field: an image that has been read, by name and content.
+            image: one that has been read, by name and content.
             again: whether that image shows a place photographed before.
             anew: whether the slide begins with this key view: earlier ones and the map go.
             skip: a frame that could not be had.
@@ -200,8 +200,8 @@ class Store:
                 thumb = (key.thumb.shape[0], key.thumb.tobytes())
                 row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
                 self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            if field is not None:
-                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, field, again))
+            if image is not None:
+                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, image, again))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)

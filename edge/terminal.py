@@ -94,8 +94,8 @@ class PlainLines:
         if now >= self._due:
             self._due = now + _LINE_EVERY_S
             self._console.print(
-                f"{state['frames']} frames, {state['total']} cells counted, {state['skipped']} skipped, "
-                f"{sum(state['gated'].values())} gated  {state['message']}".rstrip()
+                f"cells {state['total']}, frames {state['frames']}, skipped {state['skipped']}, "
+                f"gated {sum(state['gated'].values())}  {state['message']}".rstrip()
             )
 
 

@@ -25,10 +25,11 @@ from edge.report import write_json
 from training import before_after, data, division, finish, metrics, model
 from training.augment import augment
 from training.batches import Boxed, find_cells
+from training.claim import claim
 from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
 from training.progress import show
-from training.recipe import claim, read_recipe, require
+from training.recipe import read_recipe, require
 from training.train import prepare
 
 _LEAST_CELLS = 20

@@ -7,11 +7,12 @@ layers, so that no mean or deviation is kept beside a model file.
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Input(StrEnum):
@@ -98,7 +99,7 @@ def size_of(name: str) -> int:
     return BACKBONES[name].size
 
 
-def build_backbone(name: str, weights: str | None, size: int | None = None) -> keras.Model:
+def build_backbone(name: str, weights: str | None, size: int | None = None) -> "keras.Model":
     """Return the network without its top: RGB 0..255 (size, size, 3) in, feature maps out.
 
     Args:
@@ -109,6 +110,9 @@ def build_backbone(name: str, weights: str | None, size: int | None = None) -> k
     Raises:
         UserError: the weights cannot be read, fetched, or do not fit.
     """
+    # The names are needed where no network is: Keras takes seconds to start.
+    import keras
+
     size = size or size_of(name)
     backbone = BACKBONES[name]
     image = keras.Input((size, size, 3), name="image")
@@ -128,6 +132,8 @@ def build_backbone(name: str, weights: str | None, size: int | None = None) -> k
 
 
 def _prepare(image: Any, wanted: Input) -> Any:
+    import keras
+
     if wanted is Input.INSIDE:
         return image
     if wanted is Input.TF:

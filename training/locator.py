@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from edge.errors import UserError
 from edge.report import write_json
 from training.callbacks import Backup, Progress
+from training.claim import check_unchanged
 from training.fields import Field, learnable
 from training.hardware import cores
 from training.litter import Scene
-from training.recipe import check_unchanged, require
+from training.recipe import require
 from training.scenes import make_scene, visible
 
 SIZE = 192

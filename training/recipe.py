@@ -1,18 +1,14 @@
 """What decides how a model comes to be: a recipe, saved beside every model that it made."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 from edge.errors import UserError
-from edge.report import write_json
 from training.backbones import BACKBONES
-from training.callbacks import Backup
 from training.framing import Framing
-from training.model import epochs_of
 
 
 class Balance(StrEnum):
@@ -162,51 +158,3 @@ def read_recipe(file: Path) -> Recipe:
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: not a recipe of this version ({error}); train the model again") from None
-
-
-def has_begun(folder: Path) -> bool:
-    """Tell whether a run in `folder` has ended an epoch: a start that failed before binds nobody."""
-    return any((folder / name).exists() for name in ("backup", "model.keras"))
-
-
-def check_free(folder: Path, recipe: Recipe) -> None:
-    """Check that a run that has begun in `folder`, if any, may go on with `recipe`.
-
-    It may with more epochs, but with nothing else changed.
-
-    Raises:
-        UserError: another recipe began it, or more epochs are done.
-    """
-    file = folder / "recipe.json"
-    if not has_begun(folder) or not file.exists():
-        return
-    check_unchanged(folder, asdict(read_recipe(file)), asdict(recipe))
-    done = max(Backup(folder / "backup").done, epochs_of(folder / "model.keras"))
-    if recipe.epochs < done:
-        raise UserError(
-            f"--epochs {recipe.epochs}: {done} are done in {folder}; ask for as many or more, or give "
-            "--output another folder"
-        )
-
-
-def claim(file: Path, recipe: Recipe) -> None:
-    """Save `recipe` in the folder of its run.
-
-    Raises:
-        UserError: as `check_free`.
-    """
-    check_free(file.parent, recipe)
-    write_json(file, asdict(recipe))
-
-
-def check_unchanged(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
-    """Check that a run goes on with the settings that began it; the epochs alone may differ.
-
-    Raises:
-        UserError: names the folder and the settings that changed.
-    """
-    changed = [name for name, value in now.items() if name != "epochs" and value != before[name]]
-    if changed:
-        raise UserError(
-            f"{folder}: a run began here with another {', '.join(changed)}; give --output another folder"
-        )

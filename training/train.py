@@ -30,8 +30,9 @@ from training import (
 )
 from training.batches import Exam, Lessons, correction, find_cells
 from training.callbacks import Backup, Best, History, Progress
+from training.claim import check_free, claim, has_begun
 from training.framing import Framing
-from training.recipe import HELP, RECIPES, Recipe, check, check_free, claim, has_begun
+from training.recipe import HELP, RECIPES, Recipe, check
 
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""

@@ -107,7 +107,7 @@ class Outbox:
         A result that has not changed since its last release is not sent twice: its entry is returned.
 
         Args:
-            result: of `edge.report.result`; its cells are left out.
+            result: of `edge.report.result`; its cells and images are left out.
             operator: who released it; may be empty.
             wbc: leukocytes of the specimen, 10^9/L.
 
@@ -116,7 +116,9 @@ class Outbox:
         """
         if not result["total"]:
             raise UserError("nothing has been counted yet: there is no result to release")
-        content = json.dumps({key: value for key, value in result.items() if key != "cells"}, sort_keys=True)
+        content = json.dumps(
+            {k: v for k, v in result.items() if k not in {"cells", "images"}}, sort_keys=True
+        )
         with self._db.transaction():
             (specimen,) = self._db.execute(
                 "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)

@@ -113,6 +113,7 @@ def encode_map(view: MapView) -> dict[str, Any]:
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
             "strange": cell.strangeness > 1,
+            "sized": int(cell.network.argmax()) != int(cell.probabilities.argmax()),
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
         }

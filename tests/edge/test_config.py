@@ -1,3 +1,6 @@
+import dataclasses
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,10 @@ def test_the_shipped_settings_file_is_valid_and_complete() -> None:
     read_config(file, {})
     text = file.read_text()
     assert [name for name in HELP if name not in text] == []
+    shown = [line[2:] for line in text.splitlines() if re.match(r"# \w+ = ", line) and "e.g." not in line]
+    settings = tomllib.loads("\n".join(shown))
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    assert len(settings) > 10
+    assert {name: type(defaults[name])(value) for name, value in settings.items()} == {
+        name: defaults[name] for name in settings
+    }

@@ -69,9 +69,14 @@ def test_the_result_is_the_contract(store: Store) -> None:
         "neutrophil": {"count": 4, "percent": 100.0, "low": pytest.approx(39.76, abs=0.01), "high": 100.0}
     }
     assert result["skipped"] == [{"source": "b.png", "reason": "truncated"}]
+    assert result["images"] == [
+        {"source": "a.png", "cells": [1, 2, 3], "again": False},
+        {"source": "c.png", "cells": [4, 5, 6], "again": False},
+    ]
     assert result["cells"][2] == {
         "number": 3,
         "class": "erythroblast",
+        "network": "erythroblast",
         "confidence": 1.0,
         "probabilities": {"neutrophil": 0.0, "erythroblast": 1.0, "platelet": 0.0},
         "strangeness": 0.0,
@@ -99,7 +104,10 @@ def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
     again.take(Skip(1, "b.png", "truncated"))
     again.take(step(again, "c.png", 0))
     assert [c["number"] for c in again.result(complete=True)["cells"]] == [1, 2]
-    assert again.result(complete=True)["frames"] == 2
+    again.take(step(again, "empty.png"))
+    assert again.result(complete=True)["frames"] == 3
+    assert again.result(complete=True)["images"] == begin(store).result(complete=True)["images"]
+    assert [image["cells"] for image in again.result(complete=True)["images"]] == [[1], [2], []]
     assert again.skipped == 1
 
 

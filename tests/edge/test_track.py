@@ -299,7 +299,7 @@ def test_the_size_of_a_doubtful_cell_decides_also_after_a_restart() -> None:
     counted = [decision.cell(i, sized(*cell)) for i, cell in enumerate(seen, 2)]
     told = decision.cell(40, doubtful)
     assert told.name == "monocyte"
-    assert told.review, "its sightings by themselves say another class"
+    assert told.review, "the network by itself says another class"
     again = Decision(classes, 0.8, [first, *counted]).cell(40, doubtful)
     assert again.name == told.name
     assert again.confidence == told.confidence

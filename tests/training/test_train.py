@@ -13,9 +13,10 @@ import pytest
 from edge.errors import UserError
 from training import data, division, model, train
 from training.backbones import build_backbone
+from training.claim import claim
 from training.framing import Framing
 from training.history import read as read_history
-from training.recipe import HELP, RECIPES, Recipe, claim
+from training.recipe import HELP, RECIPES, Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 

@@ -99,7 +99,8 @@ export function select(number) {
   }
   selected = number;
   const [x, y] = cell.slide.map(Math.round);
-  const why = cell.strange ? "unlike the training cells" : "unsure";
+  const doubt = cell.sized ? "its size and its looks speak for different classes" : "unsure";
+  const why = cell.strange ? "unlike the training cells" : doubt;
   const review = cell.review ? `, to review (${why})` : "";
   const share = Math.round(100 * cell.confidence);
   write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);

@@ -146,7 +146,7 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
         "scale": 8,
         "cells": [
             {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
-            | {"strange": False, "slide": [1.3, 7], "side": 90}
+            | {"strange": False, "sized": False, "slide": [1.3, 7], "side": 90}
         ],
     }
 
