@@ -78,8 +78,7 @@ def result(
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
 
-    Of a cell, "network" is the class that the network alone gives it, before its size was weighed; where
-    "class" is another one, the cell is to be reviewed.
+    Of a cell, "network" is the class that the network alone gives it, before its size was weighed.
 
     Args:
         specimen: its identifier.
@@ -91,8 +90,8 @@ def result(
         lost: frames that could not be laid on the slide and were not counted from.
         gates: frames that the quality gates refused, or warned of.
         seen: how much of the smear the map shows (`edge.mosaic.Coverage.facts`); None without a map.
-        images: what each single image brought: its "source", the numbers of the "cells" that were counted on
-            it first, and whether it shows a place photographed before ("again"); None for a moving stage.
+        images: single ones that were read to their end: "source", and whether each shows a place photographed
+            before ("again"); None for a moving stage.
         complete: True where the whole input was read, or the target was reached.
     """
     counted = differential((c.name for c in cells), card.classes)

@@ -1,7 +1,7 @@
 """One specimen being counted: what is stored, then shown."""
 
 import hashlib
-from collections import defaultdict
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from edge.report import LEAST_CELLS, result
 from edge.sightings import Decision, Known
 from edge.store import Store
 from edge.track import Counter, MovingStage
+
+_CONTENT = re.compile(" [0-9a-f]{16}$")
+"""What follows the name of an image file in the store; in files of an early version nothing did."""
 
 
 class Session:
@@ -57,8 +60,8 @@ class Session:
         self._skips = list(resumed.skips)
         # A file has one name in all runs, a stream's interruption a number of its own run.
         self._skipped_files = {s.source for s in resumed.skips if isinstance(s.source, str)}
-        self._images = dict(resumed.images)
-        """Image files that were read (`_image`); True for one that showed a place photographed before."""
+        self._read = dict(resumed.files)
+        """Image files that were read (`_key`); True for one that showed a place photographed before."""
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._unstored = False
@@ -72,7 +75,7 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
-            places = sum(not again for again in self._images.values())
+            places = sum(not again for again in self._read.values())
             self.counter = StillFields(decision, known, fields=places)
 
     @property
@@ -97,7 +100,7 @@ class Session:
 
     def wants(self, frame: Frame | Skip) -> bool:
         """Return False for an image file that this specimen has read already; the counter then recalls it."""
-        if isinstance(frame, Skip) or self._image(frame) not in self._images:
+        if isinstance(frame, Skip) or self._key(frame) not in self._read:
             return True
         self.counter.recall(frame)
         return False
@@ -127,14 +130,14 @@ class Session:
         cells = self._up_to_target(step.tracked.cells)
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
-        image = self._image(step.frame) if len(cells) == len(step.tracked.cells) else None
+        file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
         self._unstored = True
-        if cells or key or image:
+        if cells or key or file:
             self._store.add(
                 self._row,
                 cells=cells,
                 key=key,
-                image=image,
+                file=file,
                 again=step.tracked.again,
                 anew=step.tracked.anew,
                 frames=self._frames,
@@ -142,8 +145,8 @@ class Session:
                 gates=self._gates,
             )
         self._unstored = False
-        if image:
-            self._images[image] = step.tracked.again
+        if file:
+            self._read[file] = step.tracked.again
         self.cells += cells
         return cells
 
@@ -187,24 +190,18 @@ class Session:
         return view.coverage.facts(self.counter.fields, self._um_per_px) if view else None
 
     @staticmethod
-    def _image(frame: Frame) -> str | None:
+    def _key(frame: Frame) -> str | None:
         """Return what tells an image file from all others: another folder may hold the same name."""
         if frame.name is None:
             return None
         return f"{frame.name} {hashlib.blake2b(frame.image.tobytes(), digest_size=8).hexdigest()}"
 
-    def _images_read(self) -> list[dict[str, Any]] | None:
-        """Return what each image brought, as the result has it; None for a moving stage."""
+    def _images(self) -> list[dict[str, Any]] | None:
+        """Return the images read, as the result has them; None for a moving stage."""
         if self._moving:
             return None
-        cells = defaultdict[int | str, list[int]](list)
-        for cell in self.cells:
-            cells[cell.source].append(cell.number)
-        names = {image: image.rpartition(" ")[0] for image in self._images}
-        return [
-            {"source": names[image], "cells": cells[names[image]], "again": again}
-            for image, again in self._images.items()
-        ]
+        read = sorted((_CONTENT.sub("", key), again) for key, again in self._read.items())
+        return [{"source": source, "again": again} for source, again in read]
 
     def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the first of `cells`, as far as the target allows."""
@@ -230,7 +227,7 @@ class Session:
             lost=self._lost,
             gates=self._gates,
             seen=self.map_facts(self.map_view()),
-            images=self._images_read(),
+            images=self._images(),
             complete=complete,
         )
 

@@ -40,7 +40,7 @@ class Decision:
         """Return the counted cell, its class decided by all its sightings and its size.
 
         It goes to review where the class is unsure, the cell strange, its sightings disagree, or its
-        size speaks for another class than the network does.
+        size changed the class.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]

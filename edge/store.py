@@ -35,7 +35,7 @@ class Resumed:
     """Read in all runs."""
     lost: int
     """Of these, frames that could not be laid on the slide."""
-    images: Mapping[str, bool]
+    files: Mapping[str, bool]
     """Images read already, by name and content; True for one that showed a place photographed before."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
@@ -109,8 +109,8 @@ class Store:
             frames,
             lost,
             {
-                n: bool(a)
-                for n, a in self._select("SELECT name, again FROM field WHERE specimen = ?", specimen)
+                file: bool(again)
+                for file, again in self._select("SELECT name, again FROM field WHERE specimen = ?", specimen)
             },
             tuple(self._keys(specimen)),
             tuple(
@@ -166,7 +166,7 @@ class Store:
         *,
         cells: Sequence[Cell] = (),
         key: KeyView | None = None,
-        image: str | None = None,
+        file: str | None = None,
         again: bool = False,
         anew: bool = False,
         skip: Skip | None = None,
@@ -180,8 +180,8 @@ class Store:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
             key: a new key view of the slide.
-            image: one that has been read, by name and content.
-            again: whether that image shows a place photographed before.
+            file: an image that has been read, by name and content.
+            again: whether it shows a place photographed before.
             anew: whether the slide begins with this key view: earlier ones and the map go.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
@@ -200,8 +200,8 @@ class Store:
                 thumb = (key.thumb.shape[0], key.thumb.tobytes())
                 row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
                 self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-            if image is not None:
-                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, image, again))
+            if file is not None:
+                self._db.execute("INSERT INTO field VALUES (?, ?, ?)", (specimen, file, again))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)

@@ -67,7 +67,7 @@ def read(folder: Path) -> DataSet:
         UserError: nothing is recognised; or labels are missing, unknown, or at odds with the images.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; --data or --images names one of labelled images")
+        raise UserError(f"{folder}: no such folder; give that of the labelled images, as with --data")
     for recognised, reader in _READERS:
         place = recognised(folder)
         if place:

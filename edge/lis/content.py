@@ -54,7 +54,7 @@ def comments(report: Report, notice: str) -> list[str]:
     if result["review"]:
         said.append(f"Cells that await review, their classes not confirmed: {result['review']}")
     if not result["complete"]:
-        said.append(f"The count ended at {result['total']} cells, too early for a final result")
+        said.append(f"Not a complete count: {result['total']} cells when it was released")
     if result["skipped"]:
         said.append(f"{len(result['skipped'])} images could not be read and were left out")
     if result["lost_frames"]:

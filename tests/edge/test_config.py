@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import HELP, Config, check_specimen, read_config
+from edge.config import HELP, SOURCES, Config, check_specimen, read_config
 from edge.errors import UserError
 
 
@@ -68,7 +68,7 @@ def test_bad_specimen_identifiers(name: str) -> None:
         check_specimen(name)
 
 
-def test_the_shipped_settings_file_is_valid_and_complete() -> None:
+def test_the_shipped_settings_file_is_valid_and_complete(tmp_path: Path) -> None:
     file = Path(__file__).parents[2] / "deploy" / "edge.toml"
     read_config(file, {})
     text = file.read_text()
@@ -76,6 +76,10 @@ def test_the_shipped_settings_file_is_valid_and_complete() -> None:
     shown = [line[2:] for line in text.splitlines() if re.match(r"# \w+ = ", line) and "e.g." not in line]
     settings = tomllib.loads("\n".join(shown))
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    for line in text.splitlines():
+        if re.match(r"# \w+ = .*e\.g\.", line):
+            example = line[2:] if line[2:].split()[0] in SOURCES else f"{line[2:]}\ndemo = true"
+            read_config(toml(tmp_path, example), {})
     assert len(settings) > 10
     assert {name: type(defaults[name])(value) for name, value in settings.items()} == {
         name: defaults[name] for name in settings

@@ -292,7 +292,7 @@ def test_a_count_of_too_few_cells_is_not_final(
     assert done.returncode == 0, done.stderr
     (message,) = lis.receiver.messages
     assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
-    said = f"ended at {result(tmp_path)['total']} cells, too early for a final result"
+    said = f"Not a complete count: {result(tmp_path)['total']} cells when it was released"
     assert any(said.encode() in r for r in message)
 
 

@@ -36,7 +36,7 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
             row,
             cells=[cell(1), cell(2)],
             key=KeyView(1.5, -2.5, 0.25, (640, 480), thumb),
-            image="ä.png",
+            file="ä.png",
             frames=7,
             lost=2,
         )
@@ -54,7 +54,7 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     )
     assert first.crop == b"jpeg"
     assert np.array_equal(first.probabilities, cell(1).probabilities)
-    assert (found.frames, found.lost, found.images) == (7, 2, {"ä.png": False})
+    assert (found.frames, found.lost, found.files) == (7, 2, {"ä.png": False})
     assert [(s.source, s.reason) for s in found.skips] == [("b.png", "truncated")]
     (key,) = found.keys
     assert (key.x, key.y, key.angle, key.size) == (1.5, -2.5, 0.25, (640, 480))

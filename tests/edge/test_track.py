@@ -305,6 +305,22 @@ def test_the_size_of_a_doubtful_cell_decides_also_after_a_restart() -> None:
     assert again.confidence == told.confidence
 
 
+def test_a_cell_whose_class_its_size_changed_is_reviewed_though_its_sightings_agree() -> None:
+    classes = tuple(CellClass(name, Role.COUNTED) for name in ("neutrophil", "lymphocyte", "monocyte"))
+    decision = Decision(classes, review_below=0.5)
+    seen = [(100, 1, 0, 0)] * 14 + [(79, 0, 1, 0)] * 7 + [(100, 0.6, 0.2, 0.2)] * 8
+    for number, cell in enumerate(seen, 1):
+        decision.cell(number, sized(*cell))
+    sightings = sized(120, 0.0, 0.45, 0.55)
+    for shares in ((0.0, 0.45, 0.55), (0.0, 0.8, 0.2)):
+        sightings.add(sized(120, *shares).best, 0, (100, 100), 1.0)
+    told = decision.cell(40, sightings)
+    assert (told.name, int(told.network.argmax())) == ("monocyte", 1)
+    assert sightings.agreement(2) > 0.6
+    assert told.confidence > 0.5
+    assert told.review
+
+
 def test_help_by_size_does_not_end_because_it_helps() -> None:
     classes = tuple(CellClass(name, Role.COUNTED) for name in ("neutrophil", "lymphocyte", "monocyte"))
     decision = Decision(classes, review_below=0.8)

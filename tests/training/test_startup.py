@@ -38,3 +38,9 @@ def test_any_other_error_keeps_its_traceback() -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_judging_an_integer_file_does_not_wait_for_keras() -> None:
+    program = "import sys, training.evaluate; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"keras", "tensorflow"} & set(done.stdout.split()) == set()

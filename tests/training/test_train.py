@@ -117,17 +117,6 @@ def test_a_folder_of_another_recipe_is_refused_before_anything_is_read(
         train.train(tiny(made_data, batch=8, seed=7), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["backup/3.weights.h5", "model.keras"])
-def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, name: str) -> None:
-    claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=5))
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).touch()
-    (tmp_path / "model.json").write_text('{"epochs": 3}')
-    claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=3))
-    with pytest.raises(UserError, match="--epochs 2: 3 are done"):
-        claim(tmp_path / "recipe.json", tiny(tmp_path, epochs=2))
-
-
 def begun(recipe: Recipe, folder: Path) -> list[data.Sample]:
     """Make a folder in which a run seems to have begun; return its samples, divided as no seed does."""
     (folder / "backup").mkdir(parents=True)

@@ -99,8 +99,10 @@ export function select(number) {
   }
   selected = number;
   const [x, y] = cell.slide.map(Math.round);
-  const doubt = cell.sized ? "its size and its looks speak for different classes" : "unsure";
-  const why = cell.strange ? "unlike the training cells" : doubt;
+  const whys = [];
+  if (cell.strange) whys.push("unlike the training cells");
+  if (cell.sized) whys.push("by its looks alone it would have another class");
+  const why = whys.join("; ") || "unsure";
   const review = cell.review ? `, to review (${why})` : "";
   const share = Math.round(100 * cell.confidence);
   write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);

@@ -133,8 +133,8 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
     site.latest.put(view_of(64, 48))
     assert site.http.get("/map").status_code == 404
     picture = np.full((30, 40, 3), (255, 0, 0), np.uint8)
-    shares = np.ones(1, np.float32)
-    cell = Cell(57, "monocyte", 0.91234, shares, 0, 3, Box(0, 0, 90, 80), (1.26, 7), True, b"", shares)
+    shares, network = np.array([0.9, 0.1], np.float32), np.array([0.4, 0.6], np.float32)
+    cell = Cell(57, "monocyte", 0.91234, shares, 0, 3, Box(0, 0, 90, 80), (1.26, 7), True, b"", network)
     seen = MapView(picture, (-8.0, 16.0), 8.0, Coverage(1, 1, 1), (cell,))
     site.latest.put(replace(view_of(64, 48), map=seen))
     found = site.http.get("/map").json()
@@ -146,7 +146,7 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
         "scale": 8,
         "cells": [
             {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
-            | {"strange": False, "sized": False, "slide": [1.3, 7], "side": 90}
+            | {"strange": False, "sized": True, "slide": [1.3, 7], "side": 90}
         ],
     }
 

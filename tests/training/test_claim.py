@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from edge.errors import UserError
+from training.claim import claim
+from training.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", ["backup/3.weights.h5", "model.keras"])
+def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, name: str) -> None:
+    claim(tmp_path / "recipe.json", Recipe(epochs=5))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    (tmp_path / "model.json").write_text('{"epochs": 3}')
+    claim(tmp_path / "recipe.json", Recipe(epochs=3))
+    with pytest.raises(UserError, match="--epochs 2: 3 are done"):
+        claim(tmp_path / "recipe.json", Recipe(epochs=2))
+
+
+def test_a_run_goes_on_with_its_own_recipe_alone(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    claim(file, Recipe(seed=1))
+    claim(file, Recipe(seed=2))  # nothing was learned yet
+    (tmp_path / "backup").mkdir()
+    claim(file, Recipe(seed=2, epochs=99))
+    with pytest.raises(UserError, match="another batch, seed"):
+        claim(file, Recipe(seed=3, batch=8))
