@@ -160,7 +160,7 @@ def read_flat_field(path: Path) -> FlatField:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}; --flat-field takes a field, --flat-field-file names it"
+            f"{path}: {error.strerror}; --flat-field-file names a field that --flat-field has taken"
         ) from None
     # OpenCV throws on no data at all.
     levels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None

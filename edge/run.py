@@ -38,7 +38,7 @@ the outbox. A stop by a signal gives 128 + its number."""
 
 
 class Stop:
-    """One event that every thread waits on, set by SIGINT and SIGTERM."""
+    """One event that every thread waits on, set by SIGINT, SIGTERM and a terminal that is closed."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -46,8 +46,10 @@ class Stop:
 
     def install(self) -> None:
         """Catch the first signal; a second one ends the program at once (the store stays whole)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._caught)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup asks for a program that goes on when its terminal is closed.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._caught)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
@@ -123,6 +125,9 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     except UserError as error:
         print(f"error: not released: {error}", file=sys.stderr)
         return EXIT_ERROR
+    if entry.state is State.RECEIVED:
+        print(f"LIS: message {entry.id} was released before, unchanged, and has arrived", flush=True)
+        return 0
     wait = f"waiting up to {config.lis_wait_s:.0f} s for it to arrive at {lis.name}"
     print(f"LIS: message {entry.id} released as {entry.status}; {wait}", flush=True)
     end_s = time.monotonic() + config.lis_wait_s
@@ -171,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m edge.run",
         description=f"Count white blood cells, live. {NOTICE}",
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
     for field in dataclasses.fields(Config):

@@ -59,9 +59,11 @@ class Session:
         self.cells = list(resumed.cells)
         self._skips = list(resumed.skips)
         # A file has one name in all runs, a stream's interruption a number of its own run.
-        self._skipped_files = {s.source for s in resumed.skips if isinstance(s.source, str)}
+        self._skipped_files = {(s.source, s.reason) for s in resumed.skips if isinstance(s.source, str)}
         self._read = dict(resumed.files)
         """Image files that were read (`_key`); True for one that showed a place photographed before."""
+        self._earlier = {found[0] for key in self._read if (found := _CONTENT.search(key))}
+        """Contents of those that earlier runs read."""
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._unstored = False
@@ -99,10 +101,26 @@ class Session:
         return len(self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
-        """Return False for an image file that this specimen has read already; the counter then recalls it."""
-        if isinstance(frame, Skip) or self._key(frame) not in self._read:
+        """Return False for an image file that this specimen has read already; the counter then recalls it.
+
+        A copy of one that an earlier run has read, under another name, shows a place photographed before.
+
+        Raises:
+            UserError: the copy cannot be stored.
+        """
+        key = None if isinstance(frame, Skip) else self._key(frame)
+        if isinstance(frame, Skip) or key is None:
             return True
-        self.counter.recall(frame)
+        if key in self._read:
+            self.counter.recall(frame)
+            return False
+        if (found := _CONTENT.search(key)) is None or found[0] not in self._earlier:
+            return True
+        self._store.add(
+            self._row, file=key, again=True, frames=self._frames + 1, lost=self._lost, gates=self._gates
+        )
+        self._frames += 1
+        self._read[key] = True
         return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
@@ -112,12 +130,12 @@ class Session:
             UserError: it cannot be stored; nothing of the frame is then part of the count.
         """
         if isinstance(step, Skip):
-            if step.source not in self._skipped_files:
+            if (step.source, step.reason) not in self._skipped_files:
                 self._gates.refused.update([step.gate] if step.gate else [])
                 self._store.add(self._row, skip=step, gates=self._gates)
                 self._skips.append(step)
                 if isinstance(step.source, str):
-                    self._skipped_files.add(step.source)
+                    self._skipped_files.add((step.source, step.reason))
             return ()
         self._frames += 1
         self._lost += step.tracked.lost

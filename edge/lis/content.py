@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edge.lis.mapping import SiteMapping, Test
-from edge.report import Report, Status
+from edge.report import LEAST_CELLS, Report, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,14 @@ def comments(report: Report, notice: str) -> list[str]:
         said.append("Demonstration: counted from a drawn smear, no specimen of a patient")
     if result["review"]:
         said.append(f"Cells that await review, their classes not confirmed: {result['review']}")
-    if not result["complete"]:
-        said.append(f"Not a complete count: {result['total']} cells when it was released")
+    if result["total"] < LEAST_CELLS and report.status is Status.PRELIMINARY:
+        said.append(f"Few cells: {result['total']} were counted")
+    elif not result["complete"]:
+        said.append(f"The count was not complete when it was released, at {result['total']} cells")
     if result["skipped"]:
-        said.append(f"{len(result['skipped'])} images could not be read and were left out")
+        said.append(
+            f"{len(result['skipped'])} images could not be read, or were of no use, and were left out"
+        )
     if result["lost_frames"]:
         said.append(f"{result['lost_frames']} images could not be placed on the slide and were left out")
     if report.status is Status.CORRECTED:

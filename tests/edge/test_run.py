@@ -164,7 +164,7 @@ def test_a_film_that_breaks_off_is_an_error_and_keeps_its_count(film: Path, tmp_
     assert result(tmp_path)["frames"] > 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_the_count_and_the_specimen_goes_on(
     film: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -292,7 +292,7 @@ def test_a_count_of_too_few_cells_is_not_final(
     assert done.returncode == 0, done.stderr
     (message,) = lis.receiver.messages
     assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
-    said = f"Not a complete count: {result(tmp_path)['total']} cells when it was released"
+    said = f"Few cells: {result(tmp_path)['total']} were counted"
     assert any(said.encode() in r for r in message)
 
 
@@ -300,6 +300,7 @@ def test_counted_again_nothing_is_sent_again(film: Path, tmp_path: Path, lis: Li
     for _ in range(2):
         done = run(tmp_path, "--video", film, "--serial", tmp_path / "line", "--specimen", "S", "--target", 2)
         assert done.returncode == 0, done.stderr
+    assert "message 1 was released before, unchanged, and has arrived" in done.stdout
     assert len(lis.receiver.messages) == 1
     assert lis.receiver.repeats == 0
 
@@ -406,7 +407,7 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
         (["--demo", "--wbc", "-1"], "wbc"),
         (["--video", "nowhere.avi"], "nowhere.avi"),
         (["--images", "nowhere"], "nowhere"),
-        (["--demo", "--model", "nowhere.tflite"], "nowhere.json"),
+        (["--demo", "--model", "nowhere.tflite"], "nowhere.tflite"),
         (["--demo", "--config", "nowhere.toml"], "nowhere.toml"),
         (["--demo", "--specimen", "../etc"], "specimen identifier"),
         (["--demo", "--target", "0"], "target"),

@@ -115,6 +115,26 @@ def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store
     assert first.result(complete=True)["images"] == images[1:]
 
 
+def test_a_copy_of_an_image_of_an_earlier_run_adds_nothing(store: Store) -> None:
+    first = begin(store)
+    first.take(step(first, "a.png", 0))
+    again = begin(store)
+    assert not again.wants(Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), "copy.png"))
+    for session in (again, begin(store)):
+        found = session.result(complete=True)
+        assert (found["frames"], found["fields"], found["total"]) == (2, 1, 1)
+        assert found["images"][1] == {"source": "copy.png", "again": True}
+    assert again.wants(Frame(1, 0.0, np.ones((20, 20, 3), np.uint8), "b.png"))
+
+
+def test_another_damaged_image_of_the_same_name_is_told(store: Store) -> None:
+    begin(store).take(Skip(0, "z.jpg", "not an image"))
+    again = begin(store)
+    again.take(Skip(0, "z.jpg", "cut short"))
+    again.take(Skip(0, "z.jpg", "not an image"))
+    assert [s["reason"] for s in again.result(complete=True)["skipped"]] == ["not an image", "cut short"]
+
+
 def test_a_result_tells_what_the_network_alone_says(store: Store) -> None:
     session = begin(store)
     session.take(step(session, "a.png", 0))

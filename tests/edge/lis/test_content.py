@@ -66,7 +66,7 @@ def test_a_class_without_a_code_stops_the_message(plain: SiteMapping) -> None:
     ("changes", "words"),
     [
         ({"review": 3}, "Cells that await review, their classes not confirmed: 3"),
-        ({"complete": False}, "Not a complete count"),
+        ({"complete": False}, "was not complete when it was released"),
         ({"skipped": [1, 2]}, "2 images could not be read"),
         ({"lost_frames": 4}, "4 images could not be placed"),
     ],
