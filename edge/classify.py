@@ -53,7 +53,7 @@ def read_card(model: Path) -> Card:
     if model.suffix != ".tflite":
         raise UserError(f"{model}: --model names a .tflite file")
     if not model.is_file():
-        raise UserError(f"{model}: No such file or directory; --model names a .tflite file, its card (.json) beside it")
+        raise UserError(f"{model}: No such file or directory; --model names a .tflite file")
     path = model.with_suffix(".json")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
