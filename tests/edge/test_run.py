@@ -169,12 +169,15 @@ def test_a_signal_keeps_the_count_and_the_specimen_goes_on(
     film: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     arguments = ("--video", film, "--specimen", "S", "--headless", "--database", tmp_path / "counts.sqlite")
+    # Where the tests were started with nohup, the instrument would ignore SIGHUP as they do.
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with subprocess.Popen(
         command(*arguments, "--json", tmp_path / "out.json"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
+        signal.signal(signal.SIGHUP, ours)
         cells = 0
         deadline = time.monotonic() + 30
         while cells == 0 and time.monotonic() < deadline:
