@@ -146,7 +146,8 @@ class Cell:
     """Its class: the most probable one."""
     confidence: float
     probabilities: Probabilities
-    """What decides: `network`, given the cell's size too (`edge.sizes`), shape (classes,)."""
+    """What decides: `network`, given the cell's size (`edge.sizes`) and nucleus (`edge.nucleus`) too, shape
+    (classes,)."""
     strangeness: float
     """Weighted mean over all sightings; above 1 is unlike the training cells."""
     source: int | str

@@ -78,7 +78,7 @@ def result(
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
 
-    Of a cell, "network" is the class that the network alone gives it, before its size was weighed.
+    Of a cell, "network" is the class that the network alone gives it, before size and nucleus were weighed.
 
     Args:
         specimen: its identifier.

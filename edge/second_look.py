@@ -13,7 +13,7 @@ from edge.cells import Answers, Image
 
 SURE = 0.95
 """Confidence (0..1) from which the first look is enough."""
-_LEAST = 1 / 512
+LEAST = 1 / 512
 """Least probability that is told from 0: half of an eight-bit step."""
 
 
@@ -43,7 +43,7 @@ def consider(look: Callable[[Sequence[Image]], Answers], crops: Sequence[Image])
     sides = np.concatenate(
         [probabilities[doubtful, None], more.probabilities.reshape(len(doubtful), 7, -1)], axis=1
     )
-    mean = np.exp(np.log(np.maximum(sides, _LEAST)).mean(axis=1))
+    mean = np.exp(np.log(np.maximum(sides, LEAST)).mean(axis=1))
     probabilities[doubtful] = mean / mean.sum(axis=1, keepdims=True)
     strangeness[doubtful] = (strangeness[doubtful] + more.strangeness.reshape(-1, 7).sum(axis=1)) / 8
     return Answers(probabilities, strangeness, first.evidence)

@@ -1,5 +1,6 @@
 """What is seen of one cell, frame after frame, and what is decided from it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 
 from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities
+from edge.nucleus import Nuclei, density
 from edge.sizes import Sizes
 
 _LEAST_WEIGHT = 1e-6
@@ -32,36 +34,42 @@ class Decision:
         self, classes: tuple[CellClass, ...], review_below: float, counted: Iterable[Cell] = ()
     ) -> None:
         self.classes, self.review_below = classes, review_below
-        self._sizes = Sizes(classes)
+        self._sizes, self._nuclei = Sizes(classes), Nuclei(classes)
         for cell in counted:
             self._sizes.note(cell.network, cell.box.side)
+            self._nuclei.note(cell.network, _stored_density(cell.crop))
 
     def cell(self, number: int, sightings: "Sightings") -> Cell:
-        """Return the counted cell, its class decided by all its sightings and its size.
+        """Return the counted cell, its class decided by all its sightings, its size and its nucleus.
 
         It goes to review where the class is unsure, the cell strange, its sightings disagree, or its
-        size changed the class.
+        size changed the class. Such a cell without a nucleus is named as what has none.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
-        self._sizes.note(network, best.box.side)
         top = int(np.argmax(probabilities))
-        confidence = float(probabilities[top])
-        doubtful = (
-            confidence < self.review_below
+        review = (
+            probabilities[top] < self.review_below
             or sightings.agreement(top) < _LEAST_AGREEMENT
             or top != int(network.argmax())
+            or sightings.strangeness > 1
         )
+        dark = density(best.crop)
+        if review and self._nuclei.lacks(dark):
+            probabilities = self._nuclei.without(probabilities)
+            top = int(np.argmax(probabilities))
+        self._sizes.note(network, best.box.side)
+        self._nuclei.note(network, dark)
         return Cell(
             number=number,
             name=self.classes[top].name,
-            confidence=confidence,
+            confidence=float(probabilities[top]),
             probabilities=probabilities,
             strangeness=sightings.strangeness,
             source=sightings.source,
             box=best.box,
             slide=(sightings.x, sightings.y),
-            review=doubtful or sightings.strangeness > 1,
+            review=bool(review),
             crop=_jpeg(best.crop),
             network=network,
         )
@@ -147,6 +155,12 @@ def one_cell(a: Box, b: Box) -> bool:
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     smaller = min(a.width * a.height, b.width * b.height)
     return max(width, 0) * max(height, 0) > 0.5 * smaller
+
+
+def _stored_density(jpeg: bytes) -> float:
+    """Return the density of a crop that was stored; nan where it cannot be read."""
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    return math.nan if bgr is None else density(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
 
 
 def _jpeg(crop: Image) -> bytes:

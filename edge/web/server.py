@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,8 +102,13 @@ def encode_event(view: View) -> bytes:
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 
-def encode_map(view: MapView) -> dict[str, Any]:
-    """Return a map ready for JSON: its picture (JPEG, base64), where that lies on the slide, the cells."""
+def encode_map(view: MapView, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a map ready for JSON: its picture (JPEG, base64), where that lies on the slide, the cells.
+
+    Args:
+        view: the map.
+        classes: of the model, in order.
+    """
     bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     cells = [
@@ -113,7 +118,7 @@ def encode_map(view: MapView) -> dict[str, Any]:
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
             "strange": cell.strangeness > 1,
-            "sized": int(cell.network.argmax()) != int(cell.probabilities.argmax()),
+            "network": classes[int(cell.network.argmax())],
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
         }
@@ -173,7 +178,8 @@ class Routes:
         view = self._latest.get(0, 0.0)[1]
         if view is None or view.map is None:
             raise HTTPException(404, "no map yet")
-        return JSONResponse(await run_in_threadpool(encode_map, view.map))
+        classes = [c["name"] for c in view.state["classes"]]
+        return JSONResponse(await run_in_threadpool(encode_map, view.map, classes))
 
     async def pause(self, request: Request) -> Response:
         """POST /pause {"paused": bool}: hold the count, or go on with it."""

@@ -333,3 +333,27 @@ def test_help_by_size_does_not_end_because_it_helps() -> None:
     cells = [decision.cell(i, sized(*cell)) for i, cell in enumerate(ten * 30, 1)]
     assert np.mean([cell.confidence > 0.95 for cell in cells[100:]]) > 0.8
     assert [decision.cell(i, sized(79, 0.0, 0.4, 0.6)).name for i in range(301, 320)] == ["lymphocyte"] * 19
+
+
+def stained(nucleus: int, *shares: float, strangeness: float = 0.0) -> Sightings:
+    crop = np.full((48, 48, 3), 220, np.uint8)
+    crop[16:32, 16:32] = nucleus
+    seen = Detection(Box(100, 100, 50, 50), np.array(shares, np.float32), crop, 1.0, strangeness)
+    return Sightings(seen, 0, (100, 100))
+
+
+def test_a_doubtful_cell_without_a_nucleus_is_no_leukocyte_also_after_a_restart() -> None:
+    roles = {"neutrophil": Role.COUNTED, "basophil": Role.COUNTED, "platelet": Role.REJECTED}
+    classes = tuple(CellClass(name, role) for name, role in roles.items())
+    decision = Decision(classes, review_below=0.9)
+    pale = stained(150, 0.1, 0.85, 0.05)
+    first = decision.cell(1, pale)
+    assert (first.name, first.review) == ("basophil", True), "nothing is known of the stain yet"
+    counted = [decision.cell(i, stained(30 + i, 0.97, 0.02, 0.01)) for i in range(2, 12)]
+    told = decision.cell(12, pale)
+    assert (told.name, told.review) == ("platelet", True)
+    assert told.network.argmax() == 1
+    assert Decision(classes, 0.9, [first, *counted]).cell(12, pale).name == "platelet"
+    assert decision.cell(13, stained(40, 0.1, 0.85, 0.05)).name == "basophil", "it has a nucleus"
+    assert decision.cell(14, stained(150, 0.01, 0.98, 0.01)).name == "basophil", "the network is sure"
+    assert decision.cell(15, stained(150, 0.01, 0.98, 0.01, strangeness=1.1)).name == "platelet"

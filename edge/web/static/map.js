@@ -101,7 +101,7 @@ export function select(number) {
   const [x, y] = cell.slide.map(Math.round);
   const whys = [];
   if (cell.strange) whys.push("unlike the training cells");
-  if (cell.sized) whys.push("by its looks alone it would have another class");
+  if (cell.network !== cell.name) whys.push(`the network alone says ${look.human(cell.network)}`);
   const why = whys.join("; ") || "unsure";
   const review = cell.review ? `, to review (${why})` : "";
   const share = Math.round(100 * cell.confidence);

@@ -136,16 +136,17 @@ class Page:
         return [entry["message"] for entry in self.browser.get_log("browser")]
 
 
-def cell(number: int, name: str, x: float, y: float, *, review: bool = False) -> Cell:
-    """A counted cell, 90 pixels wide."""
-    shares = np.array([0.97, 0.03], np.float32)
-    return Cell(number, name, 0.97, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), review, b"", shares)
+def cell(number: int, top: int, x: float, y: float, *, network: int, review: bool = False) -> Cell:
+    """A counted cell, 90 pixels wide, of the class that STATE has in this place."""
+    shares, alone = (0.97 * np.eye(4, dtype=np.float32)[i] + 0.0075 for i in (top, network))
+    name = STATE["classes"][top]["name"]
+    return Cell(number, name, 0.97, shares, 0.1, 3, Box(0, 0, 90, 90), (x, y), review, b"", alone)
 
 
 def mapped(**changes: Any) -> View:
     """The view with a map of 1600 x 1200 slide pixels and two cells on it."""
     picture = np.full((150, 200, 3), 90, np.uint8)
-    cells = (cell(1, "neutrophil", 900, 400), cell(2, "immature_granulocyte", 1300, 900, review=True))
+    cells = (cell(1, 3, 900, 400, network=0, review=True), cell(2, 1, 1300, 900, network=1, review=True))
     seen = MapView(picture, (100.0, 200.0), 8.0, Coverage(0.63, 0.9, 1e6), cells)
     facts = {"fields": 37, "mm2": 0.42, "seen_share": 0.63, "monolayer_share": 0.9, "version": 3}
     return replace(view(map=facts, **changes), map=seen)
@@ -343,6 +344,10 @@ def test_the_map_shows_where_a_cell_is(page: Page, screen: str) -> None:
     assert page.run(f"{newest}.textContent") == "2immature granulocyte · review"
     page.run(f"{newest}.click()")
     assert page.text("found") == "cell 2: immature granulocyte 97 %, to review (unsure); x 1300 y 900"
+    page.run("document.querySelectorAll('#cells button')[1].click()")
+    why = "to review (the network alone says neutrophil)"
+    assert page.text("found") == f"cell 1: platelet 97 %, {why}; x 900 y 400"
+    page.run(f"{newest}.click()")
     assert page.run(f"{newest}.ariaPressed") == "true"
     assert "cell 2: immature" in page.run("document.getElementById('map').ariaLabel")
     # The ring lies round the cell: 1200 slide pixels right of the corner are 150 of the picture's 200.
@@ -370,7 +375,7 @@ def test_a_cell_pressed_on_the_map_is_named(page: Page) -> None:
         const [x, y] = [(w - 200 * zoom) / 2 + 100 * zoom + 5, (h - 150 * zoom) / 2 + 25 * zoom];
         canvas.dispatchEvent(new MouseEvent('click', { clientX: box.left + x, clientY: box.top + y }));
     })()""")
-    assert page.text("found").startswith("cell 1: neutrophil 97 %")
+    assert page.text("found").startswith("cell 1: platelet 97 %")
 
 
 def test_where_is_cell_57(page: Page) -> None:
@@ -385,7 +390,7 @@ def test_where_is_cell_57(page: Page) -> None:
     assert page.text("found") == "give the number of a cell"
     number.clear()
     number.send_keys("1\n")
-    assert page.text("found").startswith("cell 1: neutrophil")
+    assert page.text("found").startswith("cell 1: platelet")
     assert page.wishes.take_specimen() is None
     assert not page.wishes.paused
 

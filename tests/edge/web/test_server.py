@@ -25,7 +25,8 @@ from edge.web.server import MAX_SIDE_PX, PageServer, build_app
 from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
-STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3, "classes": []}
+STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3}
+STATE["classes"] = [{"name": "monocyte"}, {"name": "lymphocyte"}]
 
 
 def view_of(width: int, height: int, total: int = 3) -> View:
@@ -146,7 +147,7 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
         "scale": 8,
         "cells": [
             {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
-            | {"strange": False, "sized": True, "slide": [1.3, 7], "side": 90}
+            | {"strange": False, "network": "lymphocyte", "slide": [1.3, 7], "side": 90}
         ],
     }
 

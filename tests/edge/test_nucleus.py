@@ -1,0 +1,96 @@
+import cv2
+import numpy as np
+import pytest
+
+from edge.cells import CellClass, Image, Probabilities, Role
+from edge.nucleus import Nuclei, density, reduced
+
+CLASSES = (
+    CellClass("neutrophil", Role.COUNTED),
+    CellClass("erythroblast", Role.PER_100),
+    CellClass("platelet", Role.REJECTED),
+)
+
+
+def said(*shares: float) -> Probabilities:
+    return np.array(shares, np.float32)
+
+
+SURE, DOUBTED = said(0.98, 0.01, 0.01), said(0.7, 0.28, 0.02)
+
+
+def picture(nucleus: int, light: int = 220, side: int = 192) -> Image:
+    """A cell with a red cell beside it, and a speck of dirt in the corner."""
+    crop = np.full((192, 192, 3), light, np.uint8)
+    cv2.circle(crop, (30, 60), 40, (200, 150, 160), -1)
+    cv2.circle(crop, (96, 96), 60, (190, 170, 200), -1)
+    cv2.circle(crop, (96, 96), 34, (80, nucleus, 120), -1)
+    cv2.circle(crop, (4, 4), 8, (0, 0, 0), -1)
+    return np.asarray(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def specimen(densities: list[float]) -> Nuclei:
+    nuclei = Nuclei(CLASSES)
+    for dark in densities:
+        nuclei.note(SURE, dark)
+    return nuclei
+
+
+@pytest.mark.parametrize("side", [48, 96, 192, 224])
+def test_density_is_that_of_the_nucleus_against_the_background(side: int) -> None:
+    assert density(picture(40, side=side)) == pytest.approx(np.log(221 / 41), abs=0.03)
+    assert density(picture(120, side=side)) == pytest.approx(np.log(221 / 121), abs=0.03)
+
+
+def test_a_darker_lamp_does_not_change_the_density() -> None:
+    bright = picture(40)
+    dim = (bright * 0.6).astype(np.uint8)
+    assert density(dim) == pytest.approx(density(bright), abs=0.05)
+
+
+def test_a_burnt_out_background_tells_nothing() -> None:
+    assert np.isnan(density(picture(150, light=255)))
+
+
+def test_a_reduced_crop_measures_the_same() -> None:
+    assert density(reduced(picture(40))) == density(picture(40))
+
+
+def test_what_is_half_as_dark_as_the_sure_cells_has_no_nucleus() -> None:
+    nuclei = specimen([2.0, 2.1, 1.9, 2.0, 2.2, 1.8, 2.0, 2.05])
+    assert nuclei.lacks(1.0)
+    assert not nuclei.lacks(1.2)
+    assert not nuclei.lacks(float("nan"))
+
+
+def test_pale_cells_are_believed_where_the_specimen_scatters() -> None:
+    scattered = [2.0, 2.8, 1.4, 2.0, 3.0, 1.1, 2.4, 1.6]
+    assert not specimen(scattered).lacks(0.7)
+    assert specimen(scattered).lacks(0.1)
+
+
+def test_nothing_is_said_before_eight_cells_are_sure() -> None:
+    nuclei = specimen([2.0] * 7)
+    nuclei.note(DOUBTED, 2.0)
+    nuclei.note(said(0.01, 0.01, 0.98), 2.0)  # a platelet says nothing of nuclei
+    nuclei.note(SURE, float("nan"))
+    nuclei.note(SURE, 0.0)
+    assert not nuclei.lacks(0.1)
+    nuclei.note(SURE, 2.0)
+    assert nuclei.lacks(0.1)
+
+
+def test_without_a_nucleus_it_is_what_has_none() -> None:
+    told = Nuclei(CLASSES).without(DOUBTED)
+    assert told.argmax() == 2
+    assert told.sum() == pytest.approx(1)
+    # Bayes' rule: 0.02 beside a thousandth of 0.98.
+    assert told[2] == pytest.approx(0.02 / (0.02 + 0.00098))
+
+
+def test_a_class_that_the_network_excludes_is_still_possible_without_a_nucleus() -> None:
+    assert Nuclei(CLASSES).without(said(0.6, 0.4, 0.0)).argmax() == 2
+
+
+def test_a_model_that_knows_no_cell_without_a_nucleus_keeps_its_answer() -> None:
+    assert Nuclei(CLASSES[:2]).without(said(0.6, 0.4)).tolist() == said(0.6, 0.4).tolist()
