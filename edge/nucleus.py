@@ -1,7 +1,7 @@
-"""No nucleus, no leukocyte: nothing in a giant platelet or a stained red cell is as dark as a nucleus.
+"""No nucleus, no leukocyte: giant platelets and stained red cells are often far paler than any nucleus.
 
 How dark nuclei are is a matter of stain, lamp and camera, so the specimen's own cells tell: those that the
-network is sure of. How far they scatter tells what is too pale to be one of them.
+network is sure of. How far they scatter, and the palest of them, tell what is too pale to be one.
 """
 
 import math
@@ -44,7 +44,7 @@ def reduced(crop: Image) -> Image:
 def density(crop: Image) -> float:
     """Return the optical density of the darkest part of a cell in green, natural logarithm, from 0.
 
-    nan where the background is burnt out.
+    nan where the background is burnt out. A crop without bare glass shows too little.
 
     Args:
         crop: as the network sees it (`edge.preprocess.crop`), RGB; or that, reduced.
@@ -67,30 +67,40 @@ class Nuclei:
         self._densities: list[float] = []
         """ln of that of each sure cell."""
 
-    def note(self, network: Probabilities, dark: float) -> None:
+    def note(self, network: Probabilities, strangeness: float, dark: float) -> None:
         """Take note of a cell, if it surely has a nucleus.
+
+        Args:
+            network: what the network says, shape (classes,).
+            strangeness: of the cell; above 1 is unlike the training cells.
+            dark: its `density`.
+        """
+        top = int(network.argmax())
+        if network[top] >= SURE and strangeness <= 1 and not self._rejected[top] and dark > 0:
+            self._densities.append(math.log(dark))
+
+    def lacks(self, network: Probabilities, dark: float) -> bool:
+        """Return whether a cell that the network is unsure of is too pale to have a nucleus.
+
+        False where nobody knows. Where two stains share a specimen the palest sure cell is the limit.
 
         Args:
             network: what the network says, shape (classes,).
             dark: its `density`.
         """
-        top = int(network.argmax())
-        if network[top] >= SURE and not self._rejected[top] and dark > 0:
-            self._densities.append(math.log(dark))
-
-    def lacks(self, dark: float) -> bool:
-        """Return whether a cell of this `density` is too pale to have a nucleus; False where nobody knows."""
-        if len(self._densities) < _LEAST_CELLS or math.isnan(dark):
+        if network.max() >= SURE or len(self._densities) < _LEAST_CELLS or not dark > 0:
             return False
         usual = np.array(self._densities)
         middle = float(np.median(usual))
         scatter = _NORMAL * float(np.median(np.abs(usual - middle)))
-        return dark < math.exp(middle - max(_LEAST_GAP, _SCATTERS * scatter))
+        limit = min(middle - max(_LEAST_GAP, _SCATTERS * scatter), float(usual.min()))
+        return math.log(dark) < limit
 
     def without(self, probabilities: Probabilities) -> Probabilities:
-        """Return the probabilities given that no nucleus is seen, by Bayes' rule.
+        """Return the probabilities given that no nucleus is seen: by Bayes' rule, but for the least.
 
-        They stay as they are where the model knows no class without a nucleus.
+        A class without a nucleus is then the likeliest, whatever the network says, for it never excludes
+        one altogether. They stay as they are where the model knows no such class.
 
         Args:
             probabilities: shape (classes,).

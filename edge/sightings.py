@@ -37,39 +37,40 @@ class Decision:
         self._sizes, self._nuclei = Sizes(classes), Nuclei(classes)
         for cell in counted:
             self._sizes.note(cell.network, cell.box.side)
-            self._nuclei.note(cell.network, _stored_density(cell.crop))
+            self._nuclei.note(cell.network, cell.strangeness, _stored_density(cell.crop))
 
     def cell(self, number: int, sightings: "Sightings") -> Cell:
         """Return the counted cell, its class decided by all its sightings, its size and its nucleus.
 
-        It goes to review where the class is unsure, the cell strange, its sightings disagree, or its
-        size changed the class. Such a cell without a nucleus is named as what has none.
+        It goes to review where the class is unsure, the cell strange, its sightings disagree, its size
+        changed the class, or it lacks a nucleus.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
+        dark = density(best.crop)
+        pale = self._nuclei.lacks(network, dark)
+        if pale:
+            probabilities = self._nuclei.without(probabilities)
+        self._sizes.note(network, best.box.side)
+        self._nuclei.note(network, sightings.strangeness, dark)
         top = int(np.argmax(probabilities))
-        review = (
-            probabilities[top] < self.review_below
+        confidence = float(probabilities[top])
+        doubtful = (
+            pale
+            or confidence < self.review_below
             or sightings.agreement(top) < _LEAST_AGREEMENT
             or top != int(network.argmax())
-            or sightings.strangeness > 1
         )
-        dark = density(best.crop)
-        if review and self._nuclei.lacks(dark):
-            probabilities = self._nuclei.without(probabilities)
-            top = int(np.argmax(probabilities))
-        self._sizes.note(network, best.box.side)
-        self._nuclei.note(network, dark)
         return Cell(
             number=number,
             name=self.classes[top].name,
-            confidence=float(probabilities[top]),
+            confidence=confidence,
             probabilities=probabilities,
             strangeness=sightings.strangeness,
             source=sightings.source,
             box=best.box,
             slide=(sightings.x, sightings.y),
-            review=bool(review),
+            review=doubtful or sightings.strangeness > 1,
             crop=_jpeg(best.crop),
             network=network,
         )

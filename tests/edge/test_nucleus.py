@@ -32,7 +32,7 @@ def picture(nucleus: int, light: int = 220, side: int = 192) -> Image:
 def specimen(densities: list[float]) -> Nuclei:
     nuclei = Nuclei(CLASSES)
     for dark in densities:
-        nuclei.note(SURE, dark)
+        nuclei.note(SURE, 0.5, dark)
     return nuclei
 
 
@@ -56,28 +56,45 @@ def test_a_reduced_crop_measures_the_same() -> None:
     assert density(reduced(picture(40))) == density(picture(40))
 
 
+def test_nothing_lacks_a_nucleus_by_a_crop_that_shows_nothing() -> None:
+    nuclei = specimen([2.0] * 20)
+    assert nuclei.lacks(DOUBTED, 0.5)
+    for grey in (0, 40, 255):
+        assert not nuclei.lacks(DOUBTED, density(np.full((192, 192, 3), grey, np.uint8)))
+
+
 def test_what_is_half_as_dark_as_the_sure_cells_has_no_nucleus() -> None:
     nuclei = specimen([2.0, 2.1, 1.9, 2.0, 2.2, 1.8, 2.0, 2.05])
-    assert nuclei.lacks(1.0)
-    assert not nuclei.lacks(1.2)
-    assert not nuclei.lacks(float("nan"))
+    assert nuclei.lacks(DOUBTED, 1.0)
+    assert not nuclei.lacks(DOUBTED, 1.2)
+
+
+def test_a_cell_that_the_network_is_sure_of_is_left_to_it() -> None:
+    assert not specimen([2.0] * 20).lacks(SURE, 0.1)
 
 
 def test_pale_cells_are_believed_where_the_specimen_scatters() -> None:
     scattered = [2.0, 2.8, 1.4, 2.0, 3.0, 1.1, 2.4, 1.6]
-    assert not specimen(scattered).lacks(0.7)
-    assert specimen(scattered).lacks(0.1)
+    assert not specimen(scattered).lacks(DOUBTED, 0.7)
+    assert specimen(scattered).lacks(DOUBTED, 0.1)
+
+
+def test_pale_cells_are_believed_where_a_few_of_another_stain_are_sure() -> None:
+    two_stains = [2.0 + 0.01 * i for i in range(40)] + [0.8, 0.75, 0.7]
+    assert not specimen(two_stains).lacks(DOUBTED, 0.72)
+    assert specimen(two_stains).lacks(DOUBTED, 0.65)
 
 
 def test_nothing_is_said_before_eight_cells_are_sure() -> None:
     nuclei = specimen([2.0] * 7)
-    nuclei.note(DOUBTED, 2.0)
-    nuclei.note(said(0.01, 0.01, 0.98), 2.0)  # a platelet says nothing of nuclei
-    nuclei.note(SURE, float("nan"))
-    nuclei.note(SURE, 0.0)
-    assert not nuclei.lacks(0.1)
-    nuclei.note(SURE, 2.0)
-    assert nuclei.lacks(0.1)
+    nuclei.note(DOUBTED, 0.5, 2.0)
+    nuclei.note(SURE, 1.1, 2.0)  # strange
+    nuclei.note(said(0.01, 0.01, 0.98), 0.5, 2.0)  # a platelet says nothing of nuclei
+    nuclei.note(SURE, 0.5, float("nan"))
+    nuclei.note(SURE, 0.5, 0.0)
+    assert not nuclei.lacks(DOUBTED, 0.1)
+    nuclei.note(SURE, 0.5, 2.0)
+    assert nuclei.lacks(DOUBTED, 0.1)
 
 
 def test_without_a_nucleus_it_is_what_has_none() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from edge.fields import StillFields
 from edge.pose import Pose
 from edge.sightings import Decision, Known, Sightings, weight_of
 from edge.stage import Place, Stage
+from edge.store import Store
 from edge.track import MovingStage
 
 CLASSES = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
@@ -342,18 +344,47 @@ def stained(nucleus: int, *shares: float, strangeness: float = 0.0) -> Sightings
     return Sightings(seen, 0, (100, 100))
 
 
-def test_a_doubtful_cell_without_a_nucleus_is_no_leukocyte_also_after_a_restart() -> None:
-    roles = {"neutrophil": Role.COUNTED, "basophil": Role.COUNTED, "platelet": Role.REJECTED}
-    classes = tuple(CellClass(name, role) for name, role in roles.items())
-    decision = Decision(classes, review_below=0.9)
+NAMED = (
+    CellClass("neutrophil", Role.COUNTED),
+    CellClass("basophil", Role.COUNTED),
+    CellClass("platelet", Role.REJECTED),
+)
+
+
+@pytest.mark.parametrize("review_below", [0.5, 0.9, 1.0])
+def test_a_doubtful_cell_without_a_nucleus_is_no_leukocyte(review_below: float) -> None:
+    decision = Decision(NAMED, review_below)
     pale = stained(150, 0.1, 0.85, 0.05)
-    first = decision.cell(1, pale)
-    assert (first.name, first.review) == ("basophil", True), "nothing is known of the stain yet"
-    counted = [decision.cell(i, stained(30 + i, 0.97, 0.02, 0.01)) for i in range(2, 12)]
+    assert decision.cell(1, pale).name == "basophil", "nothing is known of the stain yet"
+    for number in range(2, 12):
+        decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
     told = decision.cell(12, pale)
     assert (told.name, told.review) == ("platelet", True)
     assert told.network.argmax() == 1
-    assert Decision(classes, 0.9, [first, *counted]).cell(12, pale).name == "platelet"
     assert decision.cell(13, stained(40, 0.1, 0.85, 0.05)).name == "basophil", "it has a nucleus"
-    assert decision.cell(14, stained(150, 0.01, 0.98, 0.01)).name == "basophil", "the network is sure"
-    assert decision.cell(15, stained(150, 0.01, 0.98, 0.01, strangeness=1.1)).name == "platelet"
+    surely_none = decision.cell(14, stained(150, 0.02, 0.04, 0.94))
+    assert (surely_none.name, surely_none.review) == ("platelet", True)
+    # Strange cells, however sure, say nothing of how pale a nucleus may be.
+    strange = [decision.cell(i, stained(150, 0.01, 0.98, 0.01, strangeness=1.2)) for i in range(15, 75)]
+    assert {cell.name for cell in strange} == {"basophil"}, "the network is sure"
+    assert decision.cell(75, pale).name == "platelet"
+
+
+def test_how_dark_nuclei_are_is_known_after_a_restart(tmp_path: Path) -> None:
+    decision = Decision(NAMED, 0.9)
+    cells = [decision.cell(i, stained(30 + i, 0.97, 0.02, 0.01)) for i in range(1, 11)]
+    with Store(tmp_path / "counts.sqlite") as store:
+        store.add(store.open_specimen("S-1", "model", "demo", moving=True).specimen, cells=cells)
+    with Store(tmp_path / "counts.sqlite") as store:
+        resumed = store.open_specimen("S-1", "model", "demo", moving=True)
+    again = Decision(NAMED, 0.9, resumed.cells)
+    assert again.cell(11, stained(150, 0.1, 0.85, 0.05)).name == "platelet"
+    assert again.cell(12, stained(60, 0.1, 0.85, 0.05)).name == "basophil"
+
+
+@pytest.mark.parametrize("crop", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut short"])
+def test_a_stored_crop_that_cannot_be_read_tells_nothing(crop: bytes) -> None:
+    decision = Decision(NAMED, 0.9)
+    cells = [decision.cell(i, stained(30 + i, 0.97, 0.02, 0.01)) for i in range(1, 11)]
+    damaged = Decision(NAMED, 0.9, [replace(cell, crop=crop) for cell in cells])
+    assert damaged.cell(11, stained(150, 0.1, 0.85, 0.05)).name == "basophil"
