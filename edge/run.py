@@ -81,6 +81,9 @@ def _read_password(file: Path) -> str:
 
 
 def _count_until_stopped(config: Config, stop: Stop) -> int:
+    if (config.operator or config.wbc) and not (config.headless and config.lis):
+        told = "operator and wbc go with a headless count into the LIS, and are not used here"
+        print(f"note: {told}", file=sys.stderr)
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.database))
         classifier = Classifier(config.model)

@@ -258,6 +258,12 @@ def lis(tmp_path: Path) -> Iterator[Lis]:
     made.pull()
 
 
+def test_what_is_only_for_the_lis_is_told_to_be_of_no_use_without_one(film: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "--video", film, "--target", 1, "--wbc", 7.2)
+    assert done.returncode == 0
+    assert "note: operator and wbc go with a headless count into the LIS" in done.stderr
+
+
 def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) -> None:
     done = run(
         tmp_path,
@@ -283,6 +289,7 @@ def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) 
     assert {r[8] for r in rows} == {b"P" if found["review"] else b"F"}
     assert {r[10] for r in rows} == {b"Dr A"}
     assert "message 1: received by the LIS" in done.stdout
+    assert "note:" not in done.stderr
     assert "SECRET" not in done.stdout + done.stderr
 
 
