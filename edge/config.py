@@ -19,13 +19,14 @@ PARITIES = ("none", "even", "odd", "mark", "space")
 FLOWS = ("none", "rtscts", "dsrdtr", "xonxoff")
 
 
+DATABASE = Path("counts/counts.sqlite")
+
+
 @dataclass(frozen=True, slots=True)
 class LisConfig:
     """The settings of the link to the laboratory information system, which `edge.lis` reads as well."""
 
-    database: Annotated[Path, "The file that keeps every count, and the outbox."] = Path(
-        "counts/counts.sqlite"
-    )
+    database: Annotated[Path, "The file that keeps every count, and the outbox."] = DATABASE
     serial: Annotated[
         str | None,
         "Send released results to the LIS over this port: a serial device, or a pyserial URL "
@@ -133,11 +134,15 @@ class Config(LisConfig):
         _check(
             self.um_per_px is None or 0.005 <= self.um_per_px <= 2, "um_per_px", self.um_per_px, "0.005 to 2"
         )
-        for name, file in (("json", self.json), ("map", self.map)):
+        # Only the default's folder is made: a mistyped one would begin another database, unnoticed.
+        chosen = None if self.database == DATABASE else self.database
+        for name, file in (("json", self.json), ("map", self.map), ("database", chosen)):
             if file is not None and not os.path.isdir(file.parent):
                 raise UserError(f"{file}: its folder is not there; --{name} names a file to write to")
             if file is not None and os.path.isdir(file):
                 raise UserError(f"{file}: a folder; --{name} names a file to write to")
+        if self.map is not None and self.map.suffix.lower() != ".png":
+            raise UserError(f"{self.map}: --map writes a PNG file; give it a name that ends in .png")
         _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
         _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.specimen is not None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from edge.cells import Cell, CellClass, Skip
+from edge.cells import Cell, CellClass, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
 from edge.errors import UserError
@@ -78,7 +78,8 @@ def result(
 ) -> dict[str, Any]:
     """Return the result of a specimen, ready for JSON.
 
-    Of a cell, "network" is the class that the network alone gives it, before size and nucleus were weighed.
+    Of a cell, "network" is the class that the network alone gives it, before size and nucleus were weighed,
+    and "why" tells why a person must look at it (`whys`).
 
     Args:
         specimen: its identifier.
@@ -120,12 +121,30 @@ def result(
     }
 
 
+def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
+    """Return why a person must look at a cell, in plain words; nothing where nobody must.
+
+    Args:
+        cell: as it was counted.
+        classes: of the model, in order.
+    """
+    if not cell.review:
+        return []
+    found = ["unlike the cells that the model learned from"] if cell.strangeness > 1 else []
+    decided, looks = (classes[int(p.argmax())] for p in (cell.probabilities, cell.network))
+    if decided != looks:
+        because = "too pale for a nucleus" if decided.role is Role.REJECTED else "by its size"
+        found.append(f"{because}; it looks like {looks.name.replace('_', ' ')}")
+    return found or ["unsure"]
+
+
 def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
     probabilities = zip(classes, cell.probabilities, strict=True)
     return {
         "number": cell.number,
         "class": cell.name,
         "network": classes[int(cell.network.argmax())].name,
+        "why": whys(cell, classes),
         "confidence": round(cell.confidence, 4),
         "probabilities": {c.name: round(float(p), 4) for c, p in probabilities},
         "strangeness": round(cell.strangeness, 3),

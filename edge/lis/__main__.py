@@ -70,7 +70,7 @@ def _local(stored: str) -> str:
 
 def _described(entry: Entry) -> str:
     # An identifier is for the person at the terminal, not for a log.
-    specimen = f" {entry.specimen}" if sys.stdout.isatty() else ""
+    specimen = f" {entry.specimen}" if sys.stdout.isatty() else " (specimen hidden)"
     version = f" version {entry.version}" if entry.version else ""
     words = f"{entry.state} {_local(entry.changed)}, {entry.attempts} attempt{'s' * (entry.attempts != 1)}"
     reason = f"; {entry.reason}" if entry.reason else ""

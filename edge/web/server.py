@@ -24,12 +24,14 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from edge.cells import CellClass, Role
 from edge.config import check_release, check_specimen
 from edge.errors import UserError
 from edge.lis.outbox import Outbox
 from edge.live import Latest, View, Wishes
 from edge.mosaic import MapView
 from edge.preprocess import CONTEXT
+from edge.report import whys
 from edge.web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -102,7 +104,7 @@ def encode_event(view: View) -> bytes:
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 
-def encode_map(view: MapView, classes: Sequence[str]) -> dict[str, Any]:
+def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     """Return a map ready for JSON: its picture (JPEG, base64), where that lies on the slide, the cells.
 
     Args:
@@ -117,8 +119,7 @@ def encode_map(view: MapView, classes: Sequence[str]) -> dict[str, Any]:
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
-            "strange": cell.strangeness > 1,
-            "network": classes[int(cell.network.argmax())],
+            "why": whys(cell, classes),
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
         }
@@ -178,7 +179,7 @@ class Routes:
         view = self._latest.get(0, 0.0)[1]
         if view is None or view.map is None:
             raise HTTPException(404, "no map yet")
-        classes = [c["name"] for c in view.state["classes"]]
+        classes = [CellClass(c["name"], Role(c["role"])) for c in view.state["classes"]]
         return JSONResponse(await run_in_threadpool(encode_map, view.map, classes))
 
     async def pause(self, request: Request) -> Response:

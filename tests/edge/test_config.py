@@ -44,6 +44,8 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("target = 5", "none given"),
         ("images = '.'\nmap = 'm.png'", "have no map"),
         ("demo = true\njson = '/'", "a folder; --json names a file"),
+        ("demo = true\ndatabase = '/nowhere/x.sqlite'", "folder is not there; --database names a file"),
+        ("demo = true\nmap = 'm.txt'", "a name that ends in .png"),
         ("demo = ", "not a TOML file"),
     ],
 )

@@ -94,4 +94,5 @@ def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> 
     assert open_flat_field(Config(demo=True, database=database)) is None
     with pytest.raises(UserError, match="not a flat field"):
         open_flat_field(Config(camera="0", database=database))
+    (tmp_path / "other").mkdir()
     assert open_flat_field(Config(camera="0", database=tmp_path / "other" / "c.sqlite")) is None

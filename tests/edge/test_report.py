@@ -2,12 +2,41 @@ import concurrent.futures
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.cells import Box, Cell, CellClass, Role
 from edge.errors import UserError
-from edge.report import write_json
+from edge.report import whys, write_json
+
+CLASSES = (
+    CellClass("neutrophil", Role.COUNTED),
+    CellClass("immature_granulocyte", Role.COUNTED),
+    CellClass("platelet", Role.REJECTED),
+)
+
+
+@pytest.mark.parametrize(
+    ("decided", "looks", "strangeness", "why"),
+    [
+        (0, 0, 0.5, ["unsure"]),
+        (0, 1, 0.5, ["by its size; it looks like immature granulocyte"]),
+        (2, 1, 0.5, ["too pale for a nucleus; it looks like immature granulocyte"]),
+        (0, 0, 1.1, ["unlike the cells that the model learned from"]),
+        (2, 2, 0.5, ["unsure"]),
+    ],
+)
+def test_the_result_says_why_a_cell_is_reviewed(
+    decided: int, looks: int, strangeness: float, why: list[str]
+) -> None:
+    shares, alone = np.eye(3, dtype=np.float32)[[decided, looks]]
+    box, name = Box(0, 0, 9, 9), CLASSES[decided].name
+    cell = Cell(1, name, 1.0, shares, strangeness, 3, box, (0, 0), True, b"", alone)
+    assert whys(cell, CLASSES) == why
+    assert whys(replace(cell, review=False), CLASSES) == []
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

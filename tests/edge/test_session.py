@@ -74,6 +74,7 @@ def test_the_result_is_the_contract(store: Store) -> None:
         "number": 3,
         "class": "erythroblast",
         "network": "erythroblast",
+        "why": [],
         "confidence": 1.0,
         "probabilities": {"neutrophil": 0.0, "erythroblast": 1.0, "platelet": 0.0},
         "strangeness": 0.0,

@@ -25,7 +25,7 @@ export function follow(state, helpers) {
   wanted = state.map.version;
   const { fields, mm2, seen_share: seen, monolayer_share: monolayer } = state.map;
   const area = mm2 === null ? "" : `, ${mm2.toFixed(2)} mm²`;
-  const shares = `${Math.round(100 * seen)} % of the rectangle round it seen, ${Math.round(100 * monolayer)} % of that monolayer`;
+  const shares = `${Math.round(100 * seen)} % of the rectangle round them seen, ${Math.round(100 * monolayer)} % of that monolayer`;
   write($("map-facts"), `${fields} fields${area}; ${shares}`);
   const moved = state.stage && String(state.stage) !== String(stage);
   if (state.stage) [stage, frame] = [state.stage, state.frame];
@@ -99,11 +99,7 @@ export function select(number) {
   }
   selected = number;
   const [x, y] = cell.slide.map(Math.round);
-  const whys = [];
-  if (cell.strange) whys.push("unlike the training cells");
-  if (cell.network !== cell.name) whys.push(`the network alone says ${look.human(cell.network)}`);
-  const why = whys.join("; ") || "unsure";
-  const review = cell.review ? `, to review (${why})` : "";
+  const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
   const share = Math.round(100 * cell.confidence);
   write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);
   for (const button of $("cells").querySelectorAll("button")) {
@@ -199,8 +195,8 @@ $("map").addEventListener("click", pick);
 $("map-button").addEventListener("click", toggle);
 $("find").addEventListener("submit", (submit) => {
   submit.preventDefault();
-  const number = Number($("find-number").value);
-  if (Number.isInteger(number)) select(number);
+  const asked = $("find-number").value.trim();
+  if (/^\d+$/.test(asked)) select(Number(asked));
   else write($("found"), "give the number of a cell");
 });
 new ResizeObserver(draw).observe($("sheet"));

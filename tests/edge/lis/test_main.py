@@ -38,7 +38,7 @@ def database(tmp_path: Path) -> Path:
 def test_status_tells_what_waits_and_no_identifier(database: Path) -> None:
     done = run("status", "--database", database)
     assert done.returncode == 4
-    assert "     1 version 1 final: waiting" in done.stdout
+    assert "     1 (specimen hidden) version 1 final: waiting" in done.stdout
     assert "2 waiting since" in done.stdout
     assert "no program sends now" in done.stdout
     assert "SECRET" not in done.stdout

@@ -26,7 +26,7 @@ from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
 STATE: dict[str, Any] = {"specimen": "S-1", "phase": "counting", "message": "", "total": 3}
-STATE["classes"] = [{"name": "monocyte"}, {"name": "lymphocyte"}]
+STATE["classes"] = [{"name": name, "role": "counted"} for name in ("monocyte", "lymphocyte")]
 
 
 def view_of(width: int, height: int, total: int = 3) -> View:
@@ -147,7 +147,7 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
         "scale": 8,
         "cells": [
             {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
-            | {"strange": False, "network": "lymphocyte", "slide": [1.3, 7], "side": 90}
+            | {"why": ["by its size; it looks like lymphocyte"], "slide": [1.3, 7], "side": 90}
         ],
     }
 
