@@ -1,5 +1,6 @@
 """Settings: defaults here, then `edge.toml`, then a command line option of the same name."""
 
+import argparse
 import dataclasses
 import difflib
 import os
@@ -9,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
@@ -20,6 +21,14 @@ FLOWS = ("none", "rtscts", "dsrdtr", "xonxoff")
 
 
 DATABASE = Path("counts/counts.sqlite")
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that says in one line what is wrong; its help says the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edge.classify import Classifier
-from edge.config import HELP, Config, flat_field_place, read_config, value_type
+from edge.config import HELP, Config, Parser, flat_field_place, read_config, value_type
 from edge.errors import UserError
 from edge.flatfield import take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
@@ -175,8 +175,8 @@ def _take_flat_field(config: Config) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m edge.run",
         description=f"Count white blood cells, live. {NOTICE}",
         argument_default=argparse.SUPPRESS,

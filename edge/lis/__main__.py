@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from edge.config import HELP, LisConfig, read_lis_config, value_type
+from edge.config import HELP, LisConfig, Parser, read_lis_config, value_type
 from edge.errors import UserError
 from edge.lis.check import check
 from edge.lis.link import AstmLink, Link, Role
@@ -202,18 +202,18 @@ def _needs_way(config: LisConfig) -> None:
 Command = Callable[[LisConfig, argparse.Namespace], int]
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _parser() -> Parser:
+    common = Parser(add_help=False)
     common.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
     for field in dataclasses.fields(LisConfig):
         kind: Any = value_type(field.type)
         extra: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
         name = "--" + field.name.replace("_", "-")
         common.add_argument(name, help=HELP[field.name], default=argparse.SUPPRESS, **extra)
-    parser = argparse.ArgumentParser(prog="python -m edge.lis", description=__doc__)
+    parser = Parser(prog="python -m edge.lis", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(action: Command) -> argparse.ArgumentParser:
+    def command(action: Command) -> Parser:
         made = commands.add_parser(action.__name__, parents=[common], help=(action.__doc__ or "").rstrip("."))
         made.set_defaults(action=action)
         return made

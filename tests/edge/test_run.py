@@ -258,6 +258,17 @@ def lis(tmp_path: Path) -> Iterator[Lis]:
     made.pull()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["--imges", "x"], "--imges"), (["--target", "many"], "--target")]
+)
+def test_a_mistyped_option_is_told_in_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run(tmp_path, "--demo", *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
 def test_what_is_only_for_the_lis_is_told_to_be_of_no_use_without_one(film: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "--video", film, "--target", 1, "--wbc", 7.2)
     assert done.returncode == 0
