@@ -81,6 +81,7 @@ function listCells() {
   for (const cell of map.cells.slice(list.children.length)) {
     const row = $("cell").content.firstElementChild.cloneNode(true);
     const button = row.querySelector("button");
+    row.hidden = !shows(cell);
     button.style.setProperty("--class", look.colour(cell.name));
     button.dataset.number = cell.number;
     button.querySelector(".number").textContent = cell.number;
@@ -89,6 +90,9 @@ function listCells() {
     list.prepend(row);
   }
 }
+
+/** Whether the list and the map show a cell, or only those to review. */
+const shows = (cell) => cell.review || $("review-only").ariaPressed !== "true";
 
 /** Show where a cell lies, and say it in words. */
 export function select(number) {
@@ -131,7 +135,7 @@ function draw() {
   const pen = canvas.getContext("2d");
   pen.setTransform(density, 0, 0, density, 0, 0);
   pen.drawImage(picture, left, top, map.size[0] * zoom, map.size[1] * zoom);
-  for (const cell of map.cells) if (cell.number !== selected) drawCell(pen, cell, place(cell.slide), perSlide);
+  for (const cell of map.cells.filter(shows)) if (cell.number !== selected) drawCell(pen, cell, place(cell.slide), perSlide);
   if (stage) drawFrame(pen, place, perSlide);
   const chosen = map.cells.find((cell) => cell.number === selected);
   if (chosen) drawChosen(pen, chosen, place(chosen.slide), perSlide);
@@ -187,12 +191,18 @@ function pick(press) {
     const [x, y] = place(slide);
     return Math.hypot(x - press.offsetX, y - press.offsetY);
   };
-  const nearest = map.cells.toSorted((a, b) => away(a) - away(b))[0];
+  const nearest = map.cells.filter(shows).toSorted((a, b) => away(a) - away(b))[0];
   if (nearest && away(nearest) <= NEAR_PX) select(nearest.number);
 }
 
 $("map").addEventListener("click", pick);
 $("map-button").addEventListener("click", toggle);
+$("review-only").addEventListener("click", () => {
+  $("review-only").ariaPressed = String($("review-only").ariaPressed !== "true");
+  $("cells").replaceChildren();
+  if (map) listCells();
+  draw();
+});
 $("find").addEventListener("submit", (submit) => {
   submit.preventDefault();
   const asked = $("find-number").value.trim();

@@ -378,6 +378,39 @@ def test_a_cell_pressed_on_the_map_is_named(page: Page) -> None:
     assert page.text("found").startswith("cell 1: platelet 97 %")
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_cells_to_review_can_be_shown_alone(page: Page, screen: str) -> None:
+    shown = mapped()
+    assert shown.map is not None
+    sure, doubted = shown.map.cells
+    one_sure = replace(shown.map, cells=(replace(sure, review=False), doubted))
+    page.show(replace(shown, map=one_sure), screen)
+    page.browser.find_element("id", "map-button").click()
+    page.until(lambda: page.run("document.querySelectorAll('#cells button').length") == 2)
+    listed = """[...document.querySelectorAll('#cells button')]
+        .filter((one) => one.offsetParent).map((one) => one.textContent.trim())"""
+
+    def coloured() -> int:
+        return page.run("""(() => {
+            const canvas = document.getElementById('map');
+            const shot = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            let rings = 0;
+            for (let i = 0; i < shot.length; i += 4) rings += Math.abs(shot[i] - shot[i + 1]) > 60;
+            return rings;
+        })()""")
+
+    both = coloured()
+    only = page.browser.find_element("id", "review-only")
+    page.run("document.getElementById('review-only').click()")
+    assert page.run(listed) == ["2immature granulocyte · review"]
+    assert only.get_attribute("aria-pressed") == "true"
+    assert 0 < coloured() < both
+    assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+    page.run("document.getElementById('review-only').click()")
+    assert coloured() == both
+    assert len(page.run(listed)) == 2
+
+
 def test_where_is_cell_57(page: Page) -> None:
     page.show(mapped())
     page.press("m")
