@@ -128,6 +128,7 @@ class Detected:
             return None
         boxes = slide.cells if self._true_boxes else LOCATOR_MODEL.read_bytes()
         made = (
+            "reduced crops",  # those kept before had none
             boxes,
             SCRIPTS[script],
             self._classifier.card.identity,

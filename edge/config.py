@@ -18,9 +18,8 @@ from edge.errors import UserError
 PROTOCOLS = ("astm", "oru", "oul")
 PARITIES = ("none", "even", "odd", "mark", "space")
 FLOWS = ("none", "rtscts", "dsrdtr", "xonxoff")
-
-
 DATABASE = Path("counts/counts.sqlite")
+"""Where counts are kept unless another file is named; its folder is made."""
 
 
 class Parser(argparse.ArgumentParser):

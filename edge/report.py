@@ -132,9 +132,13 @@ def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
         return []
     found = ["unlike the cells that the model learned from"] if cell.strangeness > 1 else []
     decided, looks = (classes[int(p.argmax())] for p in (cell.probabilities, cell.network))
-    if decided != looks:
-        because = "too pale for a nucleus" if decided.role is Role.REJECTED else "by its size"
-        found.append(f"{because}; it looks like {looks.name.replace('_', ' ')}")
+    # Sizes leave the share of what has no nucleus as it is; a missing nucleus raises it.
+    rejected = [i for i, c in enumerate(classes) if c.role is Role.REJECTED]
+    pale = float((cell.probabilities - cell.network)[rejected].sum()) > 1e-3
+    if pale or decided != looks:
+        because = "too pale for a nucleus" if pale else "by its size"
+        other = f"; it looks like {looks.name.replace('_', ' ')}" if decided != looks else ""
+        found.append(because + other)
     return found or ["unsure"]
 
 

@@ -153,9 +153,8 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop) -> int:
     if outcome.error:
         return EXIT_ERROR
     if not outcome.complete:
-        # A person's identifier is for the one at the terminal, not for a log.
-        told = config.specimen is None or sys.stderr.isatty()
-        name = f"--specimen '{outcome.session.specimen}'" if told else "the same --specimen"
+        # An identifier is for the person at the terminal, not for a log.
+        name = f"--specimen '{outcome.session.specimen}'" if sys.stderr.isatty() else "the same --specimen"
         print(f"stopped before the end; {name} goes on", file=sys.stderr)
         return 128 + stop.signal
     if outcome.session.skipped:

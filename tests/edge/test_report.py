@@ -19,6 +19,17 @@ CLASSES = (
 )
 
 
+def test_a_size_that_leaves_a_platelet_the_likeliest_is_not_taken_for_a_missing_nucleus() -> None:
+    def why(shares: list[float], alone: list[float]) -> list[str]:
+        decided, looks = (np.array(p, np.float32) for p in (shares, alone))
+        name = CLASSES[int(decided.argmax())].name
+        cell = Cell(1, name, 0.9, decided, 0.5, 3, Box(0, 0, 9, 9), (0, 0), True, b"", looks)
+        return whys(cell, CLASSES)
+
+    assert why([0.3, 0.3, 0.4], [0.55, 0.05, 0.4]) == ["by its size; it looks like neutrophil"]
+    assert why([0.0, 0.0, 1.0], [0.1, 0.2, 0.7]) == ["too pale for a nucleus"]
+
+
 @pytest.mark.parametrize(
     ("decided", "looks", "strangeness", "why"),
     [

@@ -81,7 +81,7 @@ function listCells() {
   for (const cell of map.cells.slice(list.children.length)) {
     const row = $("cell").content.firstElementChild.cloneNode(true);
     const button = row.querySelector("button");
-    row.hidden = !shows(cell);
+    row.classList.toggle("sure", !cell.review);
     button.style.setProperty("--class", look.colour(cell.name));
     button.dataset.number = cell.number;
     button.querySelector(".number").textContent = cell.number;
@@ -199,8 +199,7 @@ $("map").addEventListener("click", pick);
 $("map-button").addEventListener("click", toggle);
 $("review-only").addEventListener("click", () => {
   $("review-only").ariaPressed = String($("review-only").ariaPressed !== "true");
-  $("cells").replaceChildren();
-  if (map) listCells();
+  $("cells").classList.toggle("only-review");
   draw();
 });
 $("find").addEventListener("submit", (submit) => {

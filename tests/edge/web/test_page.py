@@ -399,9 +399,11 @@ def test_the_cells_to_review_can_be_shown_alone(page: Page, screen: str) -> None
             return rings;
         })()""")
 
-    both = coloured()
     only = page.browser.find_element("id", "review-only")
+    page.run("document.querySelector('#cells button').click()")
+    both = coloured()
     page.run("document.getElementById('review-only').click()")
+    assert page.run("document.querySelector('#cells button').ariaPressed") == "true", "the choice is kept"
     assert page.run(listed) == ["2immature granulocyte · review"]
     assert only.get_attribute("aria-pressed") == "true"
     assert 0 < coloured() < both
