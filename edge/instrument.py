@@ -143,7 +143,7 @@ class Instrument:
             state = self._state(session, phase, message)
             if state != shown:
                 shown = state
-                self._show(state)
+                self._show(session, state)
             self._answer_release(session, phase)
             if specimen := self.wishes.take_specimen():
                 return specimen
@@ -213,13 +213,13 @@ class Instrument:
             um_per_px=self._config.um_per_px,
         )
         self._forget_map()
-        self._shown = View(None, (), self._state(session, "starting"))
-        self.latest.put(self._shown)
+        self._shown = View(None, (), {})
+        self._show(session, self._state(session, "starting"))
         return session
 
-    def _show(self, state: dict[str, Any]) -> None:
+    def _show(self, session: Session, state: dict[str, Any]) -> None:
         """Put a new state on the page; the last picture stays."""
-        self._shown = dataclasses.replace(self._shown, state=state, map=self._map)
+        self._shown = dataclasses.replace(self._shown, state=state, map=self._map, doubtful=session.doubtful)
         self.latest.put(self._shown)
 
     def _read(
@@ -234,11 +234,10 @@ class Instrument:
             if isinstance(step, Step):
                 message = notice.tick(_message(step))
                 state = self._state(session, "counting", message, fps=pace.tick(), step=step)
-                self._shown = View(step.frame.image, labels(step, self._classifier), state, self._map)
-                self.latest.put(self._shown)
+                self._shown = View(step.frame.image, labels(step, self._classifier), {})
             else:
                 state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
-                self._show(state)
+            self._show(session, state)
             show(state)
             if session.complete:
                 return True
@@ -264,7 +263,7 @@ class Instrument:
         while self.wishes.paused and not self._interrupted:
             if live and isinstance(frame, Frame):
                 self._shown = View(frame.image, (), {})
-            self._show(self._state(session, "paused"))
+            self._show(session, self._state(session, "paused"))
             self._answer_release(session, "paused")
             if live:
                 return True

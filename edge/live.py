@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Box, Image
+from edge.cells import Box, Cell, Image
 from edge.mosaic import MapView
 
 
@@ -37,6 +37,8 @@ class View:
     """Ready for JSON: the object that `edge.session.Session.state` documents."""
     map: MapView | None = None
     """None where there is no map."""
+    doubtful: tuple[Cell, ...] = ()
+    """The counted cells that a person must look at, in their order."""
 
 
 class Latest:

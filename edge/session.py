@@ -86,6 +86,11 @@ class Session:
         return sum(cell.name in self._counted_names for cell in self.cells)
 
     @property
+    def doubtful(self) -> tuple[Cell, ...]:
+        """The counted cells that a person must look at, in their order."""
+        return tuple(cell for cell in self.cells if cell.review)
+
+    @property
     def complete(self) -> bool:
         """True where the target is reached."""
         return self._target is not None and self.total >= self._target
@@ -284,7 +289,7 @@ class Session:
             "total": counted.total,
             "target": self._target,
             "needed": self.needed,
-            "review": sum(cell.review for cell in self.cells),
+            "review": len(self.doubtful),
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),

@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edge.cells import CellClass, Role
+from edge.cells import Cell, CellClass, Role
 from edge.config import check_release, check_specimen
 from edge.errors import UserError
 from edge.lis.outbox import Outbox
@@ -47,6 +47,7 @@ HEARTBEAT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 RELEASE_TIMEOUT_S = 10.0
 OUTBOX_SHOWN = 50
+REVIEW_SHOWN = 200
 T = TypeVar("T")
 
 
@@ -134,6 +135,30 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     }
 
 
+def encode_doubtful(cells: Sequence[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
+    """Return cells ready for JSON, the newest first, each with the sharpest crop of it (JPEG, base64).
+
+    Args:
+        cells: in the order of their counting; of more than `REVIEW_SHOWN` the newest.
+        classes: of the model, in order.
+    """
+    return [
+        {
+            "number": cell.number,
+            "name": cell.name,
+            "confidence": round(cell.confidence, 3),
+            "why": whys(cell, classes),
+            "source": cell.source,
+            "jpeg": base64.b64encode(cell.crop).decode("ascii"),
+        }
+        for cell in cells[: -REVIEW_SHOWN - 1 : -1]
+    ]
+
+
+def _classes(view: View) -> list[CellClass]:
+    return [CellClass(c["name"], Role(c["role"])) for c in view.state["classes"]]
+
+
 async def _value(request: Request, key: str) -> Any:
     """Return one value of the JSON object in the body; raises HTTPException 400."""
     try:
@@ -179,8 +204,13 @@ class Routes:
         view = self._latest.get(0, 0.0)[1]
         if view is None or view.map is None:
             raise HTTPException(404, "no map yet")
-        classes = [CellClass(c["name"], Role(c["role"])) for c in view.state["classes"]]
-        return JSONResponse(await run_in_threadpool(encode_map, view.map, classes))
+        return JSONResponse(await run_in_threadpool(encode_map, view.map, _classes(view)))
+
+    async def doubtful(self, _: Request) -> Response:
+        """GET /doubtful: the newest of the cells that a person must look at; 503 before the first state."""
+        if (view := self._latest.get(0, 0.0)[1]) is None:
+            raise HTTPException(503, "nothing has been seen yet")
+        return JSONResponse(await run_in_threadpool(encode_doubtful, view.doubtful, _classes(view)))
 
     async def pause(self, request: Request) -> Response:
         """POST /pause {"paused": bool}: hold the count, or go on with it."""
@@ -268,6 +298,7 @@ def build_app(
             Route("/events", routes.events),
             Route("/state", routes.state),
             Route("/map", routes.map),
+            Route("/doubtful", routes.doubtful),
             Route("/pause", routes.pause, methods=["POST"]),
             Route("/specimen", routes.specimen, methods=["POST"]),
             Route("/release", routes.release, methods=["POST"]),

@@ -3,11 +3,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
 
+from edge.cells import Cell
 from edge.classify import Classifier
 from edge.config import Config
 from edge.demo import DemoSource
@@ -15,6 +17,7 @@ from edge.errors import UserError
 from edge.instrument import Instrument, open_flat_field
 from edge.live import View
 from edge.localise import Locator
+from edge.sightings import Decision, Sightings
 from edge.store import Store
 
 
@@ -51,6 +54,21 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.image is not None
     assert view.map is not None
     assert view.state["map"]["fields"] == view.state["fields"] == 1
+
+
+def test_the_cells_to_review_are_part_of_the_view(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = Decision.cell
+
+    def decide_or_doubt(self: Decision, number: int, sightings: Sightings) -> Cell:
+        return replace(decide(self, number, sightings), review=number == 1)
+
+    monkeypatch.setattr(Decision, "cell", decide_or_doubt)
+    outcome = instrument.count("S")
+    instrument.wishes.ask_specimen("S-2")
+    instrument.idle(outcome)
+    assert newest(instrument).doubtful == (outcome.session.cells[0],)
 
 
 def test_without_a_locator_no_specimen_is_begun(

@@ -46,6 +46,13 @@ function show(on) {
   if (on) fetchSoon();
 }
 
+/** Open the map, as it is now, where a cell lies. */
+export async function reveal(number) {
+  show(true);
+  await load(specimen).catch(() => null);
+  select(number);
+}
+
 function forget(next) {
   [specimen, map, picture, version, stage, frame, selected] = [next, null, null, null, null, null, null];
   $("cells").replaceChildren();
@@ -95,7 +102,7 @@ function listCells() {
 const shows = (cell) => cell.review || $("review-only").ariaPressed !== "true";
 
 /** Show where a cell lies, and say it in words. */
-export function select(number) {
+function select(number) {
   const cell = map?.cells.find((one) => one.number === number);
   if (!cell) {
     write($("found"), `no cell ${number} on the map`);

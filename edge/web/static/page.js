@@ -1,6 +1,7 @@
 // The live page: shows what /events says, and sends the two wishes of a person back.
 
 import * as map from "./map.js";
+import * as review from "./review.js";
 
 // Okabe and Ito's colours and a violet, distinct for colour-blind eyes; a class takes the one at its place.
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7250dc", "#f0e442"];
@@ -87,6 +88,7 @@ function showState(state) {
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Continue" : "Pause";
   map.follow(state, { colour, human, inkOn });
+  review.follow(state, { colour, human, reveal: map.reveal });
   showLis(state);
   speak(state);
 }
@@ -395,7 +397,7 @@ async function changeOutbox(id, action) {
 }
 
 const anyDialog = () => document.querySelector("dialog[open]") !== null;
-const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, m: map.toggle, r: askRelease };
+const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, m: map.toggle, r: askRelease, c: review.show };
 let [lastKeyMs, pending] = [-SCAN_MS, 0];
 
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog

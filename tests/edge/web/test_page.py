@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -411,6 +412,52 @@ def test_the_cells_to_review_can_be_shown_alone(page: Page, screen: str) -> None
     page.run("document.getElementById('review-only').click()")
     assert coloured() == both
     assert len(page.run(listed)) == 2
+
+
+def doubted(shown: View) -> View:
+    """The view with two cells to review, of images of their own."""
+    jpeg = cv2.imencode(".jpg", np.full((192, 192, 3), (40, 40, 200), np.uint8))[1].tobytes()
+    cells = (cell(1, 3, 900, 400, network=0, review=True), cell(2, 1, 1300, 900, network=1, review=True))
+    shots = tuple(replace(one, crop=jpeg, source=f"field {one.number} {EVIL}.png") for one in cells)
+    return replace(shown, doubtful=shots)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_cells_to_review_are_shown_with_their_pictures(page: Page, screen: str) -> None:
+    page.show(doubted(view(review=2)), screen)
+    page.browser.find_element("id", "review-show").click()
+    page.until(lambda: page.visible("review-dialog"))
+    cards = "[...document.querySelectorAll('#doubtful li')]"
+    words = f"{cards}.map((one) => [...one.querySelectorAll('p')].map((p) => p.textContent))"
+    assert page.run(words) == [
+        ["2 immature granulocyte 97\u00a0%", "unsure", f"field 2 {EVIL}.png"],
+        ["1 platelet 97\u00a0%", "too pale for a nucleus; it looks like neutrophil", f"field 1 {EVIL}.png"],
+    ]
+    pictures = f"{cards}.map((one) => one.querySelector('img'))"
+    page.until(lambda: page.run(f"{pictures}.every((one) => one.naturalWidth === 192)"))
+    assert page.run(f"{pictures}.map((one) => one.alt)") == ["cell 2", "cell 1"]
+    assert not page.run(f"{cards}.some((one) => one.querySelector('button').offsetParent)"), "no map"
+    assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+    assert page.run("document.title") != "evil"
+    page.latest.put(replace(doubted(view(review=1)), doubtful=doubted(view()).doubtful[:1]))
+    page.until(lambda: page.run(f"{cards}.length") == 1)
+    page.browser.find_element("id", "review-close").click()
+    assert not page.visible("review-dialog")
+    page.latest.put(view(review=0))
+    page.until(lambda: not page.visible("review-show"))
+    page.press("c")
+    assert not page.visible("review-dialog")
+    assert page.errors() == []
+
+
+def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
+    page.show(doubted(mapped(review=2)))
+    page.press("c")
+    page.until(lambda: page.visible("review-dialog"))
+    page.run("document.querySelectorAll('#doubtful button')[1].click()")
+    page.until(lambda: page.text("found").startswith("cell 1: platelet"))
+    assert page.visible("map-panel")
+    assert not page.visible("review-dialog")
 
 
 def test_where_is_cell_57(page: Page) -> None:

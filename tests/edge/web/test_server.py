@@ -21,7 +21,7 @@ from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.preprocess import CONTEXT
-from edge.web.server import MAX_SIDE_PX, PageServer, build_app
+from edge.web.server import MAX_SIDE_PX, REVIEW_SHOWN, PageServer, build_app
 from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
@@ -104,6 +104,7 @@ def first_event(site: Site) -> dict[str, Any]:
         ("/", "text/html"),
         ("/static/page.js", "javascript"),
         ("/static/map.js", "javascript"),
+        ("/static/review.js", "javascript"),
         ("/static/page.css", "text/css"),
         ("/static/favicon.svg", "image/svg+xml"),
     ],
@@ -150,6 +151,25 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
             | {"why": ["by its size; it looks like lymphocyte"], "slide": [1.3, 7], "side": 90}
         ],
     }
+
+
+def test_the_cells_to_review_come_with_their_pictures(site: Site) -> None:
+    assert site.http.get("/doubtful").status_code == 503
+    shares, network = np.array([0.9, 0.1], np.float32), np.array([0.4, 0.6], np.float32)
+    cells = [
+        Cell(n, "monocyte", 0.91234, shares, 0, f"{n}.png", Box(0, 0, 9, 8), (1, 7), True, b"jpeg", network)
+        for n in range(1, REVIEW_SHOWN + 3)
+    ]
+    site.latest.put(replace(view_of(64, 48), doubtful=tuple(cells[:1])))
+    assert site.http.get("/doubtful").json() == [
+        {"number": 1, "name": "monocyte", "confidence": 0.912, "source": "1.png"}
+        | {"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()}
+    ]
+    site.latest.put(replace(view_of(64, 48), doubtful=tuple(cells)))
+    newest = [cell["number"] for cell in site.http.get("/doubtful").json()]
+    assert newest == list(range(REVIEW_SHOWN + 2, 2, -1))
+    site.latest.put(view_of(64, 48))
+    assert site.http.get("/doubtful").json() == []
 
 
 def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
@@ -337,7 +357,9 @@ def test_local_names_are_served(wished: Site, host: str) -> None:
     assert wished.http.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/events", "/map", "/static/page.js", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/state", "/events", "/map", "/doubtful", "/static/page.js", "/nothing"]
+)
 def test_a_password_guards_every_route(locked: Site, path: str) -> None:
     answer = locked.http.get(path)
     assert answer.status_code == 401
