@@ -26,7 +26,7 @@ from edge.flatfield import take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
 from edge.lis.outbox import State
 from edge.lis.service import LisService
-from edge.report import NOTICE
+from edge.report import NOTICE, Status
 from edge.store import Store
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
         print(f"LIS: message {entry.id} was released before, unchanged, and has arrived", flush=True)
         return 0
     wait = f"waiting up to {config.lis_wait_s:.0f} s for it to arrive at {lis.name}"
-    print(f"LIS: message {entry.id} released as {entry.status}; {wait}", flush=True)
+    why = f" ({', '.join(outcome.session.unsettled)})" if entry.status == Status.PRELIMINARY else ""
+    print(f"LIS: message {entry.id} released as {entry.status}{why}; {wait}", flush=True)
     end_s = time.monotonic() + config.lis_wait_s
     while entry.state is State.WAITING and time.monotonic() < end_s and not stop.event.wait(0.1):
         entry = lis.entry(entry.id)
@@ -140,10 +141,11 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
         return 0
     # The LIS's own words may name the specimen: they are for the person at the terminal, not for a log.
     said = entry.reason if sys.stderr.isatty() else ""
-    why = said or lis.state(entry.specimen)["problem"] or "not tried yet"
+    problem = said or lis.state(entry.specimen)["problem"] or "not tried yet"
     print(
-        f"the result is kept in the outbox (message {entry.id}, {entry.state}: {why}); "
-        "python -m edge.lis status shows it, python -m edge.lis send sends it",
+        f"the result is kept in the outbox (message {entry.id}, {entry.state}: {problem}); "
+        "python -m edge.lis status shows it, python -m edge.lis send sends it "
+        "(with the same --config, or the same --database and way to the LIS)",
         file=sys.stderr,
     )
     return 128 + stop.signal if stop.signal else EXIT_UNSENT

@@ -101,6 +101,13 @@ class Session:
         return self._target or LEAST_CELLS
 
     @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Why a result of these cells is not final, in plain words; nothing where it is."""
+        few = f"fewer than {self.needed} cells" if self.total < self.needed else ""
+        doubtful = f"{len(self.doubtful)} to review" if self.doubtful else ""
+        return tuple(reason for reason in (few, doubtful) if reason)
+
+    @property
     def skipped(self) -> int:
         """Frames that could not be had."""
         return len(self._skips)

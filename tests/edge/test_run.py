@@ -158,8 +158,8 @@ def test_a_film_that_breaks_off_is_an_error_and_keeps_its_count(film: Path, tmp_
     broken.write_bytes(content[: len(content) // 2])
     done = run(tmp_path, "--video", broken)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error:")
-    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "nor do OpenCV and FFmpeg tell it in their way"
+    assert done.stderr.startswith("error:")
     assert not result(tmp_path)["complete"]
     assert result(tmp_path)["frames"] > 20
 
@@ -313,6 +313,8 @@ def test_a_count_of_too_few_cells_is_not_final(
     assert done.returncode == 0, done.stderr
     (message,) = lis.receiver.messages
     assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
+    needed = target[1] if target else 100
+    assert f"released as preliminary (fewer than {needed} cells); waiting" in done.stdout
     said = f"Few cells: {result(tmp_path)['total']} were counted"
     assert any(said.encode() in r for r in message)
 
