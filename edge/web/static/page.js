@@ -185,12 +185,15 @@ function draw() {
   pen.imageSmoothingQuality = "high";
   pen.drawImage(picture, left, top, width * scale, height * scale);
   if (explaining) for (const label of drawn.labels) drawHeat(pen, label, [left, top], scale);
-  const placed = [];
-  // Counted cells last, so that their boxes lie above.
-  for (const label of drawn.labels.toSorted((a, b) => (a.number !== null) - (b.number !== null))) {
+  const boxed = drawn.labels.map((label) => {
     const [x, y, w, h] = label.box.map((length) => length * scale);
-    drawBox(pen, label, { x: left + x, y: top + y, w, h }, placed, [clientWidth, clientHeight]);
-  }
+    return { label, box: { x: left + x, y: top + y, w, h } };
+  });
+  // Counted cells last, so that their boxes lie above; but first to find room for their captions.
+  boxed.sort((a, b) => (a.label.number !== null) - (b.label.number !== null));
+  for (const { label, box } of boxed) drawBox(pen, label, box);
+  const placed = [];
+  for (const { label, box } of boxed.reverse()) drawCaption(pen, label, box, placed, [clientWidth, clientHeight]);
   canvas.ariaLabel = `On the picture: ${drawn.labels.map(caption).join(", ") || "no cell"}`;
 }
 
@@ -217,7 +220,7 @@ function caption(label) {
   return `${number}${human(label.name)} ${Math.round(label.confidence * 100)} %`;
 }
 
-function drawBox(pen, label, box, placed, room) {
+function drawBox(pen, label, box) {
   const counted = label.number !== null;
   pen.setLineDash(counted ? [] : [7, 5]);
   pen.beginPath();
@@ -228,28 +231,32 @@ function drawBox(pen, label, box, placed, room) {
   pen.strokeStyle = colour(label.name);
   pen.lineWidth = counted ? 3.5 : 2;
   pen.stroke();
-  drawCaption(pen, label, box, placed, room);
 }
 
 function drawCaption(pen, label, box, placed, [roomX, roomY]) {
   const counted = label.number !== null;
-  const text = caption(label);
-  pen.font = `${counted ? 650 : 500} ${roomX < 500 ? 13 : 17}px system-ui, sans-serif`;
-  const w = pen.measureText(text).width + 18;
   const h = roomX < 500 ? 21 : 27;
-  const x = Math.max(2, Math.min(box.x - 2, roomX - w - 2));
-  const places = [box.y - h - 4, box.y + box.h + 4, box.y + 5, box.y + box.h - h - 5];
-  const free = (y) =>
-    y >= 2 && y + h <= roomY - 2 && placed.every((p) => x + w < p.x || p.x + p.w < x || y + h < p.y || p.y + p.h < y);
-  const y = places.find(free) ?? Math.max(2, Math.min(places[0], roomY - h - 2));
-  placed.push({ x, y, w, h });
+  pen.font = `${counted ? 650 : 500} ${roomX < 500 ? 13 : 17}px system-ui, sans-serif`;
+  const heights = [box.y - h - 4, box.y + box.h + 4, box.y + 5, box.y + box.h - h - 5];
+  const fit = (text) => {
+    const w = pen.measureText(text).width + 18;
+    const x = Math.max(2, Math.min(box.x - 2, roomX - w - 2));
+    const free = (y) =>
+      y >= 2 && y + h <= roomY - 2 && placed.every((p) => x + w < p.x || p.x + p.w < x || y + h < p.y || p.y + p.h < y);
+    return { text, x, w, h, y: heights.find(free) };
+  };
+  // Where captions crowd, a counted cell shows its number alone and another one nothing.
+  const texts = counted ? [caption(label), String(label.number)] : [caption(label)];
+  const found = texts.map(fit).find(({ y }) => y !== undefined);
+  if (!found) return;
+  placed.push(found);
   pen.fillStyle = counted ? colour(label.name) : "#1a171fcc";
   pen.beginPath();
-  pen.roundRect(x, y, w, h, 6);
+  pen.roundRect(found.x, found.y, found.w, h, 6);
   pen.fill();
   pen.fillStyle = counted ? inkOn(colour(label.name)) : "#fff";
   pen.textBaseline = "middle";
-  pen.fillText(text, x + 9, y + h / 2 + 1);
+  pen.fillText(found.text, found.x + 9, found.y + h / 2 + 1);
 }
 
 function inkOn(hex) {

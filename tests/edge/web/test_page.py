@@ -258,6 +258,35 @@ def test_boxes_lie_where_the_cells_are_in_the_colour_of_their_bar(page: Page) ->
     assert inside[:3] == pytest.approx([128, 128, 128], abs=2)
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_no_caption_covers_another(page: Page, screen: str) -> None:
+    """Of crowded cells the counted ones show at least their number, as far as there is room."""
+    page.show(view(), screen)
+    page.run("""(() => {
+        window.captions = [];
+        const pen = CanvasRenderingContext2D.prototype;
+        const [write, clear] = [pen.fillText, pen.drawImage];
+        pen.drawImage = function (...rest) { window.captions = []; clear.apply(this, rest); };
+        pen.fillText = function (text, x, y) {
+            const width = this.measureText(text).width;
+            window.captions.push({ text, x: x - 9, w: width + 18, y: y - 11, h: 20 });
+            write.call(this, text, x, y);
+        };
+    })()""")
+    crowd = [Label(Box(200 + 30 * i, 200, 90, 90), "neutrophil", 0.9, i + 1) for i in range(4)]
+    crowd += [Label(Box(210 + 30 * i, 205, 90, 90), "neutrophil", 0.9, None) for i in range(4)]
+    page.latest.put(replace(view(), labels=tuple(crowd)))
+    page.until(lambda: page.picture_label().count("neutrophil") == 8)
+    shown = page.run("window.captions")
+    texts = [caption["text"] for caption in shown]
+    assert {text.split(" ")[0] for text in texts} >= {"1", "2", "3", "4"}
+    assert len(shown) < 8
+    for i, a in enumerate(shown):
+        for b in shown[:i]:
+            beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+            assert beside or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"], (a, b)
+
+
 def test_what_spoke_for_a_class_lies_over_its_cell_on_request(page: Page) -> None:
     page.show(view())
     script = """(() => {
