@@ -36,6 +36,8 @@ class VideoFile:
     live = False
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise UserError(f"{path}: a folder; --video names a video file, --images a folder of images")
         if not path.is_file():
             raise UserError(f"{path}: no such file; --video names a video file")
         if path.suffix.lower() in SUFFIXES:

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge.cells import Cell, CellClass, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
@@ -19,6 +21,8 @@ from edge.gates import Gates
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 
 
+_WORTH_NAMING = 0.02
+"""Probability from which the second likeliest class of an unsure cell is named."""
 LEAST_CELLS = 100
 """A differential of fewer is never final, unless the target says that fewer will do."""
 
@@ -137,9 +141,17 @@ def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
     pale = float((cell.probabilities - cell.network)[rejected].sum()) > 1e-3
     if pale or decided != looks:
         because = "too pale for a nucleus" if pale else "by its size"
-        other = f"; it looks like {looks.name.replace('_', ' ')}" if decided != looks else ""
+        other = f"; it looks like {_words(looks)}" if decided != looks else ""
         found.append(because + other)
-    return found or ["unsure"]
+    if not found:
+        second, first = np.argsort(cell.probabilities, kind="stable")[-2:]
+        likely = cell.probabilities[second] >= _WORTH_NAMING and first != second
+        found.append(f"unsure: it may be {_words(classes[second])}" if likely else "unsure")
+    return found
+
+
+def _words(kind: CellClass) -> str:
+    return kind.name.replace("_", " ")
 
 
 def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:

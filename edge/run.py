@@ -1,14 +1,17 @@
 """The instrument: `python -m edge.run --camera`. Command line, wiring, threads, stop."""
 
+import os
 import signal
 
 if __name__ == "__main__":
     # While the imports run there is nothing to keep: Ctrl-C then ends the program without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # OpenCV reads these when it is imported. What is wrong with a film is told in our words, not in its.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import argparse
 import dataclasses
-import os
 import sys
 import threading
 import time
@@ -24,7 +27,7 @@ from edge.config import HELP, Config, Parser, flat_field_place, read_config, val
 from edge.errors import UserError
 from edge.flatfield import take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
-from edge.lis.outbox import State
+from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
 from edge.store import Store
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 EXIT_ERROR, EXIT_SKIPPED, EXIT_UNSENT = 1, 3, 4
 """Exit codes beside 0 (the whole input was read): an error; some frames were skipped; the result waits in
 the outbox. A stop by a signal gives 128 + its number."""
+
+
+_REASONS = 3
+"""Of skipped frames, the commonest that are told."""
 
 
 class Stop:
@@ -91,7 +98,8 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         instrument = Instrument(config, store, classifier, stop.event, lis)
         if not config.headless:
             stack.callback(_serve(config, instrument, stop.event).stop)
-        specimen = config.specimen or f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        made_up = "" if config.specimen else f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        specimen = config.specimen or made_up
         outcome: Outcome | None = None
         while True:
             try:
@@ -107,7 +115,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
             if following is None and not config.headless:
                 following = instrument.idle(outcome)
             if following is None:
-                code = _exit_code(config, outcome, stop)
+                code = _exit_code(config, outcome, stop, made_up)
                 return _deliver(config, instrument, lis, outcome, stop) or code if lis else code
             specimen = following
 
@@ -115,6 +123,9 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
 def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisService:
     lis = LisService(config, classifier.card.classes, lambda text: print(f"LIS: {text}", flush=True))
     stack.callback(lis.stop)
+    with Outbox(config.database) as box:
+        if waiting := box.line().waiting:
+            print(f"LIS: results that wait from before, sent to {lis.name} too: {waiting}", flush=True)
     lis.start()
     return lis
 
@@ -151,17 +162,25 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     return 128 + stop.signal if stop.signal else EXIT_UNSENT
 
 
-def _exit_code(config: Config, outcome: Outcome, stop: Stop) -> int:
+def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> int:
     if outcome.error:
         return EXIT_ERROR
     if not outcome.complete:
-        # An identifier is for the person at the terminal, not for a log.
-        name = f"--specimen '{outcome.session.specimen}'" if sys.stderr.isatty() else "the same --specimen"
+        specimen = outcome.session.specimen
+        # A laboratory's identifier is for the person at the terminal, not for a log.
+        told = sys.stderr.isatty() or specimen == made_up
+        name = f"--specimen '{specimen}'" if told else "the same --specimen"
         print(f"stopped before the end; {name} goes on", file=sys.stderr)
         return 128 + stop.signal
-    if outcome.session.skipped:
-        where = "see 'skipped' in the result" if config.json else "--json FILE keeps which, and why"
-        print(f"skipped frames: {outcome.session.skipped}; {where}", file=sys.stderr)
+    if skipped := outcome.session.skipped:
+        where = "see 'skipped' in the result" if config.json else "--json FILE keeps which"
+        reasons = [
+            f"{count} times {reason}" if count > 1 else reason
+            for reason, count in skipped.most_common(_REASONS)
+        ]
+        more = "; and others" if len(skipped) > _REASONS else ""
+        told = "; ".join(reasons) + more
+        print(f"skipped frames: {skipped.total()} ({told}); {where}", file=sys.stderr)
         return EXIT_SKIPPED
     return 0
 

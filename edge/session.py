@@ -1,5 +1,6 @@
 """One specimen being counted: what is stored, then shown."""
 
+import collections
 import hashlib
 import re
 from pathlib import Path
@@ -102,15 +103,18 @@ class Session:
 
     @property
     def unsettled(self) -> tuple[str, ...]:
-        """Why a result of these cells is not final, in plain words; nothing where it is."""
-        few = f"fewer than {self.needed} cells" if self.total < self.needed else ""
+        """Why a result of these cells is not final, in plain words; nothing where it is.
+
+        That its input broke off the session cannot know.
+        """
+        few = f"fewer than the {self.needed} cells of a final result" if self.total < self.needed else ""
         doubtful = f"{len(self.doubtful)} to review" if self.doubtful else ""
         return tuple(reason for reason in (few, doubtful) if reason)
 
     @property
-    def skipped(self) -> int:
-        """Frames that could not be had."""
-        return len(self._skips)
+    def skipped(self) -> collections.Counter[str]:
+        """Frames that could not be had, by the reason."""
+        return collections.Counter(skip.reason for skip in self._skips)
 
     def wants(self, frame: Frame | Skip) -> bool:
         """Return False for an image file that this specimen has read already; the counter then recalls it.
@@ -267,8 +271,8 @@ class Session:
         """Return what the page shows, ready for JSON.
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
-        when all is well), total, target, needed (cells of a final result), review, frames, fields, skipped,
-        lost (frames of a place that the map does not show), gated and warned (frames by quality gate), fps,
+        when all is well), total, target, unsettled (why a result would not be final), review, frames, fields,
+        skipped, lost (frames of a place that the map does not show), gated and warned (frames by gate), fps,
         source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted),
         model (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in
         pixels, or None).
@@ -295,7 +299,7 @@ class Session:
             "message": message,
             "total": counted.total,
             "target": self._target,
-            "needed": self.needed,
+            "unsettled": list(self.unsettled),
             "review": len(self.doubtful),
             "frames": self._frames,
             "fields": self.counter.fields,

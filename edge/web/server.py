@@ -8,7 +8,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ HEARTBEAT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 RELEASE_TIMEOUT_S = 10.0
 OUTBOX_SHOWN = 50
-REVIEW_SHOWN = 200
+DOUBTFUL_SHOWN = 50
 T = TypeVar("T")
 
 
@@ -135,11 +136,11 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     }
 
 
-def encode_doubtful(cells: Sequence[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
-    """Return cells ready for JSON, the newest first, each with the sharpest crop of it (JPEG, base64).
+def encode_doubtful(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
+    """Return cells ready for JSON, each with the sharpest crop of it (JPEG, base64).
 
     Args:
-        cells: in the order of their counting; of more than `REVIEW_SHOWN` the newest.
+        cells: in the order of their counting; of more than `DOUBTFUL_SHOWN` the first.
         classes: of the model, in order.
     """
     return [
@@ -151,7 +152,7 @@ def encode_doubtful(cells: Sequence[Cell], classes: Sequence[CellClass]) -> list
             "source": cell.source,
             "jpeg": base64.b64encode(cell.crop).decode("ascii"),
         }
-        for cell in cells[: -REVIEW_SHOWN - 1 : -1]
+        for cell in islice(cells, DOUBTFUL_SHOWN)
     ]
 
 
@@ -188,7 +189,7 @@ class Routes:
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[bytes]:
-        """Yield events and heartbeats; the first comment tells the page at once that it is connected."""
+        """Yield events and heartbeats; comments tell that the page is connected, and that this ends."""
         yield b": connected\n\n"
         seen, sent_s = 0, time.monotonic()
         while not self._feed.closed:
@@ -198,6 +199,7 @@ class Routes:
             if event is not None:
                 yield event
                 sent_s = time.monotonic()
+        yield b": stopped\n\n"
 
     async def map(self, _: Request) -> Response:
         """GET /map: the newest map with the cells on it; 404 where there is none."""
@@ -206,11 +208,20 @@ class Routes:
             raise HTTPException(404, "no map yet")
         return JSONResponse(await run_in_threadpool(encode_map, view.map, _classes(view)))
 
-    async def doubtful(self, _: Request) -> Response:
-        """GET /doubtful: the newest of the cells that a person must look at; 503 before the first state."""
+    async def doubtful(self, request: Request) -> Response:
+        """GET /doubtful?after=N: some cells that a person must look at, those that follow number N (or 0).
+
+        Their specimen stands beside them: another page may have begun the next one. 503 before the first
+        state.
+        """
         if (view := self._latest.get(0, 0.0)[1]) is None:
             raise HTTPException(503, "nothing has been seen yet")
-        return JSONResponse(await run_in_threadpool(encode_doubtful, view.doubtful, _classes(view)))
+        asked = request.query_params.get("after", "0")
+        if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
+            raise HTTPException(400, '"after" is the number of a cell')
+        following = (cell for cell in view.doubtful if cell.number > int(asked))
+        cells = await run_in_threadpool(encode_doubtful, following, _classes(view))
+        return JSONResponse({"specimen": view.state["specimen"], "cells": cells})
 
     async def pause(self, request: Request) -> Response:
         """POST /pause {"paused": bool}: hold the count, or go on with it."""

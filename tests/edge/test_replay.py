@@ -166,7 +166,7 @@ def test_a_photograph_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="a folder; --video names a video file"):
         VideoFile(tmp_path)
 
 

@@ -28,6 +28,9 @@ def test_a_size_that_leaves_a_platelet_the_likeliest_is_not_taken_for_a_missing_
 
     assert why([0.3, 0.3, 0.4], [0.55, 0.05, 0.4]) == ["by its size; it looks like neutrophil"]
     assert why([0.0, 0.0, 1.0], [0.1, 0.2, 0.7]) == ["too pale for a nucleus"]
+    assert why([0.3, 0.6, 0.1], [0.3, 0.6, 0.1]) == ["unsure: it may be neutrophil"]
+    assert why([0.6, 0.39, 0.01], [0.6, 0.39, 0.01]) == ["unsure: it may be immature granulocyte"]
+    assert why([0.98, 0.01, 0.01], [0.98, 0.01, 0.01]) == ["unsure"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ def test_bad_images_are_skipped_counted_and_shown(crops: Path, tmp_path: Path) -
     cv2.imwrite(str(crops / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
     done = run(tmp_path, "--images", crops)
     assert done.returncode == 3
-    assert "skipped frames: 4" in done.stderr
+    told = "empty: no data; not a PNG, JPEG, TIFF, BMP or WebP image; 1 x 1 pixels: too small to show a cell"
+    assert done.stderr == f"skipped frames: 4 ({told}; and others); see 'skipped' in the result\n"
     skipped = {s["source"]: s["reason"] for s in result(tmp_path)["skipped"]}
     assert set(skipped) == {"truncated.jpg", "empty.png", "letter.png", "pixel.png"}
     assert all(skipped.values())
@@ -185,12 +186,26 @@ def test_a_signal_keeps_the_count_and_the_specimen_goes_on(
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    assert b"Traceback" not in errors
+    assert errors == b"stopped before the end; the same --specimen goes on\n", "its name is in no log"
     stopped = result(tmp_path)
     assert not stopped["complete"]
     assert len(stopped["cells"]) >= cells > 0
     assert run(tmp_path, "--video", film, "--specimen", "S").returncode == 0
     assert result(tmp_path)["cells"][: len(stopped["cells"])] == stopped["cells"]
+
+
+def test_a_name_that_was_made_up_is_told(film: Path, tmp_path: Path) -> None:
+    arguments = ("--video", film, "--headless", "--database", tmp_path / "counts.sqlite")
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not stored_cells(tmp_path / "counts.sqlite") and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    with sqlite3.connect(tmp_path / "counts.sqlite") as db:
+        (specimen,) = db.execute("SELECT name FROM specimen").fetchone()
+    assert errors == f"stopped before the end; --specimen '{specimen}' goes on\n"
 
 
 def stored_cells(path: Path) -> int:
@@ -314,7 +329,7 @@ def test_a_count_of_too_few_cells_is_not_final(
     (message,) = lis.receiver.messages
     assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
     needed = target[1] if target else 100
-    assert f"released as preliminary (fewer than {needed} cells); waiting" in done.stdout
+    assert f"preliminary (fewer than the {needed} cells of a final result); waiting" in done.stdout
     said = f"Few cells: {result(tmp_path)['total']} were counted"
     assert any(said.encode() in r for r in message)
 

@@ -103,7 +103,7 @@ def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
     again.take(step(again, "c.png", 0))
     assert [c["number"] for c in again.result(complete=True)["cells"]] == [1, 2]
     assert again.result(complete=True)["frames"] == 2
-    assert again.skipped == 1
+    assert again.skipped.total() == 1
 
 
 def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store: Store) -> None:
@@ -148,7 +148,7 @@ def test_interruptions_of_a_later_run_are_skips_of_their_own(store: Store) -> No
     for run in (1, 2):
         session = begin(store)
         session.take(Skip(0, 0, "the stream ended"))
-        assert session.skipped == run
+        assert session.skipped.total() == run
 
 
 def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
@@ -217,7 +217,12 @@ def test_fewer_than_the_target_or_100_cells_are_not_final(
     store: Store, target: int | None, needed: int
 ) -> None:
     session = begin(store, target=target)
-    assert (session.needed, session.state("paused")["needed"]) == (needed, needed)
+    assert session.needed == needed
+    assert session.state("paused")["unsettled"] == [f"fewer than the {needed} cells of a final result"]
+    session.take(step(session, "a.png", 0, 0))
+    session.cells = [replace(cell, review=cell.number == 2) for cell in session.cells]
+    assert [cell.number for cell in session.doubtful] == [2]
+    assert session.unsettled[1:] == ("1 to review",)
 
 
 def test_gated_frames_are_counted_by_reason_and_resumed(store: Store) -> None:

@@ -12,6 +12,7 @@ let specimen = "";
 let [stage, frame] = [null, null]; // where the newest frame lies, and its size
 let [version, wanted, fetchedMs, pending] = [null, null, -FETCH_MS, 0];
 let selected = null; // number of a cell
+let sought = null; // number of a cell that is shown once it is on the map
 
 /** Take the newest state; `helpers` has colour(name), human(name) and inkOn(colour). */
 export function follow(state, helpers) {
@@ -46,15 +47,24 @@ function show(on) {
   if (on) fetchSoon();
 }
 
-/** Open the map, as it is now, where a cell lies. */
-export async function reveal(number) {
+/** Open the map where a cell lies; a new one is not on it yet, and is shown when it is. */
+export function reveal(number) {
+  sought = number;
   show(true);
-  await load(specimen).catch(() => null);
-  select(number);
+  seek();
+}
+
+function seek() {
+  if (sought === null) return;
+  if (!map?.cells.some((one) => one.number === sought)) {
+    write($("found"), `cell ${sought} is not on the map yet`);
+    return;
+  }
+  select(sought);
 }
 
 function forget(next) {
-  [specimen, map, picture, version, stage, frame, selected] = [next, null, null, null, null, null, null];
+  [specimen, map, picture, version, stage, frame, selected, sought] = [next, null, null, null, null, null, null, null];
   $("cells").replaceChildren();
   write($("found"), "");
   draw();
@@ -81,6 +91,7 @@ async function load(whose) {
   [map, picture] = [next, image];
   listCells();
   draw();
+  seek();
 }
 
 function listCells() {
@@ -108,7 +119,7 @@ function select(number) {
     write($("found"), `no cell ${number} on the map`);
     return;
   }
-  selected = number;
+  [selected, sought] = [number, null];
   const [x, y] = cell.slide.map(Math.round);
   const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
   const share = Math.round(100 * cell.confidence);

@@ -24,6 +24,7 @@ let drawn = null; // the event whose picture and boxes are on the canvas
 let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
 let connected = null; // null while the first attempt runs
+let stopped = false; // whether the instrument said that it ends
 let [newestMs, spoken] = [0, ""];
 
 function colour(name) {
@@ -146,7 +147,8 @@ function showNotices() {
   setText($("message"), notice || "");
   $("message").hidden = !notice;
   const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
-  setText($("lost"), connected === false ? `connection lost — ${goesOn}; reconnecting` : "");
+  const gone = stopped ? "the counter was stopped; these are the last numbers seen" : `connection lost — ${goesOn}; reconnecting`;
+  setText($("lost"), connected === false ? gone : "");
   $("lost").hidden = connected !== false;
   setText($("empty"), over ? "The count has ended" : "Waiting for the first picture");
   document.body.classList.toggle("stale", connected === false);
@@ -274,6 +276,7 @@ async function* messages(signal, heard) {
     heard();
     const complete = (rest + part.value).split("\n\n");
     rest = complete.pop();
+    stopped = complete.includes(": stopped");
     const newest = complete.findLast((message) => message.startsWith("data: "));
     if (newest) yield JSON.parse(newest.slice(6));
   }
@@ -352,12 +355,10 @@ async function sendSpecimen(submit) {
 
 function askRelease() {
   if ($("lis").hidden || $("release").disabled || anyDialog()) return;
-  const { specimen, total, review, needed } = shown.state;
+  const { specimen, total, unsettled } = shown.state;
   $("release-form").reset();
   $("release-specimen").textContent = specimen;
-  const why = total < needed ? [`fewer than the ${needed} of a final result`] : [];
-  if (review) why.push(`${review} await review`);
-  const open = why.length ? `; ${why.join(", ")}: it goes out as not final` : "";
+  const open = unsettled.length ? `; ${unsettled.join(", ")}: it goes out as not final` : "";
   $("release-what").textContent = `${whole(total)} cells counted${open}.`;
   $("release-refusal").textContent = "";
   $("release-dialog").showModal();

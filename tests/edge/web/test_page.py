@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from edge.cells import Box, Cell
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
-from edge.web.server import PageServer, build_app
+from edge.web.server import DOUBTFUL_SHOWN, PageServer, build_app
 from tests.edge.lis.reports import release
 
 FLAGS = (
@@ -51,7 +51,7 @@ STATE: dict[str, Any] = {
     "message": "stage lost: move back to a place already seen",
     "total": 150,
     "target": 200,
-    "needed": 200,
+    "unsettled": ["fewer than the 200 cells of a final result", "4 to review"],
     "review": 4,
     "frames": 1204,
     "fields": 37,
@@ -443,33 +443,38 @@ def test_the_cells_to_review_can_be_shown_alone(page: Page, screen: str) -> None
     assert len(page.run(listed)) == 2
 
 
-def doubted(shown: View) -> View:
-    """The view with two cells to review, of images of their own."""
+def doubted(shown: View, numbers: Iterable[int] = (1, 2)) -> View:
+    """The view with cells to review, of images of their own; the first has no nucleus."""
     jpeg = cv2.imencode(".jpg", np.full((192, 192, 3), (40, 40, 200), np.uint8))[1].tobytes()
-    cells = (cell(1, 3, 900, 400, network=0, review=True), cell(2, 1, 1300, 900, network=1, review=True))
-    shots = tuple(replace(one, crop=jpeg, source=f"field {one.number} {EVIL}.png") for one in cells)
-    return replace(shown, doubtful=shots)
+    cells = tuple(
+        replace(
+            cell(n, 3 if n == 1 else 1, 900, 400, network=0 if n == 1 else 1, review=True),
+            crop=jpeg,
+            source=f"field {n} {EVIL}.png",
+        )
+        for n in numbers
+    )
+    return replace(shown, doubtful=cells, state={**shown.state, "review": len(cells)})
+
+
+CARDS = "[...document.querySelectorAll('#doubtful li')]"
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_the_cells_to_review_are_shown_with_their_pictures(page: Page, screen: str) -> None:
-    page.show(doubted(view(review=2)), screen)
+    page.show(doubted(view()), screen)
     page.browser.find_element("id", "review-show").click()
-    page.until(lambda: page.visible("review-dialog"))
-    cards = "[...document.querySelectorAll('#doubtful li')]"
-    words = f"{cards}.map((one) => [...one.querySelectorAll('p')].map((p) => p.textContent))"
+    assert page.visible("review-dialog")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    words = f"{CARDS}.map((one) => [...one.querySelectorAll('p')].map((p) => p.textContent))"
     assert page.run(words) == [
-        ["2 immature granulocyte 97\u00a0%", "unsure", f"field 2 {EVIL}.png"],
         ["1 platelet 97\u00a0%", "too pale for a nucleus; it looks like neutrophil", f"field 1 {EVIL}.png"],
+        ["2 immature granulocyte 97\u00a0%", "unsure", f"field 2 {EVIL}.png"],
     ]
-    pictures = f"{cards}.map((one) => one.querySelector('img'))"
-    page.until(lambda: page.run(f"{pictures}.every((one) => one.naturalWidth === 192)"))
-    assert page.run(f"{pictures}.map((one) => one.alt)") == ["cell 2", "cell 1"]
-    assert not page.run(f"{cards}.some((one) => one.querySelector('button').offsetParent)"), "no map"
+    page.until(lambda: page.run(f"{CARDS}.every((one) => one.querySelector('img').naturalWidth === 192)"))
+    assert not page.run(f"{CARDS}.some((one) => one.querySelector('button').offsetParent)"), "no map"
     assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
     assert page.run("document.title") != "evil"
-    page.latest.put(replace(doubted(view(review=1)), doubtful=doubted(view()).doubtful[:1]))
-    page.until(lambda: page.run(f"{cards}.length") == 1)
     page.browser.find_element("id", "review-close").click()
     assert not page.visible("review-dialog")
     page.latest.put(view(review=0))
@@ -479,14 +484,74 @@ def test_the_cells_to_review_are_shown_with_their_pictures(page: Page, screen: s
     assert page.errors() == []
 
 
-def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
-    page.show(doubted(mapped(review=2)))
+def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) -> None:
+    page.show(doubted(view(), range(1, 4)))
     page.press("c")
-    page.until(lambda: page.visible("review-dialog"))
-    page.run("document.querySelectorAll('#doubtful button')[1].click()")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    page.run(f"{CARDS}[0].setAttribute('id', 'kept')")
+    many = 2 * DOUBTFUL_SHOWN + 3
+    page.latest.put(doubted(view(), range(1, many + 1)))
+    page.until(lambda: page.run(f"{CARDS}.length") == many)
+    assert page.run(f"{CARDS}.map((one) => Number(one.dataset.number))") == list(range(1, many + 1))
+    assert page.run(f"{CARDS}[0].id") == "kept", "what a person looks at is not drawn anew"
+    page.until(lambda: page.text("review-more") == "")
+
+
+def test_another_specimen_has_other_cells_to_review(page: Page) -> None:
+    page.show(doubted(view()))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    # The next answer is late: meanwhile another page begins the next specimen.
+    page.run("""(() => {
+        window.held = fetch;
+        window.fetch = async (...rest) => {
+            const answer = await window.held(...rest);
+            if (!String(rest[0]).startsWith('/doubtful')) return answer;
+            const content = await answer.json();
+            await new Promise((resolve) => (window.release = resolve));
+            return { ok: true, json: async () => content };
+        };
+    })()""")
+    page.latest.put(doubted(view(), (1, 2, 7)))
+    page.until(lambda: page.run("window.release !== undefined"))
+    page.latest.put(doubted(view(specimen="OTHER"), (1,)))
+    page.until(lambda: page.text("specimen") == "OTHER")
+    assert not page.visible("review-dialog")
+    page.run("window.release()")
+    page.run("window.fetch = window.held")
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 1)
+    assert page.run(f"{CARDS}[0].dataset.number") == "1"
+
+
+def test_a_barcode_scanned_into_another_dialog_is_not_stolen(page: Page) -> None:
+    page.show(doubted(view()))
+    page.press("n")
+    page.until(lambda: page.visible("dialog"))
+    page.run("document.getElementById('review-show').click()")
+    assert not page.visible("review-dialog")
+
+
+def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
+    page.show(doubted(mapped(), (1, 2, 3)))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    page.run(f"{CARDS}[0].querySelector('button').click()")
     page.until(lambda: page.text("found").startswith("cell 1: platelet"))
     assert page.visible("map-panel")
     assert not page.visible("review-dialog")
+    # The third is not on the map yet.
+    page.press("c")
+    page.until(lambda: page.visible("review-dialog"))
+    page.run(f"{CARDS}[2].querySelector('button').click()")
+    assert page.text("found") == "cell 3 is not on the map yet"
+    drawn = mapped()
+    assert drawn.map is not None
+    third = replace(drawn.map.cells[0], number=3)
+    later = replace(drawn.map, cells=(*drawn.map.cells, third))
+    facts = {**drawn.state["map"], "version": 4}
+    page.latest.put(replace(doubted(mapped(), (1, 2, 3)), map=later, state={**drawn.state, "map": facts}))
+    page.until(lambda: page.text("found").startswith("cell 3: platelet"))
 
 
 def test_where_is_cell_57(page: Page) -> None:
@@ -572,19 +637,30 @@ def test_markup_is_shown_as_text(page: Page, field: str) -> None:
     assert page.errors() == []
 
 
-def test_a_lost_connection_shows_and_recovers(page: Page) -> None:
+def test_a_stopped_counter_shows_and_may_come_back(page: Page) -> None:
     page.show(view())
     assert not page.visible("lost")
     port = int(page.server.url.rpartition(":")[2])
     page.server.stop()
     page.until(lambda: page.visible("lost"))
-    assert page.text("lost") == "connection lost — the count itself goes on; reconnecting"
+    assert page.text("lost") == "the counter was stopped; these are the last numbers seen"
     assert not page.browser.find_element("id", "pause").is_enabled()
     page.server = PageServer(page.server._app, "127.0.0.1", port)
     page.server._app.state.feed.closing.clear()
     page.server.start()
     page.until(lambda: not page.visible("lost"))
     page.until(page.browser.find_element("id", "pause").is_enabled)
+
+
+def test_a_lost_connection_shows_and_recovers(page: Page) -> None:
+    page.show(view())
+    # The next attempt is held up, so that the words can be read.
+    page.run("(window.held = fetch, window.fetch = () => new Promise(() => {}), 0)")
+    for connection in list(page.server._server.server_state.connections):
+        connection.transport.abort()  # type: ignore[union-attr]
+    page.until(lambda: page.visible("lost"))
+    assert page.text("lost") == "connection lost — the count itself goes on; reconnecting"
+    page.run("(window.fetch = window.held, 0)")
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -674,9 +750,8 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.until(lambda: page.browser.find_element("id", "release").is_enabled())
     page.press("r")
     page.until(lambda: page.visible("release-dialog"))
-    assert page.text("release-what") == (
-        "150 cells counted; fewer than the 200 of a final result, 4 await review: it goes out as not final."
-    )
+    why = "fewer than the 200 cells of a final result, 4 to review"
+    assert page.text("release-what") == f"150 cells counted; {why}: it goes out as not final."
     page.browser.find_element("id", "operator").send_keys("Dr A")
     page.browser.find_element("id", "wbc").send_keys("x")
     page.browser.find_element("css selector", "#release-form [type=submit]").click()

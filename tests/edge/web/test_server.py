@@ -21,7 +21,7 @@ from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.preprocess import CONTEXT
-from edge.web.server import MAX_SIDE_PX, REVIEW_SHOWN, PageServer, build_app
+from edge.web.server import DOUBTFUL_SHOWN, MAX_SIDE_PX, PageServer, build_app
 from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
@@ -153,23 +153,28 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
     }
 
 
-def test_the_cells_to_review_come_with_their_pictures(site: Site) -> None:
+def test_the_cells_to_review_come_with_their_pictures_in_parts(site: Site) -> None:
     assert site.http.get("/doubtful").status_code == 503
     shares, network = np.array([0.9, 0.1], np.float32), np.array([0.4, 0.6], np.float32)
+    numbers = range(1, 2 * DOUBTFUL_SHOWN + 4, 2)
     cells = [
         Cell(n, "monocyte", 0.91234, shares, 0, f"{n}.png", Box(0, 0, 9, 8), (1, 7), True, b"jpeg", network)
-        for n in range(1, REVIEW_SHOWN + 3)
-    ]
-    site.latest.put(replace(view_of(64, 48), doubtful=tuple(cells[:1])))
-    assert site.http.get("/doubtful").json() == [
-        {"number": 1, "name": "monocyte", "confidence": 0.912, "source": "1.png"}
-        | {"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()}
+        for n in numbers
     ]
     site.latest.put(replace(view_of(64, 48), doubtful=tuple(cells)))
-    newest = [cell["number"] for cell in site.http.get("/doubtful").json()]
-    assert newest == list(range(REVIEW_SHOWN + 2, 2, -1))
-    site.latest.put(view_of(64, 48))
-    assert site.http.get("/doubtful").json() == []
+    found = site.http.get("/doubtful").json()
+    assert found["specimen"] == STATE["specimen"]
+    assert found["cells"][0] == {
+        **{"number": 1, "name": "monocyte", "confidence": 0.912, "source": "1.png"},
+        **{"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()},
+    }
+    some = [cell["number"] for cell in found["cells"]]
+    assert some == list(numbers[:DOUBTFUL_SHOWN])
+    more = site.http.get(f"/doubtful?after={some[-1]}").json()["cells"]
+    assert [cell["number"] for cell in more] == list(numbers[DOUBTFUL_SHOWN:])
+    assert site.http.get(f"/doubtful?after={numbers[-1]}").json()["cells"] == []
+    for wrong in ("-1", "x", "", "1" * 40, "\u00b2"):
+        assert site.http.get("/doubtful", params={"after": wrong}).status_code == 400
 
 
 def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
