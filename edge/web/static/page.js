@@ -340,7 +340,9 @@ function toggleWhy() {
 function askSpecimen() {
   if ($("new").disabled || anyDialog()) return;
   $("form").reset();
-  $("current").textContent = shown.state.specimen;
+  const { specimen, source } = shown.state;
+  $("current").textContent = specimen;
+  $("reread").textContent = ["images", "video"].includes(source) ? ` The same ${source} will be counted under it.` : "";
   $("refusal").textContent = "";
   $("dialog").showModal();
 }

@@ -608,6 +608,14 @@ def test_a_new_specimen_is_asked_for(page: Page) -> None:
     assert page.wishes.take_specimen() == "S-2 b"
 
 
+@pytest.mark.parametrize("source", ["images", "camera"])
+def test_who_begins_a_specimen_is_told_that_files_are_read_again(page: Page, source: str) -> None:
+    page.show(view(source=source))
+    page.press("n")
+    page.until(lambda: page.visible("dialog"))
+    assert ("The same images will be counted" in page.text("hint")) == (source == "images")
+
+
 def test_a_refused_specimen_says_why(page: Page) -> None:
     page.show(view())
     page.browser.find_element("id", "new").click()
