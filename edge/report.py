@@ -144,9 +144,9 @@ def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
         other = f"; it looks like {_words(looks)}" if decided != looks else ""
         found.append(because + other)
     if not found:
-        second, first = np.argsort(cell.probabilities, kind="stable")[-2:]
-        likely = cell.probabilities[second] >= _WORTH_NAMING and first != second
-        found.append(f"unsure: it may be {_words(classes[second])}" if likely else "unsure")
+        second = np.argsort(-cell.probabilities)[1:2].tolist()
+        likely = [_words(classes[i]) for i in second if cell.probabilities[i] >= _WORTH_NAMING]
+        found.append(": it may be ".join(["unsure", *likely]))
     return found
 
 
