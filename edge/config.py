@@ -85,7 +85,8 @@ class Config(LisConfig):
     )
     video: Annotated[Path | None, "Count a video file of a moving stage."] = None
     images: Annotated[
-        Path | None, "Count a folder of images (or one image), each a field of view of its own."
+        Path | None,
+        "Count the images of a folder and its subfolders (or one image), each a field of view of its own.",
     ] = None
     url: Annotated[
         str | None, "Count from an MJPEG stream or a JPEG snapshot at this address (OpenFlexure and others)."

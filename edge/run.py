@@ -113,6 +113,8 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
                 print(f"error: {outcome.error}", file=sys.stderr)
             following = instrument.wishes.take_specimen()
             if following is None and not config.headless:
+                if not stop.event.is_set():
+                    print("the page stays open; Ctrl-C ends", flush=True)
                 following = instrument.idle(outcome)
             if following is None:
                 code = _exit_code(config, outcome, stop, made_up)

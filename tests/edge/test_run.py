@@ -208,6 +208,20 @@ def test_a_name_that_was_made_up_is_told(film: Path, tmp_path: Path) -> None:
     assert errors == f"stopped before the end; --specimen '{specimen}' goes on\n"
 
 
+def test_the_terminal_says_that_the_page_stays_when_the_input_has_ended(film: Path, tmp_path: Path) -> None:
+    arguments = ("--video", film, "--target", 1, "--port", 0, "--database", tmp_path / "c.sqlite")
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        watch = threading.Timer(60, process.kill)
+        watch.start()
+        assert any(line == "the page stays open; Ctrl-C ends\n" for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        watch.cancel()
+
+
 def stored_cells(path: Path) -> int:
     try:
         with sqlite3.connect(path) as db:
