@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 EXIT_ERROR, EXIT_SKIPPED, EXIT_UNSENT = 1, 3, 4
 """Exit codes beside 0 (the whole input was read): an error; some frames were skipped; the result waits in
 the outbox. A stop by a signal gives 128 + its number."""
-
-
 _REASONS = 3
 """Of skipped frames, the commonest that are told."""
 

@@ -114,12 +114,13 @@ const shows = (cell) => cell.review || $("review-only").ariaPressed !== "true";
 
 /** Show where a cell lies, and say it in words. */
 function select(number) {
+  sought = null;
   const cell = map?.cells.find((one) => one.number === number);
   if (!cell) {
     write($("found"), `no cell ${number} on the map`);
     return;
   }
-  [selected, sought] = [number, null];
+  selected = number;
   const [x, y] = cell.slide.map(Math.round);
   const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
   const share = Math.round(100 * cell.confidence);

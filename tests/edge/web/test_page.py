@@ -545,6 +545,11 @@ def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
     page.until(lambda: page.visible("review-dialog"))
     page.run(f"{CARDS}[2].querySelector('button').click()")
     assert page.text("found") == "cell 3 is not on the map yet"
+    # Who looks for another one meanwhile is not taken back to it.
+    page.browser.find_element("id", "find-number").send_keys("57\n")
+    assert page.text("found") == "no cell 57 on the map"
+    page.run("document.getElementById('review-show').click()")
+    page.run(f"{CARDS}[2].querySelector('button').click()")
     drawn = mapped()
     assert drawn.map is not None
     third = replace(drawn.map.cells[0], number=3)
