@@ -143,8 +143,9 @@ class Cell:
     number: int
     """From 1, in the order of counting, without gaps within a specimen."""
     name: str
-    """Its class: the most probable one."""
+    """Its class: the most probable one, or the one that a person gave it."""
     confidence: float
+    """Probability of the most probable class."""
     probabilities: Probabilities
     """What decides: `network`, given the cell's size (`edge.sizes`) and nucleus (`edge.nucleus`) too, shape
     (classes,)."""
@@ -163,3 +164,5 @@ class Cell:
     """Of the best sighting, JPEG."""
     network: Probabilities
     """What the network says: the weighted mean over all sightings, shape (classes,)."""
+    named: bool = False
+    """True where a person gave the class."""

@@ -130,6 +130,17 @@ MIGRATIONS = (
     ALTER TABLE cell ADD COLUMN network TEXT NOT NULL DEFAULT '';
     UPDATE cell SET network = probabilities;
     """,
+    """
+    CREATE TABLE naming (
+        id INTEGER PRIMARY KEY,
+        specimen INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        named TEXT NOT NULL,
+        class TEXT NOT NULL,
+        FOREIGN KEY (specimen, number) REFERENCES cell (specimen, number)
+    ) STRICT;
+    CREATE INDEX naming_cell ON naming (specimen, number);
+    """,
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 

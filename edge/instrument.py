@@ -123,15 +123,24 @@ class Instrument:
                 session.finish()
                 self._map_due_s = 0.0
                 display.show(self._state(session, "finished"))
+        outcome = Outcome(session, complete, error)
+        self._write(outcome)
+        return outcome
+
+    def _write(self, outcome: Outcome) -> None:
+        """Write the files that the settings name.
+
+        Raises:
+            UserError: one cannot be written.
+        """
         try:
             if self._config.json:
-                write_json(self._config.json, session.result(complete))
+                write_json(self._config.json, outcome.session.result(outcome.complete))
             if self._config.map:
-                session.write_map(self._config.map)
+                outcome.session.write_map(self._config.map)
         except UserError as problem:
             again = "the count itself is saved: run again with the same --specimen and another file"
             raise UserError(f"{problem}; {again}") from None
-        return Outcome(session, complete, error)
 
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
@@ -145,6 +154,11 @@ class Instrument:
                 shown = state
                 self._show(session, state)
             self._answer_release(session, phase)
+            if self._answer_namings(session):
+                try:
+                    self._write(outcome)
+                except UserError as problem:
+                    message = str(problem)
             if specimen := self.wishes.take_specimen():
                 return specimen
             self._stop.wait(0.2)
@@ -164,6 +178,20 @@ class Instrument:
         except UserError as error:
             asked.answer.set_exception(error)
         self._lis_due_s = 0.0
+
+    def _answer_namings(self, session: Session) -> bool:
+        """Give the cells the classes that somebody has asked for; return whether there was one."""
+        named = False
+        while asked := self.wishes.take_naming():
+            try:
+                if asked.specimen != session.specimen:
+                    raise UserError(f"the count is now that of {session.specimen}")
+                session.name_cell(asked.number, asked.name)
+                asked.answer.set_result(None)
+                named = True
+            except UserError as error:
+                asked.answer.set_exception(error)
+        return named
 
     def release(self, session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
         """Release the result of a count as it is now; one of too few cells is not `complete`.
@@ -219,7 +247,7 @@ class Instrument:
 
     def _show(self, session: Session, state: dict[str, Any]) -> None:
         """Put a new state on the page; the last picture stays."""
-        self._shown = dataclasses.replace(self._shown, state=state, map=self._map, doubtful=session.doubtful)
+        self._shown = dataclasses.replace(self._shown, state=state, map=self._map, cells=tuple(session.cells))
         self.latest.put(self._shown)
 
     def _read(
@@ -249,6 +277,7 @@ class Instrument:
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")
+                self._answer_namings(session)
             paused = self._hold(session, frame, source.live)
             if self._interrupted or session.complete:
                 return
@@ -265,6 +294,7 @@ class Instrument:
                 self._shown = View(frame.image, (), {})
             self._show(session, self._state(session, "paused"))
             self._answer_release(session, "paused")
+            self._answer_namings(session)
             if live:
                 return True
             self._stop.wait(0.2)

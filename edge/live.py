@@ -1,6 +1,7 @@
 """What the threads share: the newest view for the page, and the person's wishes for the count."""
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class View:
     """Ready for JSON: the object that `edge.session.Session.state` documents."""
     map: MapView | None = None
     """None where there is no map."""
-    doubtful: tuple[Cell, ...] = ()
-    """The counted cells that a person must look at, in their order."""
+    cells: tuple[Cell, ...] = ()
+    """All that were counted, in their order."""
 
 
 class Latest:
@@ -80,6 +81,18 @@ class Release:
     """Gets the outbox's entry, or the UserError that refuses."""
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """A person's wish to give a counted cell its class."""
+
+    specimen: str
+    """What the person saw: another page may have begun the next one meanwhile."""
+    number: int
+    name: str
+    answer: Future[Any]
+    """Gets None when it is stored, or the UserError that refuses."""
+
+
 class Wishes:
     """What a person asked of the running count: written by the page, read by the main loop."""
 
@@ -88,6 +101,7 @@ class Wishes:
         self._paused = paused
         self._specimen: str | None = None
         self._release: Release | None = None
+        self._namings: deque[Naming] = deque()
 
     @property
     def paused(self) -> bool:
@@ -131,3 +145,17 @@ class Wishes:
         with self._lock:
             asked, self._release = self._release, None
         return asked if asked and asked.answer.set_running_or_notify_cancel() else None
+
+    def ask_naming(self, specimen: str, number: int, name: str) -> Future[Any]:
+        """Ask the main loop to give a cell of this specimen its class; the answer comes in the future."""
+        wish = Naming(specimen, number, name, Future())
+        self._namings.append(wish)
+        return wish.answer
+
+    def take_naming(self) -> Naming | None:
+        """Return the oldest naming asked for, once; None when nobody asked."""
+        while self._namings:
+            asked = self._namings.popleft()
+            if asked.answer.set_running_or_notify_cancel():
+                return asked
+        return None

@@ -83,7 +83,7 @@ def result(
     """Return the result of a specimen, ready for JSON.
 
     Of a cell, "network" is the class that the network alone gives it, before size and nucleus were weighed,
-    and "why" tells why a person must look at it (`whys`).
+    "named" tells whether a person gave it the class, and "why" why a person must look at it (`whys`).
 
     Args:
         specimen: its identifier.
@@ -116,6 +116,7 @@ def result(
         "counts": dict(counted.counts),
         "total": counted.total,
         "review": sum(c.review for c in cells),
+        "named": sum(c.named for c in cells),
         "per_100": dict(counted.per_100),
         "differential": {
             name: {"count": s.count, "percent": s.percent, "low": s.low, "high": s.high}
@@ -159,6 +160,7 @@ def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
     return {
         "number": cell.number,
         "class": cell.name,
+        "named": cell.named,
         "network": classes[int(cell.network.argmax())].name,
         "why": whys(cell, classes),
         "confidence": round(cell.confidence, 4),

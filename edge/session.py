@@ -1,6 +1,7 @@
 """One specimen being counted: what is stored, then shown."""
 
 import collections
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from edge.cells import Cell, Frame, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
+from edge.errors import UserError
 from edge.fields import StillFields
 from edge.gates import Gate
 from edge.mosaic import MapView, Mosaic, write_map
@@ -55,6 +57,7 @@ class Session:
         self._store, self._card, self._source, self._target = store, card, source, target
         self._moving = moving
         self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
+        self._namings = 0
         resumed = store.open_specimen(specimen, card.identity, source, moving=moving)
         self._row = resumed.specimen
         self.cells = list(resumed.cells)
@@ -184,6 +187,23 @@ class Session:
         self.cells += cells
         return cells
 
+    def name_cell(self, number: int, name: str) -> None:
+        """Give a counted cell the class that a person sees: it needs no review any more. Stored on return.
+
+        The instrument's own class stays in the cell's probabilities; other cells are decided as before.
+
+        Raises:
+            UserError: there is no such cell or class, or it cannot be stored.
+        """
+        if not 1 <= number <= len(self.cells):
+            raise UserError(f"there is no cell {number}; it has {len(self.cells)}")
+        if name not in (c.name for c in self._card.classes):
+            raise UserError(f"{name!r} is no class of the model")
+        self._store.name_cell(self._row, number, name)
+        cell = self.cells[number - 1]
+        self.cells[number - 1] = dataclasses.replace(cell, name=name, named=True, review=False)
+        self._namings += 1
+
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
         # Behind a frame that was not stored the counter's numbers and places lead away from the store's.
@@ -205,7 +225,7 @@ class Session:
     @property
     def map_version(self) -> int:
         """Grows with each change of the map or of the cells on it; 0 while there is no map."""
-        return self._mosaic.version and self._mosaic.version + len(self.cells)
+        return self._mosaic.version and self._mosaic.version + len(self.cells) + self._namings
 
     def map_view(self) -> MapView | None:
         """Return the map as it is now; None where no frame was laid on the slide."""
@@ -271,11 +291,12 @@ class Session:
         """Return what the page shows, ready for JSON.
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
-        when all is well), total, target, unsettled (why a result would not be final), review, frames, fields,
-        skipped, lost (frames of a place that the map does not show), gated and warned (frames by gate), fps,
-        source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted),
-        model (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in
-        pixels, or None).
+        when all is well), total, target, unsettled (why a result would not be final), review (cells that a
+        person must look at), named (cells that a person gave their class), frames, fields, skipped, lost
+        (frames of a place that the map does not show), gated and warned (frames by gate), fps, source,
+        classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted), model
+        (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels,
+        or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -301,6 +322,7 @@ class Session:
             "target": self._target,
             "unsettled": list(self.unsettled),
             "review": len(self.doubtful),
+            "named": sum(cell.named for cell in self.cells),
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),

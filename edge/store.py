@@ -213,6 +213,29 @@ class Store:
                 rows += [(specimen, gate, 0, count) for gate, count in gates.warned.items()]
                 self._db.executemany("INSERT OR REPLACE INTO gate VALUES (?, ?, ?, ?)", rows)
 
+    def name_cell(self, specimen: int, number: int, name: str) -> None:
+        """Write that a person gave a cell its class; durable on return. Its earlier names are kept too."""
+        with self._db.transaction():
+            self._db.execute(
+                "INSERT INTO naming (specimen, number, named, class) VALUES (?, ?, ?, ?)",
+                (specimen, number, _now(), name),
+            )
+
+    def named_cells(self, specimen: str | None) -> list[tuple[str, bytes]]:
+        """Return the class and the picture (JPEG) of each cell that a person named.
+
+        Args:
+            specimen: name of the one whose cells; None for all.
+        """
+        with self._db.explained():
+            return self._db.execute(
+                "SELECT n.class, c.crop FROM cell c JOIN specimen s ON s.id = c.specimen "
+                "JOIN naming n ON n.id = "
+                "(SELECT max(id) FROM naming WHERE specimen = c.specimen AND number = c.number) "
+                "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY s.id, c.number",
+                (specimen,),
+            ).fetchall()
+
     def _gates(self, specimen: int) -> Gates:
         gates = Gates()
         query = "SELECT name, refused, frames FROM gate WHERE specimen = ?"
@@ -236,7 +259,9 @@ class Store:
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
             "SELECT number, class, confidence, probabilities, source, box, slide_x, slide_y, review, crop, "
-            "strangeness, network FROM cell WHERE specimen = ? ORDER BY number",
+            "strangeness, network, (SELECT class FROM naming AS n WHERE n.specimen = cell.specimen "
+            "AND n.number = cell.number ORDER BY id DESC LIMIT 1) "
+            "FROM cell WHERE specimen = ? ORDER BY number",
             specimen,
         )
         for (
@@ -252,19 +277,21 @@ class Store:
             crop,
             strange,
             network,
+            named,
         ) in rows:
             yield Cell(
                 number=number,
-                name=name,
+                name=named or name,
                 confidence=confidence,
                 probabilities=np.array(json.loads(probabilities), np.float32),
                 strangeness=strange,
                 source=json.loads(source),
                 box=Box(*json.loads(box)),
                 slide=(x, y),
-                review=bool(review),
+                review=bool(review) and named is None,
                 crop=crop,
                 network=np.array(json.loads(network), np.float32),
+                named=named is not None,
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:

@@ -46,6 +46,8 @@ class Entry:
     """Of the report ("final", ...); "query" for a query."""
     total: int | None
     """Cells of the report; None for a query."""
+    named: int | None
+    """Of all its cells, those that a person gave their class; None for a query and for an early report."""
     state: State
     created: str
     """UTC, ISO 8601."""
@@ -73,7 +75,8 @@ class Line:
 
 _ENTRY = (
     "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), "
-    "json_extract(r.result, '$.total'), o.state, o.created, o.changed, o.attempts, o.reason "
+    "json_extract(r.result, '$.total'), json_extract(r.result, '$.named'), "
+    "o.state, o.created, o.changed, o.attempts, o.reason "
     "FROM outbox o LEFT JOIN report r ON r.id = o.report "
     "LEFT JOIN specimen s ON s.id = r.specimen "
 )
@@ -322,11 +325,10 @@ class Outbox:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, control_id, specimen, version, level, total, state, *rest = row
-    created, changed, attempts, reason = rest
-    return Entry(
-        number, control_id, specimen, version, level, total, State(state), created, changed, attempts, reason
-    )
+    number, control_id, specimen, version, level, total, named, *rest = row
+    state, created, changed, attempts, reason = rest
+    whose = (number, control_id, specimen, version, level, total, named)
+    return Entry(*whose, State(state), created, changed, attempts, reason)
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,9 +47,10 @@ WAIT_S = 0.25
 """How long a worker thread waits for a view before it looks whether the server is closing."""
 HEARTBEAT_S = 5.0
 STOP_TIMEOUT_S = 5.0
-RELEASE_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
+"""How long the count may take to answer a wish: it looks for wishes between two frames."""
 OUTBOX_SHOWN = 50
-DOUBTFUL_SHOWN = 50
+CELLS_SHOWN = 50
 T = TypeVar("T")
 
 
@@ -121,6 +123,7 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
+            "named": cell.named,
             "why": whys(cell, classes),
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
@@ -136,11 +139,11 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     }
 
 
-def encode_doubtful(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
+def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
     """Return cells ready for JSON, each with the sharpest crop of it (JPEG, base64).
 
     Args:
-        cells: in the order of their counting; of more than `DOUBTFUL_SHOWN` the first.
+        cells: in the order of their counting; of more than `CELLS_SHOWN` the first.
         classes: of the model, in order.
     """
     return [
@@ -148,11 +151,13 @@ def encode_doubtful(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list
             "number": cell.number,
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
+            "review": cell.review,
+            "named": cell.named,
             "why": whys(cell, classes),
             "source": cell.source,
             "jpeg": base64.b64encode(cell.crop).decode("ascii"),
         }
-        for cell in islice(cells, DOUBTFUL_SHOWN)
+        for cell in islice(cells, CELLS_SHOWN)
     ]
 
 
@@ -166,6 +171,16 @@ async def _value(request: Request, key: str) -> Any:
         return (await request.json())[key]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise HTTPException(400, f'a JSON object with "{key}" is expected') from None
+
+
+async def _answer(wish: Future[Any]) -> Any:
+    """Return what the count answers to a wish; raises HTTPException 400 (refused) or 503 (no answer)."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(wish), ANSWER_TIMEOUT_S)
+    except UserError as error:
+        raise HTTPException(400, str(error)) from None
+    except (TimeoutError, asyncio.CancelledError):
+        raise HTTPException(503, "the count does not answer; try again") from None
 
 
 class Routes:
@@ -208,20 +223,30 @@ class Routes:
             raise HTTPException(404, "no map yet")
         return JSONResponse(await run_in_threadpool(encode_map, view.map, _classes(view)))
 
-    async def doubtful(self, request: Request) -> Response:
-        """GET /doubtful?after=N: some cells that a person must look at, those that follow number N (or 0).
+    async def cells(self, request: Request) -> Response:
+        """GET /cells?after=N&review=1: some counted cells, those that follow number N (or 0).
 
-        Their specimen stands beside them: another page may have begun the next one. 503 before the first
-        state.
+        With `review` only those that a person must look at. Their specimen stands beside them: another page
+        may have begun the next one. 503 before the first state.
         """
         if (view := self._latest.get(0, 0.0)[1]) is None:
             raise HTTPException(503, "nothing has been seen yet")
         asked = request.query_params.get("after", "0")
         if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
             raise HTTPException(400, '"after" is the number of a cell')
-        following = (cell for cell in view.doubtful if cell.number > int(asked))
-        cells = await run_in_threadpool(encode_doubtful, following, _classes(view))
+        after, all_of_them = int(asked), "review" not in request.query_params
+        following = (cell for cell in view.cells[after:] if cell.review or all_of_them)
+        cells = await run_in_threadpool(encode_cells, following, _classes(view))
         return JSONResponse({"specimen": view.state["specimen"], "cells": cells})
+
+    async def name_cell(self, request: Request) -> Response:
+        """POST /cells {"specimen": str, "number": int, "name": str}: give a cell the class that one sees."""
+        specimen, name = await _value(request, "specimen"), await _value(request, "name")
+        number = await _value(request, "number")
+        if not (isinstance(specimen, str) and isinstance(name, str) and type(number) is int):
+            raise HTTPException(400, '"specimen" and "name" must be text, "number" a whole number')
+        await _answer(self._wishes.ask_naming(specimen, number, name))
+        return JSONResponse({"number": number, "name": name})
 
     async def pause(self, request: Request) -> Response:
         """POST /pause {"paused": bool}: hold the count, or go on with it."""
@@ -251,12 +276,9 @@ class Routes:
             raise HTTPException(400, '"specimen" and "operator" must be text, "wbc" a number or null')
         try:
             check_release(operator.strip(), wbc)
-            asked = asyncio.wrap_future(self._wishes.ask_release(specimen, operator.strip(), wbc))
-            entry = await asyncio.wait_for(asked, RELEASE_TIMEOUT_S)
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        except (TimeoutError, asyncio.CancelledError):
-            raise HTTPException(503, "the count does not answer; try again") from None
+        entry = await _answer(self._wishes.ask_release(specimen, operator.strip(), wbc))
         return JSONResponse({"id": entry.id})
 
     async def outbox(self, _: Request) -> Response:
@@ -309,7 +331,8 @@ def build_app(
             Route("/events", routes.events),
             Route("/state", routes.state),
             Route("/map", routes.map),
-            Route("/doubtful", routes.doubtful),
+            Route("/cells", routes.cells),
+            Route("/cells", routes.name_cell, methods=["POST"]),
             Route("/pause", routes.pause, methods=["POST"]),
             Route("/specimen", routes.specimen, methods=["POST"]),
             Route("/release", routes.release, methods=["POST"]),

@@ -1,10 +1,13 @@
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -17,6 +20,7 @@ from edge.errors import UserError
 from edge.instrument import Instrument, open_flat_field
 from edge.live import View
 from edge.localise import Locator
+from edge.session import Session
 from edge.sightings import Decision, Sightings
 from edge.store import Store
 
@@ -56,19 +60,48 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.state["map"]["fields"] == view.state["fields"] == 1
 
 
-def test_the_cells_to_review_are_part_of_the_view(
-    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("phase", ["counting", "paused", "finished"])
+def test_a_person_names_a_cell(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     decide = Decision.cell
 
-    def decide_or_doubt(self: Decision, number: int, sightings: Sightings) -> Cell:
-        return replace(decide(self, number, sightings), review=number == 1)
+    def decide_and_doubt(self: Decision, number: int, sightings: Sightings) -> Cell:
+        return replace(decide(self, number, sightings), review=True)
 
-    monkeypatch.setattr(Decision, "cell", decide_or_doubt)
-    outcome = instrument.count("S")
-    instrument.wishes.ask_specimen("S-2")
-    instrument.idle(outcome)
-    assert newest(instrument).doubtful == (outcome.session.cells[0],)
+    monkeypatch.setattr(Decision, "cell", decide_and_doubt)
+    asked: list[Future[Any]] = []
+    show = Instrument._show
+
+    def show_then_ask(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["phase"] == "counting" and not asked:
+            self.wishes.pause(phase == "paused")
+        if state["phase"] == phase and not asked:
+            for specimen, number in (("OTHER", 1), ("S", 1), ("S", 999)):
+                asked.append(self.wishes.ask_naming(specimen, number, "platelet"))
+        if state["phase"] == "paused" and state["named"]:
+            self.wishes.pause(False)
+        if state["phase"] == "finished" and state["named"]:
+            self.wishes.ask_specimen("S-2")
+
+    result = tmp_path / "s.json"
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True, json=result)
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        instrument.count("S")  # so that there are cells from the first frame of the next time
+        monkeypatch.setattr(Instrument, "_show", show_then_ask)
+        outcome = instrument.count("S")
+        instrument.idle(outcome)
+    assert "the count is now that of S" in str(asked[0].exception(0))
+    assert asked[1].result(0) is None
+    assert "no cell 999" in str(asked[2].exception(0))
+    first, *others = newest(instrument).cells
+    assert (first.name, first.named, first.review) == ("platelet", True, False)
+    assert others
+    assert all(cell.review for cell in others)
+    kept = json.loads(result.read_text())
+    assert (kept["named"], kept["cells"][0]["class"]) == (1, "platelet")
 
 
 def test_without_a_locator_no_specimen_is_begun(

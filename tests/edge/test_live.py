@@ -59,6 +59,20 @@ def test_a_newer_release_takes_the_place_of_one_that_nobody_took() -> None:
     assert asked.operator == "B"
 
 
+def test_namings_are_taken_in_their_order_but_for_those_given_up() -> None:
+    wishes = Wishes()
+    assert wishes.take_naming() is None
+    wishes.ask_naming("S-1", 1, "monocyte").cancel()
+    for number in (2, 3):
+        wishes.ask_naming("S-1", number, "monocyte")
+    taken = [wishes.take_naming() for _ in range(3)]
+    assert [asked and (asked.specimen, asked.number, asked.name) for asked in taken] == [
+        ("S-1", 2, "monocyte"),
+        ("S-1", 3, "monocyte"),
+        None,
+    ]
+
+
 def test_a_release_that_was_given_up_is_not_taken() -> None:
     wishes = Wishes()
     wishes.ask_release("S-1", "A", None).cancel()

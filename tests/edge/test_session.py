@@ -73,6 +73,7 @@ def test_the_result_is_the_contract(store: Store) -> None:
     assert result["cells"][2] == {
         "number": 3,
         "class": "erythroblast",
+        "named": False,
         "network": "erythroblast",
         "why": [],
         "confidence": 1.0,
@@ -223,6 +224,52 @@ def test_fewer_than_the_target_or_100_cells_are_not_final(
     session.cells = [replace(cell, review=cell.number == 2) for cell in session.cells]
     assert [cell.number for cell in session.doubtful] == [2]
     assert session.unsettled[1:] == ("1 to review",)
+
+
+def test_a_cell_that_a_person_named_needs_no_review_and_is_kept_so(store: Store) -> None:
+    session = begin(store, target=2)
+    session.take(step(session, "a.png", 0, 0))
+    session.cells = [replace(cell, review=True) for cell in session.cells]
+    version = session.map_version
+    session.name_cell(2, "platelet")
+    session.name_cell(2, "erythroblast")
+    session.name_cell(1, "neutrophil")
+    assert session.doubtful == ()
+    assert (session.total, session.complete) == (1, False)
+    assert session.state("paused")["named"] == 2
+    assert session.map_version == version == 0, "there is no map"
+    result = begin(store).result(complete=True)
+    assert result["counts"] == {"neutrophil": 1, "erythroblast": 1, "platelet": 0}
+    assert (result["named"], result["review"]) == (2, 0)
+    second = result["cells"][1]
+    assert (second["class"], second["named"], second["network"]) == ("erythroblast", True, "neutrophil")
+    assert second["probabilities"]["neutrophil"] == second["confidence"] == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "why"),
+    [
+        (0, "platelet", "no cell 0"),
+        (2, "platelet", "no cell 2; it has 1"),
+        (-1, "platelet", "no cell -1"),
+        (1, "blast", "'blast' is no class"),
+    ],
+)
+def test_what_is_no_cell_or_no_class_is_not_named(store: Store, number: int, name: str, why: str) -> None:
+    session = begin(store)
+    session.take(step(session, "a.png", 0))
+    with pytest.raises(UserError, match=why):
+        session.name_cell(number, name)
+    assert not session.cells[0].named
+
+
+def test_a_name_that_cannot_be_stored_is_not_shown(store: Store) -> None:
+    session = begin(store)
+    session.take(step(session, "a.png", 0))
+    store.close()
+    with pytest.raises(UserError):
+        session.name_cell(1, "platelet")
+    assert session.cells[0].name == "neutrophil"
 
 
 def test_gated_frames_are_counted_by_reason_and_resumed(store: Store) -> None:

@@ -3,6 +3,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -70,6 +71,22 @@ def test_what_one_frame_brought_is_written_wholly_or_not_at_all(tmp_path: Path) 
         found = store.open_specimen("S-1", SHA, "video", moving=True)
     assert [c.number for c in found.cells] == [1]
     assert found.frames == 0
+
+
+def test_a_cell_has_the_last_name_that_a_person_gave_it(tmp_path: Path) -> None:
+    with Store(tmp_path / "counts.sqlite") as store:
+        for name in ("S-1", "S-2"):
+            row = store.open_specimen(name, SHA, "images", moving=True).specimen
+            store.add(row, cells=[cell(1), replace(cell(2), crop=name.encode())])
+            for given in ("monocyte", "basophil"):
+                store.name_cell(row, 2, given)
+        first, second = store.open_specimen("S-1", SHA, "images", moving=True).cells
+        assert (first.name, first.named, first.review) == ("neutrophil", False, True)
+        assert (second.name, second.named, second.review) == ("basophil", True, False)
+        assert store.named_cells("S-2") == [("basophil", b"S-2")]
+        assert store.named_cells(None) == [("basophil", b"S-1"), ("basophil", b"S-2")]
+        with pytest.raises(UserError, match="FOREIGN KEY"):
+            store.name_cell(row, 3, "basophil")
 
 
 def test_two_models_never_share_a_specimen(tmp_path: Path) -> None:

@@ -96,17 +96,21 @@ async function load(whose) {
 
 function listCells() {
   const list = $("cells");
-  for (const cell of map.cells.slice(list.children.length)) {
+  for (const { number } of map.cells.slice(list.children.length)) {
     const row = $("cell").content.firstElementChild.cloneNode(true);
     const button = row.querySelector("button");
-    row.classList.toggle("sure", !cell.review);
-    button.style.setProperty("--class", look.colour(cell.name));
-    button.dataset.number = cell.number;
-    button.querySelector(".number").textContent = cell.number;
-    button.querySelector(".what").textContent = look.human(cell.name) + (cell.review ? " · review" : "");
-    button.addEventListener("click", () => select(cell.number));
+    button.dataset.number = number;
+    button.querySelector(".number").textContent = number;
+    button.addEventListener("click", () => select(number));
     list.prepend(row);
   }
+  const rows = [...list.children].reverse();
+  map.cells.forEach((cell, i) => {
+    rows[i].classList.toggle("sure", !cell.review);
+    rows[i].firstElementChild.style.setProperty("--class", look.colour(cell.name));
+    const state = cell.review ? " · review" : cell.named ? " · named" : "";
+    write(rows[i].querySelector(".what"), look.human(cell.name) + state);
+  });
 }
 
 /** Whether the list and the map show a cell, or only those to review. */
@@ -123,8 +127,8 @@ function select(number) {
   selected = number;
   const [x, y] = cell.slide.map(Math.round);
   const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
-  const share = Math.round(100 * cell.confidence);
-  write($("found"), `cell ${number}: ${look.human(cell.name)} ${share} %${review}; x ${x} y ${y}`);
+  const sure = cell.named ? ", named by a person" : ` ${Math.round(100 * cell.confidence)} %`;
+  write($("found"), `cell ${number}: ${look.human(cell.name)}${sure}${review}; x ${x} y ${y}`);
   for (const button of $("cells").querySelectorAll("button")) {
     button.ariaPressed = String(Number(button.dataset.number) === number);
     // Inside the list alone: the page itself must not jump.

@@ -89,7 +89,7 @@ function showState(state) {
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Continue" : "Pause";
   map.follow(state, { colour, human, inkOn });
-  review.follow(state, { colour, human, reveal: map.reveal });
+  review.follow(state, { colour, human, wish, reveal: map.reveal });
   showLis(state);
   speak(state);
 }
@@ -119,14 +119,16 @@ function sentence({ version, status, state, reason, changed }, problem) {
   return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
 }
 
-function showLis({ lis, total }) {
+function showLis({ lis, total, named }) {
   $("lis").hidden = !lis;
   if (!lis) return;
   const { released, problem, due, waiting, since: oldest, refused: turnedDown } = lis;
+  const changed = [];
+  if (released && released.total !== total) changed.push(`${released.total} cells then, counted on since`);
+  if (released && (released.named ?? 0) !== named) changed.push("cells were named since");
   $("lis").dataset.state = released?.state ?? "none";
   setText($("way"), lis.way);
-  const since = released && released.total !== total ? `; ${released.total} cells then, counted on since` : "";
-  setText($("sent"), released ? sentence(released, problem) + since : problem ? `not released; ${problem}` : "not released");
+  setText($("sent"), released ? [sentence(released, problem), ...changed].join("; ") : problem ? `not released; ${problem}` : "not released");
   const parts = [];
   if (waiting > 1 || (waiting === 1 && released?.state !== "waiting")) parts.push(`${waiting} waiting since ${clock(oldest)}`);
   if (turnedDown) parts.push(`${turnedDown} refused: see the outbox`);

@@ -1,76 +1,121 @@
-// The cells that a person must look at, in the order of their counting: the sharpest picture of each, what it was
-// taken for, and why it is doubtful.
+// The counted cells, in the order of their counting: those that a person must look at, or all. Of each the sharpest
+// picture, its class, why it is doubtful, and a choice of the class that the person sees.
 
 const FETCH_MS = 1000; // at most so often, when all are there
 
 const $ = (id) => document.getElementById(id);
 
-let look = null; // names and colours, and reveal(number), given by the page
-let [specimen, wanted] = ["", 0]; // whose cells are listed, and how many there are to be
-let pending = 0;
+let look = null; // what the page gives: see follow
+let [specimen, classes] = ["", []]; // whose cells are listed, and the names that a cell can have
+let [doubtful, counted] = [0, 0]; // how many cells there are to review, and in all
+let all = false; // whether all cells are listed
+let [complete, pending] = [-1, 0]; // how many had been counted when nothing was missing in the list
 
-/** Take the newest state; `helpers` has colour(name), human(name) and reveal(number), which shows a cell on the map. */
+/**
+ * Take the newest state; `helpers` has colour(name), human(name), wish(path, body), which sends a wish and returns why it
+ * was refused, and reveal(number), which shows a cell on the map.
+ */
 export function follow(state, helpers) {
   look = helpers;
-  if (state.specimen !== specimen) forget(state.specimen);
-  wanted = state.review;
-  $("review-show").hidden = wanted === 0;
-  $("doubtful").classList.toggle("mapped", state.map !== null);
+  if (state.specimen !== specimen) {
+    specimen = state.specimen;
+    $("review-dialog").close();
+  }
+  classes = state.classes.map(({ name }) => name);
+  doubtful = state.review;
+  counted = state.classes.reduce((sum, { count }) => sum + count, 0);
+  $("review-show").hidden = counted === 0;
+  $("gallery").classList.toggle("mapped", state.map !== null);
   if ($("review-dialog").open) fetchSoon(0);
 }
 
-/** Open the list, unless it is empty or another dialog waits for an answer. */
+/** Open the list, unless there are no cells or another dialog waits for an answer. */
 export function show() {
   if ($("review-show").hidden || document.querySelector("dialog[open]")) return;
   $("review-dialog").showModal();
+  list(doubtful === 0);
+}
+
+/** List all cells, or those to review. */
+function list(everyone) {
+  all = everyone;
+  $("review-all").ariaPressed = String(all);
+  $("review-title").textContent = all ? "All cells" : "Cells to review";
+  $("review-refusal").textContent = "";
+  $("gallery").replaceChildren();
+  complete = -1;
   fetchSoon(0);
 }
 
-function forget(next) {
-  specimen = next;
-  $("review-dialog").close();
-  $("doubtful").replaceChildren();
-}
-
 function fetchSoon(wait) {
-  const missing = wanted - $("doubtful").children.length;
+  // A cell that was named stays in the list, so that it can be named again.
+  const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
+  const missing = (all ? counted : doubtful) - listed;
   $("review-more").textContent = missing > 0 ? `${missing} more to come.` : "";
-  if (pending || missing <= 0) return;
+  if (pending || complete === counted) return;
   pending = setTimeout(async () => {
-    const some = await load(specimen).catch(() => false);
+    const before = counted;
+    const found = await load(specimen, all).catch(() => null);
     pending = 0;
-    if ($("review-dialog").open) fetchSoon(some ? 0 : FETCH_MS);
+    if (found === 0) complete = before;
+    if ($("review-dialog").open) fetchSoon(found ? 0 : FETCH_MS);
   }, wait);
 }
 
-/** Add the next cells to the list; return whether there were some. */
-async function load(whose) {
-  const last = Number($("doubtful").lastElementChild?.dataset.number ?? 0);
-  const answer = await fetch(`/doubtful?after=${last}`, { cache: "no-store" });
-  if (!answer.ok) return false;
+/** Add the next cells to the list; return how many came, null where none could be had. */
+async function load(whose, everyone) {
+  const last = Number($("gallery").lastElementChild?.dataset.number ?? 0);
+  const answer = await fetch(`/cells?after=${last}${everyone ? "" : "&review=1"}`, { cache: "no-store" });
+  if (!answer.ok) return null;
   const found = await answer.json();
-  if (found.specimen !== specimen || whose !== specimen) return false;
-  $("doubtful").append(...found.cells.map(card));
-  return found.cells.length > 0;
+  if (found.specimen !== specimen || whose !== specimen) return null;
+  const newest = Number($("gallery").lastElementChild?.dataset.number ?? 0);
+  if (everyone !== all || newest !== last) return 1; // the list was begun anew meanwhile
+  $("gallery").append(...found.cells.map(card));
+  return found.cells.length;
 }
 
-function card({ number, name, confidence, why, source, jpeg }) {
-  const item = $("doubtful-cell").content.firstElementChild.cloneNode(true);
+function card(cell) {
+  const { number, name, why, source, jpeg } = cell;
+  const item = $("gallery-cell").content.firstElementChild.cloneNode(true);
   item.dataset.number = number;
-  item.style.setProperty("--class", look.colour(name));
   item.querySelector("img").src = `data:image/jpeg;base64,${jpeg}`;
   item.querySelector(".number").textContent = number;
-  item.querySelector(".what").textContent = `${look.human(name)} ${Math.round(100 * confidence)}\u00a0%`;
   item.querySelector(".why").textContent = why.join("; ");
   item.querySelector(".where").textContent = typeof source === "string" ? source : "";
-  const button = item.querySelector("button");
-  button.ariaLabel = `Cell ${number} on the map`;
-  button.addEventListener("click", () => {
+  const choice = item.querySelector("select");
+  choice.append(...classes.map((one) => new Option(look.human(one), one, one === name, one === name)));
+  choice.ariaLabel = `Class of cell ${number}`;
+  const confirm = item.querySelector(".confirm");
+  confirm.ariaLabel = `Confirm the class of cell ${number}`;
+  confirm.addEventListener("click", () => give(item, number, choice.value));
+  const reveal = item.querySelector(".reveal");
+  reveal.ariaLabel = `Cell ${number} on the map`;
+  reveal.addEventListener("click", () => {
     $("review-dialog").close();
     look.reveal(number);
   });
+  paint(item, cell);
   return item;
 }
 
+function paint(item, { name, confidence, review, named }) {
+  item.classList.toggle("doubtful", review);
+  item.style.setProperty("--class", look.colour(name));
+  const sure = named ? " · named" : ` ${Math.round(100 * confidence)}\u00a0%`;
+  item.querySelector(".what").textContent = look.human(name) + sure;
+  item.querySelector(".confirm").textContent = named ? "Change" : "Confirm";
+}
+
+/** Give a cell the class that the person chose, and go on to the next one. */
+async function give(item, number, name) {
+  const reason = await look.wish("/cells", { specimen, number, name });
+  $("review-refusal").textContent = reason && `Cell ${number}: ${reason}`;
+  if (reason) return;
+  paint(item, { name, review: false, named: true });
+  item.nextElementSibling?.querySelector(".confirm").focus();
+}
+
 $("review-show").addEventListener("click", show);
+$("review-all").addEventListener("click", () => list(!all));
 $("review-close").addEventListener("click", () => $("review-dialog").close());

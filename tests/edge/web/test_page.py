@@ -16,7 +16,7 @@ from edge.cells import Box, Cell
 from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
-from edge.web.server import DOUBTFUL_SHOWN, PageServer, build_app
+from edge.web.server import CELLS_SHOWN, PageServer, build_app
 from tests.edge.lis.reports import release
 
 FLAGS = (
@@ -53,6 +53,7 @@ STATE: dict[str, Any] = {
     "target": 200,
     "unsettled": ["fewer than the 200 cells of a final result", "4 to review"],
     "review": 4,
+    "named": 0,
     "frames": 1204,
     "fields": 37,
     "skipped": 2,
@@ -454,10 +455,12 @@ def doubted(shown: View, numbers: Iterable[int] = (1, 2)) -> View:
         )
         for n in numbers
     )
-    return replace(shown, doubtful=cells, state={**shown.state, "review": len(cells)})
+    first, *others = shown.state["classes"]
+    classes = [{**first, "count": len(cells)}, *({**one, "count": 0} for one in others)]
+    return replace(shown, cells=cells, state={**shown.state, "review": len(cells), "classes": classes})
 
 
-CARDS = "[...document.querySelectorAll('#doubtful li')]"
+CARDS = "[...document.querySelectorAll('#gallery li')]"
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -472,16 +475,96 @@ def test_the_cells_to_review_are_shown_with_their_pictures(page: Page, screen: s
         ["2 immature granulocyte 97\u00a0%", "unsure", f"field 2 {EVIL}.png"],
     ]
     page.until(lambda: page.run(f"{CARDS}.every((one) => one.querySelector('img').naturalWidth === 192)"))
-    assert not page.run(f"{CARDS}.some((one) => one.querySelector('button').offsetParent)"), "no map"
+    assert not page.run(f"{CARDS}.some((one) => one.querySelector('.reveal').offsetParent)"), "no map"
     assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
     assert page.run("document.title") != "evil"
     page.browser.find_element("id", "review-close").click()
     assert not page.visible("review-dialog")
-    page.latest.put(view(review=0))
+    page.latest.put(view(review=0, classes=[{**one, "count": 0} for one in STATE["classes"]]))
     page.until(lambda: not page.visible("review-show"))
     page.press("c")
     assert not page.visible("review-dialog")
     assert page.errors() == []
+
+
+def named_by(page: Page, answer: UserError | None) -> list[tuple[str, int, str]]:
+    """Answer the next naming as the count does; return what was asked."""
+    page.until(lambda: page.wishes._namings)
+    asked = page.wishes.take_naming()
+    assert asked is not None
+    if answer:
+        asked.answer.set_exception(answer)
+    else:
+        asked.answer.set_result(None)
+    return [(asked.specimen, asked.number, asked.name)]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> None:
+    page.show(doubted(view(), (1, 2, 3)), screen)
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    chosen = f"{CARDS}.map((one) => one.querySelector('select').selectedOptions[0].textContent)"
+    assert page.run(chosen) == ["platelet", "immature granulocyte", "immature granulocyte"]
+    page.run(f"{CARDS}[0].querySelector('.confirm').click()")
+    assert named_by(page, None) == [("S-1", 1, "platelet")]
+    page.until(lambda: page.run("document.activeElement.ariaLabel") == "Confirm the class of cell 2")
+    page.run(f"{CARDS}[1].querySelector('select').value = 'neutrophil'")
+    page.run("document.activeElement.click()")
+    assert named_by(page, UserError("the disk is full")) == [("S-1", 2, "neutrophil")]
+    page.until(lambda: page.text("review-refusal") == "Cell 2: the disk is full")
+    page.run("document.activeElement.click()")
+    assert named_by(page, None) == [("S-1", 2, "neutrophil")]
+    words = f"{CARDS}.map((one) => one.querySelector('.what').textContent)"
+    page.until(
+        lambda: (
+            page.run(words) == ["platelet · named", "neutrophil · named", "immature granulocyte 97\u00a0%"]
+        )
+    )
+    assert page.text("review-refusal") == ""
+    assert page.run(f"{CARDS}.map((one) => one.className)") == ["", "", "doubtful"]
+    assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+
+
+def test_all_cells_are_shown_on_request(page: Page) -> None:
+    shown = doubted(view(), (1, 2, 3))
+    sure = (
+        shown.cells[0],
+        *(replace(cell, review=False, named=cell.number == 3) for cell in shown.cells[1:]),
+    )
+    page.show(replace(shown, cells=sure, state={**shown.state, "review": 1}))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 1)
+    assert page.text("review-title") == "Cells to review"
+    page.browser.find_element("id", "review-all").click()
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    assert page.text("review-title") == "All cells"
+    words = f"{CARDS}.map((one) => one.querySelector('.what').textContent.split(' ').at(-1))"
+    assert page.run(words) == ["97\u00a0%", "97\u00a0%", "named"]
+    page.browser.find_element("id", "review-close").click()
+    # Without a cell to review all are shown at once.
+    page.latest.put(replace(shown, cells=sure[1:], state={**shown.state, "review": 0}))
+    page.until(lambda: page.text("review") == "0")
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+
+
+def test_the_map_shows_the_name_that_a_person_gave(page: Page) -> None:
+    drawn = mapped()
+    page.show(drawn)
+    page.press("m")
+    page.until(lambda: page.run("document.querySelectorAll('#cells .what').length") == 2)
+    assert drawn.map is not None
+    first, second = drawn.map.cells
+    named = replace(first, name="neutrophil", review=False, named=True)
+    facts = {**drawn.state["map"], "version": 4}
+    page.latest.put(
+        replace(drawn, map=replace(drawn.map, cells=(named, second)), state={**drawn.state, "map": facts})
+    )
+    listed = "[...document.querySelectorAll('#cells .what')].map((one) => one.textContent)"
+    page.until(lambda: page.run(listed) == ["immature granulocyte · review", "neutrophil · named"])
+    page.run("[...document.querySelectorAll('#cells button')].at(-1).click()")
+    assert page.text("found") == "cell 1: neutrophil, named by a person; x 900 y 400"
 
 
 def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) -> None:
@@ -489,7 +572,7 @@ def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) ->
     page.press("c")
     page.until(lambda: page.run(f"{CARDS}.length") == 3)
     page.run(f"{CARDS}[0].setAttribute('id', 'kept')")
-    many = 2 * DOUBTFUL_SHOWN + 3
+    many = 2 * CELLS_SHOWN + 3
     page.latest.put(doubted(view(), range(1, many + 1)))
     page.until(lambda: page.run(f"{CARDS}.length") == many)
     assert page.run(f"{CARDS}.map((one) => Number(one.dataset.number))") == list(range(1, many + 1))
@@ -506,18 +589,18 @@ def test_another_specimen_has_other_cells_to_review(page: Page) -> None:
         window.held = fetch;
         window.fetch = async (...rest) => {
             const answer = await window.held(...rest);
-            if (!String(rest[0]).startsWith('/doubtful')) return answer;
+            if (!String(rest[0]).startsWith('/cells')) return answer;
             const content = await answer.json();
-            await new Promise((resolve) => (window.release = resolve));
+            await new Promise((resolve) => (window.letGo = resolve));
             return { ok: true, json: async () => content };
         };
     })()""")
     page.latest.put(doubted(view(), (1, 2, 7)))
-    page.until(lambda: page.run("window.release !== undefined"))
+    page.until(lambda: page.run("window.letGo !== undefined"))
     page.latest.put(doubted(view(specimen="OTHER"), (1,)))
     page.until(lambda: page.text("specimen") == "OTHER")
     assert not page.visible("review-dialog")
-    page.run("window.release()")
+    page.run("window.letGo()")
     page.run("window.fetch = window.held")
     page.press("c")
     page.until(lambda: page.run(f"{CARDS}.length") == 1)
@@ -536,20 +619,20 @@ def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
     page.show(doubted(mapped(), (1, 2, 3)))
     page.press("c")
     page.until(lambda: page.run(f"{CARDS}.length") == 3)
-    page.run(f"{CARDS}[0].querySelector('button').click()")
+    page.run(f"{CARDS}[0].querySelector('.reveal').click()")
     page.until(lambda: page.text("found").startswith("cell 1: platelet"))
     assert page.visible("map-panel")
     assert not page.visible("review-dialog")
     # The third is not on the map yet.
     page.press("c")
     page.until(lambda: page.visible("review-dialog"))
-    page.run(f"{CARDS}[2].querySelector('button').click()")
+    page.run(f"{CARDS}[2].querySelector('.reveal').click()")
     assert page.text("found") == "cell 3 is not on the map yet"
     # Who looks for another one meanwhile is not taken back to it.
     page.browser.find_element("id", "find-number").send_keys("57\n")
     assert page.text("found") == "no cell 57 on the map"
     page.run("document.getElementById('review-show').click()")
-    page.run(f"{CARDS}[2].querySelector('button').click()")
+    page.run(f"{CARDS}[2].querySelector('.reveal').click()")
     drawn = mapped()
     assert drawn.map is not None
     third = replace(drawn.map.cells[0], number=3)
@@ -699,6 +782,7 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
         "id": 3,
         "version": 1,
         "total": 150,
+        "named": 0,
         "status": "preliminary",
         "reason": "why",
         "changed": "2026-03-01T09:41:00+00:00",
@@ -740,6 +824,11 @@ def test_the_page_tells_whether_the_result_has_arrived(page: Page, state: dict[s
 def test_a_count_that_went_on_after_its_release_is_told(page: Page, total: int, on: bool) -> None:
     page.show(view(lis=lis("received"), total=total))
     assert ("; 150 cells then, counted on since" in page.text("sent")) is on
+
+
+def test_cells_that_were_named_after_the_release_are_told(page: Page) -> None:
+    page.show(view(lis=lis("received"), named=1))
+    assert page.text("sent").endswith("; cells were named since")
 
 
 def test_what_waits_is_told(page: Page) -> None:

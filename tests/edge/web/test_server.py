@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.preprocess import CONTEXT
-from edge.web.server import DOUBTFUL_SHOWN, MAX_SIDE_PX, PageServer, build_app
+from edge.web.server import CELLS_SHOWN, MAX_SIDE_PX, PageServer, build_app
 from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
@@ -147,34 +147,38 @@ def test_the_map_comes_with_its_cells(site: Site) -> None:
         "origin": [-8, 16],
         "scale": 8,
         "cells": [
-            {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True}
+            {"number": 57, "name": "monocyte", "confidence": 0.912, "review": True, "named": False}
             | {"why": ["by its size; it looks like lymphocyte"], "slide": [1.3, 7], "side": 90}
         ],
     }
 
 
-def test_the_cells_to_review_come_with_their_pictures_in_parts(site: Site) -> None:
-    assert site.http.get("/doubtful").status_code == 503
+def test_cells_come_with_their_pictures_in_parts(site: Site) -> None:
+    assert site.http.get("/cells").status_code == 503
     shares, network = np.array([0.9, 0.1], np.float32), np.array([0.4, 0.6], np.float32)
-    numbers = range(1, 2 * DOUBTFUL_SHOWN + 4, 2)
+    box, numbers = Box(0, 0, 9, 8), range(1, 2 * (2 * CELLS_SHOWN + 3))
     cells = [
-        Cell(n, "monocyte", 0.91234, shares, 0, f"{n}.png", Box(0, 0, 9, 8), (1, 7), True, b"jpeg", network)
+        Cell(n, "monocyte", 0.91234, shares, 0, f"{n}.png", box, (1, 7), n % 2 == 0, b"jpeg", network)
         for n in numbers
     ]
-    site.latest.put(replace(view_of(64, 48), doubtful=tuple(cells)))
-    found = site.http.get("/doubtful").json()
+    site.latest.put(replace(view_of(64, 48), cells=tuple(cells)))
+    found = site.http.get("/cells", params={"review": "1"}).json()
     assert found["specimen"] == STATE["specimen"]
     assert found["cells"][0] == {
-        **{"number": 1, "name": "monocyte", "confidence": 0.912, "source": "1.png"},
+        **{"number": 2, "name": "monocyte", "confidence": 0.912, "source": "2.png"},
+        **{"review": True, "named": False},
         **{"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()},
     }
-    some = [cell["number"] for cell in found["cells"]]
-    assert some == list(numbers[:DOUBTFUL_SHOWN])
-    more = site.http.get(f"/doubtful?after={some[-1]}").json()["cells"]
-    assert [cell["number"] for cell in more] == list(numbers[DOUBTFUL_SHOWN:])
-    assert site.http.get(f"/doubtful?after={numbers[-1]}").json()["cells"] == []
+    for review, wanted in (({"review": "1"}, numbers[1::2]), ({}, numbers)):
+        got: list[int] = []
+        for _ in range(10):
+            after = {"after": str(got[-1] if got else 0)}
+            some = site.http.get("/cells", params=after | review).json()["cells"]
+            assert len(some) <= CELLS_SHOWN
+            got += [cell["number"] for cell in some]
+        assert got == list(wanted)
     for wrong in ("-1", "x", "", "1" * 40, "\u00b2"):
-        assert site.http.get("/doubtful", params={"after": wrong}).status_code == 400
+        assert site.http.get("/cells", params={"after": wrong}).status_code == 400
 
 
 def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
@@ -435,11 +439,11 @@ def test_logs_stay_quiet_and_name_no_specimen(wished: Site, caplog: pytest.LogCa
     assert "PATIENT" not in "".join(r.getMessage() for r in caplog.records)
 
 
-def answering(wishes: Wishes, answer: Any) -> threading.Thread:
-    """The main loop: takes the next release and answers it."""
+def answering(take: Callable[[], Any], answer: Any) -> threading.Thread:
+    """The main loop: takes the next wish and answers it."""
 
     def work() -> None:
-        while (asked := wishes.take_release()) is None:
+        while (asked := take()) is None:
             pass
         if isinstance(answer, Exception):
             asked.answer.set_exception(answer)
@@ -451,10 +455,48 @@ def answering(wishes: Wishes, answer: Any) -> threading.Thread:
     return thread
 
 
+def test_a_cell_is_named(site: Site) -> None:
+    seen: list[tuple[str, int, str]] = []
+    body = {"specimen": "S-1", "number": 7, "name": "monocyte"}
+    thread = answering(site.wishes.take_naming, lambda w: seen.append((w.specimen, w.number, w.name)))
+    answer = site.http.post("/cells", json=body)
+    thread.join(5)
+    assert (answer.status_code, seen) == (200, [("S-1", 7, "monocyte")])
+    thread = answering(site.wishes.take_naming, UserError("there is no cell 7"))
+    answer = site.http.post("/cells", json=body)
+    thread.join(5)
+    assert (answer.status_code, answer.text) == (400, "there is no cell 7")
+
+
+def test_a_name_that_nobody_takes_is_told_and_never_given_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.web.server.ANSWER_TIMEOUT_S", 0.2)
+    body = {"specimen": "S-1", "number": 7, "name": "monocyte"}
+    assert site.http.post("/cells", json=body).status_code == 503
+    assert site.wishes.take_naming() is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"specimen": "S-1", "number": 7},
+        {"specimen": "S-1", "number": "7", "name": "monocyte"},
+        {"specimen": "S-1", "number": True, "name": "monocyte"},
+        {"specimen": None, "number": 7, "name": "monocyte"},
+        {"specimen": "S-1", "number": 7, "name": ["monocyte"]},
+    ],
+)
+def test_what_names_no_cell_is_refused(wished: Site, body: dict[str, Any]) -> None:
+    assert wished.http.post("/cells", json=body).status_code == 400
+    assert wished.wishes.take_naming() is None
+
+
 def test_a_release_is_asked_for_and_answered(site: Site) -> None:
     seen: list[tuple[str, str, float | None]] = []
     thread = answering(
-        site.wishes,
+        site.wishes.take_release,
         lambda asked: seen.append((asked.specimen, asked.operator, asked.wbc)) or SimpleNamespace(id=7),
     )
     answer = site.http.post("/release", json={"specimen": "S-1", "operator": " Dr A ", "wbc": 7.2})
@@ -464,14 +506,14 @@ def test_a_release_is_asked_for_and_answered(site: Site) -> None:
 
 
 def test_a_refused_release_tells_why(site: Site) -> None:
-    thread = answering(site.wishes, UserError("nothing has been counted yet"))
+    thread = answering(site.wishes.take_release, UserError("nothing has been counted yet"))
     answer = site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None})
     thread.join(5)
     assert (answer.status_code, answer.text) == (400, "nothing has been counted yet")
 
 
 def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.web.server.RELEASE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edge.web.server.ANSWER_TIMEOUT_S", 0.2)
     assert (
         site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None}).status_code == 503
     )
