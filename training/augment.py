@@ -16,6 +16,8 @@ _DEEP = 1.5
 """Optical density (natural logarithm) that a change of contrast leaves as it is: a nucleus has about it."""
 _CELL_REACH = 0.53
 """Radius to which the cell is stained, over the longer side of its box."""
+_BENDS = 6
+"""Places along a side that are moved on their own; between them a crop bends smoothly."""
 _Dye = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 _ANY: _Dye = ((0.1, 1.0), (0.1, 1.0), (0.1, 1.0))
 _DYES: Mapping[str, _Dye] = {
@@ -32,10 +34,10 @@ orange to pink, methylene blue and its azures make it grey to blue."""
 def augment(image: Image, box: Box, size: int, name: str, rng: Random) -> Image:
     """Return one random variant of the crop round `box`, shape (`size`, `size`, 3) RGB.
 
-    Covers turning, mirroring, scale, an imprecise box; a smear without neighbours, a stain that fills the
-    cytoplasm, stain strength and contrast, white balance, brightness, camera colours; defocus, low
-    resolution, noise and JPEG. Every third variant or so keeps near the image: the own laboratory must be
-    learned to the last detail.
+    Covers turning, mirroring, scale, shape, an imprecise box; a smear without neighbours, a stain that
+    fills the cytoplasm, stain strength and contrast, white balance, brightness, camera colours; defocus,
+    low resolution, noise and JPEG. Every third variant or so keeps near the image: the own laboratory must
+    be learned to the last detail.
 
     Args:
         image: a labelled image, RGB.
@@ -46,7 +48,7 @@ def augment(image: Image, box: Box, size: int, name: str, rng: Random) -> Image:
     """
     degree = 0.25 if rng.random() < 0.35 else 1.0
     side = CONTEXT * box.side * _framing(rng)
-    view = _turn(image, box, side, size, rng)
+    view = _turn(image, box, side, size, rng, degree=degree)
     cell = box.side / side * size
     if rng.random() < 0.3 * degree:
         view = _clear(view, rng.uniform(0.5, 0.62) * cell)
@@ -66,14 +68,30 @@ def _framing(rng: Random) -> float:
     return float(_between(low, high, rng))
 
 
-def _turn(image: Image, box: Box, side: float, size: int, rng: Random) -> Image:
-    x, y = np.array(box.centre) + rng.uniform(-0.07, 0.07, 2) * side
-    angle = rng.uniform(0, 2 * np.pi)
-    c, s = np.cos(angle) * size / side, np.sin(angle) * size / side
-    mirror = rng.choice((-1, 1))
-    matrix = np.array([[mirror * c, -s, 0], [mirror * s, c, 0]])
-    matrix[:, 2] = size / 2 - matrix[:, :2] @ (x, y)
-    return _image(cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE))
+def _turn(image: Image, box: Box, side: float, size: int, rng: Random, *, degree: float) -> Image:
+    # Hands and the spreader of the smear leave no cell the same shape twice: it is drawn out one way, and
+    # its nucleus lies otherwise in it.
+    middle = np.array(box.centre) + rng.uniform(-0.07, 0.07, 2) * side
+    long, across = rng.uniform(0, np.pi, 2)
+    stretch = float(_between(0.85, 1.18, rng)) ** degree
+    shape = _rotation(long) @ np.diag((stretch, 1 / stretch)) @ _rotation(across)
+    shape = shape @ np.diag((rng.choice((-1, 1)), rng.choice((-1, 1)))) * side / size
+    bend = degree * rng.uniform(0, 0.022) * size * rng.standard_normal((_BENDS, _BENDS, 2), np.float32)
+    places = _places(size) + cv2.resize(bend, (size, size), interpolation=cv2.INTER_CUBIC)
+    where = (places @ shape.T + middle).astype(np.float32)
+    x, y = where[..., 0], where[..., 1]
+    return _image(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _rotation(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+@cache
+def _places(size: int) -> NDArray[np.float32]:
+    """Return each pixel's place seen from the middle, (x, y) in pixels, shape (`size`, `size`, 2)."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.stack([x, y], axis=-1).astype(np.float32)
 
 
 def _clear(view: Image, radius: float) -> Image:

@@ -51,7 +51,7 @@ class Recipe:
         "keep the BatchNorm statistics of ImageNet: those of one laboratory do not hold in another",
     ] = True
     integers: Annotated[bool, "build a MobileNet-V3 that can become an INT8 file"] = True
-    epochs: Annotated[int, "times that the training images are gone through"] = 56
+    epochs: Annotated[int, "times that the training images are gone through"] = 32
     batch: Annotated[int, "images to a step"] = 32
     learning_rate: Annotated[float, "of AdamW; with --cosine the greatest"] = 6e-4
     cosine: Annotated[
@@ -70,7 +70,7 @@ class Recipe:
     rendered: Annotated[
         int, "cells of the demo of each of the study's classes, so that the demo is counted too"
     ] = 12
-    textbook: Annotated[int, "cells of each of the study's classes, drawn as the textbook has them"] = 360
+    textbook: Annotated[int, "cells of each of the study's classes, drawn as the textbook has them"] = 720
     seed: Annotated[int, "of all chance"] = 1
 
 

@@ -94,46 +94,67 @@ def _chromatin(c: Canvas, mask: Mask, low: float = 1.0, high: float = 2.0, clump
     """Paint a nucleus, from smooth to clumped, from violet to nearly black."""
     rng = c.rng
     colour = _light(rng.uniform(low, high), rng.uniform(0.6, 0.9), 1, rng.uniform(0.25, 0.65))
+    if rng.random() < 0.3:  # smudged: the smear dried slowly, or the cell was old
+        mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.02, 0.05) * c.radius), np.float32)
     c.paint(np.minimum(mask, 1), colour, _texture(c, clumps))
 
 
-def _body(c: Canvas, colour: Colour, rough: float) -> Mask:
-    flat = c.rng.uniform(0.85, 1)
-    body = c.blob(0, 0, 0.98, c.rng.uniform(0.02, rough), flat)
+def _body(c: Canvas, colour: Colour, rough: float, frayed: float = 0.0) -> Mask:
+    """Paint the cytoplasm; a share `frayed` of the cells has a torn edge, with tufts and feet."""
+    rng = c.rng
+    body = c.blob(0, 0, 0.98, rng.uniform(0.02, rough), rng.uniform(0.85, 1))
+    if rng.random() < frayed:
+        for angle in rng.uniform(0, 6.3, int(rng.integers(2, 14))):
+            away = rng.uniform(0.85, 1)
+            tuft = c.blob(away * np.cos(angle), away * np.sin(angle), rng.uniform(0.06, 0.2), 0.4)
+            body = np.maximum(body, tuft)
     c.paint(body, colour, _texture(c, 9))
     return body
 
 
-def _tube(c: Canvas, bend: float, reach: float, thickness: float) -> Mask:
-    """Return an arc of `reach` radians round the middle, `bend` from it and `thickness` to each side."""
+def _vacuoles(c: Canvas, inside: Mask) -> None:
+    dots = c.dots(inside, int(c.rng.integers(1, 8)), c.rng.uniform(0.04, 0.09))
+    c.paint(np.asarray(c.rng.uniform(0.4, 0.9) * dots, np.float32), WHITE)
+
+
+def _tube(c: Canvas, bend: float, reach: float, thickness: float, waists: float = 0.0) -> Mask:
+    """Return an arc of `reach` radians round the middle, `bend` from it and `thickness` to each side.
+
+    `waists` is the share of the thickness that it loses where it is constricted, as between lobes.
+    """
     rng = c.rng
     start = rng.uniform(0, 6.3)
     x, y = 0.6 * bend * np.cos(start + reach / 2), 0.6 * bend * np.sin(start + reach / 2)
     mask = np.zeros_like(c.alpha)
-    for angle in np.linspace(start, start + reach, 14):
-        width = thickness * rng.uniform(0.9, 1.1)
+    for angle in np.linspace(start, start + reach, 20 if waists else 14):
+        width = thickness * rng.uniform(0.9, 1.1) * (1 - waists * np.sin(1.6 * (angle - start)) ** 2)
         disc = c.blob(bend * np.cos(angle) - x, bend * np.sin(angle) - y, width, 0.04)
         mask = np.maximum(mask, disc)
     return mask
 
 
 def _segments(c: Canvas, lobes: int, size: float, bridge: float) -> Mask:
-    """Return `lobes` of a nucleus, about `size` wide each way, held together by threads."""
+    """Return `lobes` of a nucleus, about `size` wide each way, held together by threads.
+
+    They may lie on each other; then a paler seam shows between them.
+    """
     rng = c.rng
     middle, angle = rng.uniform(0.36, 0.52), rng.uniform(0, 6.3)
-    step = rng.uniform(0.75, 1.05) * 2 * np.pi / max(lobes, 3)
+    step = rng.uniform(0.55, 1.05) * 2 * np.pi / max(lobes, 3)
     mask = np.zeros_like(c.alpha)
+    seam = np.zeros_like(c.alpha)
     before = None
     for _ in range(lobes):
         away = middle * rng.uniform(0.8, 1.1)
         x, y = away * np.cos(angle), away * np.sin(angle)
         lobe = c.blob(x, y, size * rng.uniform(0.8, 1.15), 0.14, rng.uniform(0.7, 1))
+        seam = np.maximum(seam, np.minimum(mask, lobe))
         mask = np.maximum(mask, lobe)
         here = (round(x * c.radius + c.size / 2), round(y * c.radius + c.size / 2))
         if before is not None:
             cv2.line(mask, before, here, 1.0, max(1, round(bridge * c.radius)), cv2.LINE_AA)
         before, angle = here, angle + step
-    return mask
+    return np.asarray(mask * (1 - rng.uniform(0, 0.35) * seam), np.float32)
 
 
 def _neutrophil(c: Canvas) -> None:
@@ -143,12 +164,18 @@ def _neutrophil(c: Canvas) -> None:
     # Fine as a rule; a poor stain or an infection makes them coarse and dark, never as strong as eosin's.
     grains = c.dots(body, int(rng.integers(100, 400)), rng.uniform(0.015, 0.04))
     c.paint(np.asarray(rng.uniform(0, 0.8) * grains, np.float32), _pink(rng, 0.3, 0.9))
-    if rng.random() < 0.2:
+    shape = rng.random()
+    if shape < 0.18:
         nucleus = _tube(c, rng.uniform(0.4, 0.55), rng.uniform(2.6, 4.4), rng.uniform(0.14, 0.21))
+    elif shape < 0.32:  # a ribbon, wound up and constricted between its lobes
+        waists = rng.uniform(0.35, 0.6)
+        nucleus = _tube(c, rng.uniform(0.4, 0.52), rng.uniform(3.6, 6), rng.uniform(0.2, 0.27), waists)
     else:
         lobes = int(rng.choice((2, 3, 4, 5), p=(0.15, 0.4, 0.33, 0.12)))
-        nucleus = _segments(c, lobes, rng.uniform(0.26, 0.37), rng.uniform(0.05, 0.25))
-    _chromatin(c, nucleus, 1.1, 2.2)
+        nucleus = _segments(c, lobes, rng.uniform(0.26, 0.42), rng.uniform(0.05, 0.25))
+    _chromatin(c, np.minimum(nucleus, body), 0.9, 2.2)
+    if rng.random() < 0.15:
+        _vacuoles(c, body)
 
 
 def _eosinophil(c: Canvas) -> None:
@@ -171,19 +198,20 @@ def _basophil(c: Canvas) -> None:
 
 def _lymphocyte(c: Canvas) -> None:
     rng = c.rng
-    large = rng.random() < 0.25
-    body = _body(c, _blue(rng, 0.15, 0.6) if large else _blue(rng, 0.3, 1.0), 0.12)
-    size = rng.uniform(0.6, 0.75) if large else rng.uniform(0.78, 0.97)
-    away, angle = (1 - size) * rng.uniform(0, 0.8), rng.uniform(0, 6.3)
-    nucleus = c.blob(away * np.cos(angle), away * np.sin(angle), size, 0.08, rng.uniform(0.85, 1))
+    # Large ones may be reactive: a deep blue seam, the nucleus to one side.
+    large = rng.random() < 0.3
+    body = _body(c, _blue(rng, 0.15, 0.9) if large else _blue(rng, 0.3, 1.3), 0.14, frayed=0.35)
+    size = rng.uniform(0.6, 0.78) if large else rng.uniform(0.78, 0.99)
+    away, angle = (1 - size) * rng.uniform(0, 1), rng.uniform(0, 6.3)
+    nucleus = c.blob(away * np.cos(angle), away * np.sin(angle), size, 0.1, rng.uniform(0.8, 1))
     if rng.random() < 0.2:
         nucleus = np.asarray(nucleus * (1 - _notch(c, size, rng.uniform(0.1, 0.2))), np.float32)
-    _chromatin(c, np.minimum(nucleus, body), 1.2, 2.2, clumps=16)
+    _chromatin(c, np.minimum(nucleus, body), 1.0, 2.2, clumps=16)
 
 
 def _monocyte(c: Canvas) -> None:
     rng = c.rng
-    body = _body(c, _blue(rng, 0.2, 0.8), 0.14)
+    body = _body(c, _blue(rng, 0.2, 0.8), 0.14, frayed=0.25)
     kind = rng.random()
     if kind < 0.45:
         nucleus = _tube(c, rng.uniform(0.28, 0.42), rng.uniform(1.8, 3.4), rng.uniform(0.3, 0.4))
@@ -197,7 +225,7 @@ def _monocyte(c: Canvas) -> None:
     _chromatin(c, np.minimum(nucleus, body), 0.8, 1.8)
     free = np.asarray(body * (1 - cv2.dilate(nucleus, np.ones((5, 5)))), np.float32)
     if rng.random() < 0.4:
-        c.paint(np.asarray(0.7 * c.dots(free, int(rng.integers(1, 8)), 0.06), np.float32), WHITE)
+        _vacuoles(c, free)
     c.paint(np.asarray(rng.uniform(0, 0.4) * c.dots(free, 90, 0.018), np.float32), _pink(rng, 0.5, 0.9))
 
 

@@ -1,6 +1,9 @@
+import cv2
 import numpy as np
+import pytest
 
 from edge.cells import Box
+from edge.preprocess import CONTEXT
 from training.augment import augment
 
 
@@ -39,3 +42,20 @@ def test_an_eosinophil_turns_more_orange_than_a_monocyte() -> None:
         return float(middle[0] - middle[2])
 
     assert redness("eosinophil") > redness("monocyte") + 5
+
+
+def test_a_round_cell_is_drawn_out_but_keeps_its_size() -> None:
+    image = np.full((300, 300, 3), 255, np.uint8)
+    cv2.circle(image, (150, 150), 40, (0, 0, 0), -1)
+    ratios, areas = [], []
+    for seed in range(60):
+        view = augment(image, Box(110, 110, 80, 80), 96, "neutrophil", np.random.default_rng(seed))
+        grey = view.astype(float).mean(axis=2)
+        dark = (grey < (grey.max() + grey.min()) / 2).astype(np.uint8)
+        (_, sides, _) = cv2.minAreaRect(cv2.findNonZero(dark))
+        ratios.append(max(sides) / min(sides))
+        areas.append(dark.sum())
+    assert 1.1 < np.quantile(ratios, 0.75) < 1.4
+    assert max(ratios) < 1.8
+    usual = np.pi / 4 * (96 / CONTEXT) ** 2
+    assert np.median(areas) == pytest.approx(usual, rel=0.1)
