@@ -164,5 +164,5 @@ class Cell:
     """Of the best sighting, JPEG."""
     network: Probabilities
     """What the network says: the weighted mean over all sightings, shape (classes,)."""
-    named: bool = False
-    """True where a person gave the class."""
+    namings: int = 0
+    """How often a person gave it its class; the last time counts."""

@@ -1,54 +1,82 @@
 """Cells that a person named, as images for `training.adapt`: `python -m edge.export FOLDER`."""
 
+import csv
 import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from edge.config import HELP, Parser, read_lis_config
 from edge.errors import UserError
+from edge.preprocess import CONTEXT
 from edge.store import Store
+
+_COLUMNS = ("file", "class", "film", "x", "y", "w", "h")
 
 
 def export(database: Path, folder: Path, specimen: str | None = None) -> Counter[str]:
     """Write the picture of each cell that a person named; return how many there are of each class.
 
-    A file is named by its content: no specimen's name leaves with it, and the same cell is written once. One
-    that was named again since an earlier export leaves its folder for the new one.
+    `folder` gets the pictures in `cells/` and a list of them, `cells.csv`, which replaces that of an earlier
+    export: file, class, film (an opaque number of the specimen) and the cell's box in pixels. A file is named
+    by its content: no specimen's name leaves with it, and the same picture is written once, with its last
+    name.
 
     Args:
         database: of the counts.
-        folder: gets a folder for each class, with JPEG files.
-        specimen: of whose cells; None for those of all.
+        folder: where to.
+        specimen: of whose cells; None for those of all. Cells of the demo are left out.
 
     Raises:
         UserError: the database is missing or damaged, nothing was named, or the files cannot be written.
     """
-    if not database.is_file():
-        raise UserError(f"{database}: there is no such file; --database names that of the counts")
+    try:
+        if not database.exists():
+            raise UserError(f"{database}: there is no such file; --database names that of the counts")
+    except OSError as error:
+        raise UserError(f"{database}: {error.strerror}; --database names the file of the counts") from None
     with Store(database) as store:
         named = store.named_cells(specimen)
     if not named:
-        whose = "of this specimen" if specimen else "here"
+        whose = "of this specimen" if specimen else "of a real smear"
         raise UserError(f"{database}: no cell {whose} was named by a person; name some on the page first")
+    rows = {}
     try:
-        for name, crop in named:
+        (folder / "cells").mkdir(parents=True, exist_ok=True)
+        for film, name, crop in named:
             file = f"{hashlib.blake2b(crop, digest_size=8).hexdigest()}.jpg"
-            for other in folder.glob(f"*/{file}"):
-                other.unlink()
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / name / file).write_bytes(crop)
+            (folder / "cells" / file).write_bytes(crop)
+            rows[file] = (file, name, film, *_box(crop))
+        part = folder / "cells.csv.part"
+        with part.open("w", newline="", encoding="utf-8") as table:
+            csv.writer(table).writerows([_COLUMNS, *rows.values()])
+        part.replace(folder / "cells.csv")
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; name another folder") from None
-    return Counter(name for name, _ in named)
+        raise UserError(f"{error.filename or folder}: {error.strerror}; name another folder") from None
+    return Counter(name for _, name, *_ in rows.values())
+
+
+def _box(crop: bytes) -> tuple[float, float, float, float]:
+    """Return where the cell lies in its picture, as `edge.preprocess` cut it: x, y, width, height, pixels."""
+    picture = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR) if crop else None
+    if picture is None:
+        raise UserError(
+            "the picture of a named cell is damaged; export one --specimen after another without it"
+        )
+    side = picture.shape[0]
+    length = side / CONTEXT
+    return (side - length) / 2, (side - length) / 2, length, length
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = Parser(
         prog="python -m edge.export",
-        description="Write the cells that a person named on the page as images, a folder for each class.",
+        description="Write the cells that a person named on the page as images, and a list of their classes.",
     )
     parser.add_argument("folder", type=Path, help="where to; training.adapt --images reads it")
     parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")

@@ -73,10 +73,15 @@ class Outcome:
     """How the count of a specimen ended; all of it is stored."""
 
     session: Session
-    complete: bool
-    """True where the whole input was read, or the target reached."""
+    ended: bool
+    """True where the whole input was read."""
     error: UserError | None
-    """What broke the input off, if something did."""
+    """What broke the input off, or why the files that were asked for could not be written."""
+
+    @property
+    def complete(self) -> bool:
+        """True where the whole input was read, or the target is reached; a person's names may change that."""
+        return self.ended or self.session.complete
 
 
 class Instrument:
@@ -110,29 +115,25 @@ class Instrument:
         Raises:
             UserError: the count could not begin, or could not be stored.
         """
-        complete, error = False, None
+        ended, error = False, None
         with closing(open_source(self._config)) as source:
             # Before the specimen is begun: without a locator there is no count.
             locator = Locator(self._config.um_per_px, steady=source.moving)
             session = self._begin(specimen, source)
             with open_display(source.length) as display:
                 try:
-                    complete = self._read(session, source, locator, display.show)
+                    ended = self._read(session, source, locator, display.show)
                 except UserError as broken:
                     error = broken
                 session.finish()
                 self._map_due_s = 0.0
                 display.show(self._state(session, "finished"))
-        outcome = Outcome(session, complete, error)
-        self._write(outcome)
-        return outcome
+        outcome = Outcome(session, ended, error)
+        unwritten = self._write(outcome)
+        return outcome if error else dataclasses.replace(outcome, error=unwritten)
 
-    def _write(self, outcome: Outcome) -> None:
-        """Write the files that the settings name.
-
-        Raises:
-            UserError: one cannot be written.
-        """
+    def _write(self, outcome: Outcome) -> UserError | None:
+        """Write the files that the settings name; return why one could not be written."""
         try:
             if self._config.json:
                 write_json(self._config.json, outcome.session.result(outcome.complete))
@@ -140,29 +141,31 @@ class Instrument:
                 outcome.session.write_map(self._config.map)
         except UserError as problem:
             again = "the count itself is saved: run again with the same --specimen and another file"
-            raise UserError(f"{problem}; {again}") from None
+            return UserError(f"{problem}; {again}")
+        return None
 
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
         session, shown = outcome.session, dict[str, Any]()
-        phase, message = "finished", "target reached" if session.complete else "the input has ended"
-        if outcome.error:
-            phase, message = "failed", str(outcome.error)
+        phase, unwritten = "failed" if outcome.error else "finished", None
         while not self._stop.is_set():
-            state = self._state(session, phase, message)
+            state = self._state(session, phase, str(unwritten or outcome.error or _ending(outcome)))
             if state != shown:
                 shown = state
                 self._show(session, state)
             self._answer_release(session, phase)
-            if self._answer_namings(session):
-                try:
-                    self._write(outcome)
-                except UserError as problem:
-                    message = str(problem)
+            if self._answer_namings(session) and self._rewritable:
+                unwritten = self._write(outcome)
             if specimen := self.wishes.take_specimen():
                 return specimen
             self._stop.wait(0.2)
         return None
+
+    @property
+    def _rewritable(self) -> bool:
+        # Who read a pipe has gone: to open it again would wait for ever.
+        files = (self._config.json, self._config.map)
+        return all(path is None or not path.exists() or path.is_file() for path in files)
 
     def _answer_release(self, session: Session, phase: str) -> None:
         """Release the result if somebody has asked for it."""
@@ -186,7 +189,7 @@ class Instrument:
             try:
                 if asked.specimen != session.specimen:
                     raise UserError(f"the count is now that of {session.specimen}")
-                session.name_cell(asked.number, asked.name)
+                session.name_cell(asked.number, asked.name, asked.namings)
                 asked.answer.set_result(None)
                 named = True
             except UserError as error:
@@ -253,7 +256,7 @@ class Instrument:
     def _read(
         self, session: Session, source: FrameSource, locator: Locator, show: Callable[[dict[str, Any]], None]
     ) -> bool:
-        """Take the source to its end; return True there or at the target, False when interrupted."""
+        """Take the source to its end or to the target; return True at its end."""
         pace, notice = _Pace(), _Notice()
         frames = self._wanted(session, source)
         inspector = Inspector(steady=source.moving)
@@ -268,8 +271,8 @@ class Instrument:
             self._show(session, state)
             show(state)
             if session.complete:
-                return True
-        return session.complete or not self._interrupted
+                return False
+        return not (session.complete or self._interrupted)
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
@@ -303,6 +306,15 @@ class Instrument:
     @property
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self.wishes.specimen_asked
+
+
+def _ending(outcome: Outcome) -> str:
+    """Return in words why the count of a specimen is over."""
+    if outcome.session.complete:
+        return "target reached"
+    if outcome.ended:
+        return "the input has ended"
+    return "fewer cells than the target, as some were named otherwise: begin the same specimen to go on"
 
 
 class _Pace:

@@ -89,6 +89,8 @@ class Naming:
     """What the person saw: another page may have begun the next one meanwhile."""
     number: int
     name: str
+    namings: int
+    """How often the cell had been named when the person looked at it."""
     answer: Future[Any]
     """Gets None when it is stored, or the UserError that refuses."""
 
@@ -146,9 +148,9 @@ class Wishes:
             asked, self._release = self._release, None
         return asked if asked and asked.answer.set_running_or_notify_cancel() else None
 
-    def ask_naming(self, specimen: str, number: int, name: str) -> Future[Any]:
+    def ask_naming(self, specimen: str, number: int, name: str, namings: int) -> Future[Any]:
         """Ask the main loop to give a cell of this specimen its class; the answer comes in the future."""
-        wish = Naming(specimen, number, name, Future())
+        wish = Naming(specimen, number, name, namings, Future())
         self._namings.append(wish)
         return wish.answer
 

@@ -83,7 +83,8 @@ def result(
     """Return the result of a specimen, ready for JSON.
 
     Of a cell, "network" is the class that the network alone gives it, before size and nucleus were weighed,
-    "named" tells whether a person gave it the class, and "why" why a person must look at it (`whys`).
+    "named" tells whether a person gave it the class, and "why" why a person must look at it (`whys`). Of all
+    cells, "namings" tells how often persons gave them their classes.
 
     Args:
         specimen: its identifier.
@@ -116,7 +117,7 @@ def result(
         "counts": dict(counted.counts),
         "total": counted.total,
         "review": sum(c.review for c in cells),
-        "named": sum(c.named for c in cells),
+        "namings": sum(c.namings for c in cells),
         "per_100": dict(counted.per_100),
         "differential": {
             name: {"count": s.count, "percent": s.percent, "low": s.low, "high": s.high}
@@ -160,7 +161,7 @@ def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
     return {
         "number": cell.number,
         "class": cell.name,
-        "named": cell.named,
+        "named": cell.namings > 0,
         "network": classes[int(cell.network.argmax())].name,
         "why": whys(cell, classes),
         "confidence": round(cell.confidence, 4),

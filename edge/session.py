@@ -57,7 +57,6 @@ class Session:
         self._store, self._card, self._source, self._target = store, card, source, target
         self._moving = moving
         self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
-        self._namings = 0
         resumed = store.open_specimen(specimen, card.identity, source, moving=moving)
         self._row = resumed.specimen
         self.cells = list(resumed.cells)
@@ -187,22 +186,35 @@ class Session:
         self.cells += cells
         return cells
 
-    def name_cell(self, number: int, name: str) -> None:
+    def name_cell(self, number: int, name: str, namings: int) -> None:
         """Give a counted cell the class that a person sees: it needs no review any more. Stored on return.
 
         The instrument's own class stays in the cell's probabilities; other cells are decided as before.
 
+        Args:
+            number: of the cell.
+            name: of a class of the model.
+            namings: how often the cell had been named when the person looked at it.
+
         Raises:
-            UserError: there is no such cell or class, or it cannot be stored.
+            UserError: there is no such cell or class, somebody else has named it meanwhile, or it cannot be
+                stored.
         """
         if not 1 <= number <= len(self.cells):
-            raise UserError(f"there is no cell {number}; it has {len(self.cells)}")
+            raise UserError(f"there is no cell {number} among the {len(self.cells)} counted")
         if name not in (c.name for c in self._card.classes):
             raise UserError(f"{name!r} is no class of the model")
-        self._store.name_cell(self._row, number, name)
         cell = self.cells[number - 1]
-        self.cells[number - 1] = dataclasses.replace(cell, name=name, named=True, review=False)
-        self._namings += 1
+        if cell.namings != namings:
+            raise UserError(f"it was named {cell.name.replace('_', ' ')} meanwhile; look at it again")
+        self._store.name_cell(self._row, number, name)
+        named = dataclasses.replace(cell, name=name, namings=namings + 1, review=False)
+        self.cells[number - 1] = named
+
+    @property
+    def namings(self) -> int:
+        """How often persons gave cells their classes."""
+        return sum(cell.namings for cell in self.cells)
 
     def finish(self) -> tuple[Cell, ...]:
         """Count what was still pending: the input has ended. Store the number of frames."""
@@ -225,7 +237,7 @@ class Session:
     @property
     def map_version(self) -> int:
         """Grows with each change of the map or of the cells on it; 0 while there is no map."""
-        return self._mosaic.version and self._mosaic.version + len(self.cells) + self._namings
+        return self._mosaic.version and self._mosaic.version + len(self.cells) + self.namings
 
     def map_view(self) -> MapView | None:
         """Return the map as it is now; None where no frame was laid on the slide."""
@@ -292,8 +304,8 @@ class Session:
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
         when all is well), total, target, unsettled (why a result would not be final), review (cells that a
-        person must look at), named (cells that a person gave their class), frames, fields, skipped, lost
-        (frames of a place that the map does not show), gated and warned (frames by gate), fps, source,
+        person must look at), namings (how often persons gave cells their classes), frames, fields, skipped,
+        lost (frames of a place that the map does not show), gated and warned (frames by gate), fps, source,
         classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted), model
         (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels,
         or None).
@@ -322,7 +334,7 @@ class Session:
             "target": self._target,
             "unsettled": list(self.unsettled),
             "review": len(self.doubtful),
-            "named": sum(cell.named for cell in self.cells),
+            "namings": self.namings,
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),

@@ -134,12 +134,13 @@ class Store:
         Raises:
             UserError: another program does.
         """
-        self._release()
         with self._db.explained():
             # The file's own name: a link to it is another one.
             database = self._db.path.resolve()
             path = database.with_name(f"{database.name}-specimen-{specimen}.lock")
-            while self._held is None:
+            if self._held is not None and self._held.name == str(path):
+                return
+            while True:
                 held = path.open("w")
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,9 +151,11 @@ class Store:
                     ) from None
                 # Who let go of it in between has removed it: a lock that nobody else would find.
                 if os.fstat(held.fileno()).st_nlink:
-                    self._held = held
-                else:
-                    held.close()
+                    break
+                held.close()
+        # Only now: a specimen that cannot be had leaves the one before it held.
+        self._release()
+        self._held = held
 
     def _release(self) -> None:
         if self._held is not None:
@@ -221,18 +224,20 @@ class Store:
                 (specimen, number, _now(), name),
             )
 
-    def named_cells(self, specimen: str | None) -> list[tuple[str, bytes]]:
-        """Return the class and the picture (JPEG) of each cell that a person named.
+    def named_cells(self, specimen: str | None) -> list[tuple[int, str, bytes]]:
+        """Return specimen (row id), class and picture (JPEG) of each cell that a person named, oldest first.
+
+        Those of a drawn smear are left out.
 
         Args:
             specimen: name of the one whose cells; None for all.
         """
         with self._db.explained():
             return self._db.execute(
-                "SELECT n.class, c.crop FROM cell c JOIN specimen s ON s.id = c.specimen "
+                "SELECT s.id, n.class, c.crop FROM cell c JOIN specimen s ON s.id = c.specimen "
                 "JOIN naming n ON n.id = "
                 "(SELECT max(id) FROM naming WHERE specimen = c.specimen AND number = c.number) "
-                "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY s.id, c.number",
+                "WHERE (?1 IS NULL OR s.name = ?1) AND s.source != 'demo' ORDER BY n.id",
                 (specimen,),
             ).fetchall()
 
@@ -258,10 +263,12 @@ class Store:
 
     def _cells(self, specimen: int) -> Iterator[Cell]:
         rows = self._select(
-            "SELECT number, class, confidence, probabilities, source, box, slide_x, slide_y, review, crop, "
-            "strangeness, network, (SELECT class FROM naming AS n WHERE n.specimen = cell.specimen "
-            "AND n.number = cell.number ORDER BY id DESC LIMIT 1) "
-            "FROM cell WHERE specimen = ? ORDER BY number",
+            "SELECT number, cell.class, confidence, probabilities, source, box, slide_x, slide_y, review, "
+            "crop, strangeness, network, n.class, coalesce(n.times, 0) "
+            # Of a group with max() SQLite takes the other columns from the row that has it.
+            "FROM cell LEFT JOIN (SELECT number, class, max(id), count(*) AS times FROM naming "
+            "WHERE specimen = ?1 GROUP BY number) AS n USING (number) "
+            "WHERE specimen = ?1 ORDER BY number",
             specimen,
         )
         for (
@@ -278,6 +285,7 @@ class Store:
             strange,
             network,
             named,
+            namings,
         ) in rows:
             yield Cell(
                 number=number,
@@ -288,10 +296,10 @@ class Store:
                 source=json.loads(source),
                 box=Box(*json.loads(box)),
                 slide=(x, y),
-                review=bool(review) and named is None,
+                review=bool(review) and not namings,
                 crop=crop,
                 network=np.array(json.loads(network), np.float32),
-                named=named is not None,
+                namings=namings,
             )
 
     def _keys(self, specimen: int) -> Iterator[KeyView]:

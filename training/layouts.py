@@ -6,6 +6,7 @@ one. Of the rest, Zheng, BCCD and TXL-PBC carry labels and boxes in files of the
 """
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -97,12 +98,12 @@ _CLASS_OF = {_key(c.name): c.name for c in CLASSES} | {
 
 
 def read_list(table: Path) -> list[Sample]:
-    """Read a list of images: columns file and class, and source, split and film where they are known.
+    """Read a list of images: columns file and class, and source, split, film and the cell's box where known.
 
-    Files lie in the folder `cells` beside the list, or beside it.
+    The box is x, y, w, h in pixels. Files lie in the folder `cells` beside the list, or beside it.
 
     Raises:
-        UserError: the list cannot be read, lacks a column, or names an unknown class.
+        UserError: the list cannot be read, lacks a column, names an unknown class, or a box is no box.
     """
     samples = []
     cells = table.parent / "cells"
@@ -115,9 +116,23 @@ def read_list(table: Path) -> list[Sample]:
                 f"{', '.join(c.name for c in CLASSES)}"
             )
         source, film = row.get("source") or table.parent.name, row.get("film") or ""
-        split = row.get("split") or ""
-        samples.append(Sample(root / row["file"], row["file"], name, source, split, film))
+        split, box = row.get("split") or "", _listed_box(table, number, row)
+        samples.append(Sample(root / row["file"], row["file"], name, source, split, film, box))
     return samples
+
+
+def _listed_box(table: Path, line: int, row: dict[str, str]) -> Box | None:
+    """Return the box of a row; None where it has none."""
+    sides = [row.get(side) or "" for side in ("x", "y", "w", "h")]
+    if not any(sides):
+        return None
+    try:
+        x, y, w, h = map(float, sides)
+    except ValueError:
+        w = h = math.nan
+    if not (w > 0 and h > 0):
+        raise UserError(f"{table}, line {line}: x, y, w, h of {row['file']} must be numbers, w and h above 0")
+    return Box(x, y, w, h)
 
 
 def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:

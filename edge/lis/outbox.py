@@ -46,8 +46,8 @@ class Entry:
     """Of the report ("final", ...); "query" for a query."""
     total: int | None
     """Cells of the report; None for a query."""
-    named: int | None
-    """Of all its cells, those that a person gave their class; None for a query and for an early report."""
+    namings: int | None
+    """How often persons had given its cells their classes; None for a query and for an early report."""
     state: State
     created: str
     """UTC, ISO 8601."""
@@ -75,7 +75,7 @@ class Line:
 
 _ENTRY = (
     "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), "
-    "json_extract(r.result, '$.total'), json_extract(r.result, '$.named'), "
+    "json_extract(r.result, '$.total'), json_extract(r.result, '$.namings'), "
     "o.state, o.created, o.changed, o.attempts, o.reason "
     "FROM outbox o LEFT JOIN report r ON r.id = o.report "
     "LEFT JOIN specimen s ON s.id = r.specimen "
@@ -133,7 +133,9 @@ class Outbox:
                 (specimen,),
             ).fetchall()
             known = [row for row in before if row[5] in {State.WAITING, State.RECEIVED}]
-            if known and known[-1][2:4] == (content, wbc):
+            # Early results have no namings: an update of the program corrects nothing.
+            same = known and {"namings": 0} | json.loads(known[-1][2]) == json.loads(content)
+            if same and known[-1][3] == wbc:
                 return self.entry(known[-1][4])
             # One that arrived, was sent again and then cancelled is at the LIS all the same.
             there = [row for row in before if row in known or row[6]]
@@ -325,9 +327,9 @@ class Outbox:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, control_id, specimen, version, level, total, named, *rest = row
+    number, control_id, specimen, version, level, total, namings, *rest = row
     state, created, changed, attempts, reason = rest
-    whose = (number, control_id, specimen, version, level, total, named)
+    whose = (number, control_id, specimen, version, level, total, namings)
     return Entry(*whose, State(state), created, changed, attempts, reason)
 
 

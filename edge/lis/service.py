@@ -201,7 +201,7 @@ class LisService:
 
         Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
-        newest message of this specimen: id, version, status, total, named, state, changed, reason; None
+        newest message of this specimen: id, version, status, total, namings, state, changed, reason; None
         without one), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
@@ -211,7 +211,7 @@ class LisService:
             "version": newest.version,
             "status": newest.status,
             "total": newest.total,
-            "named": newest.named,
+            "namings": newest.namings,
             "state": newest.state.value,
             "changed": newest.changed,
             "reason": newest.reason,

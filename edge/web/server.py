@@ -123,7 +123,7 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
-            "named": cell.named,
+            "named": cell.namings > 0,
             "why": whys(cell, classes),
             "slide": [round(place, 1) for place in cell.slide],
             "side": round(cell.box.side, 1),
@@ -152,7 +152,7 @@ def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[di
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
             "review": cell.review,
-            "named": cell.named,
+            "namings": cell.namings,
             "why": whys(cell, classes),
             "source": cell.source,
             "jpeg": base64.b64encode(cell.crop).decode("ascii"),
@@ -224,9 +224,9 @@ class Routes:
         return JSONResponse(await run_in_threadpool(encode_map, view.map, _classes(view)))
 
     async def cells(self, request: Request) -> Response:
-        """GET /cells?after=N&review=1: some counted cells, those that follow number N (or 0).
+        """GET /cells?after=N: some counted cells, those that follow number N (or 0).
 
-        With `review` only those that a person must look at. Their specimen stands beside them: another page
+        With `review=1` only those that a person must look at. Their specimen stands beside them: another page
         may have begun the next one. 503 before the first state.
         """
         if (view := self._latest.get(0, 0.0)[1]) is None:
@@ -234,18 +234,22 @@ class Routes:
         asked = request.query_params.get("after", "0")
         if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
             raise HTTPException(400, '"after" is the number of a cell')
-        after, all_of_them = int(asked), "review" not in request.query_params
+        after, all_of_them = int(asked), request.query_params.get("review") != "1"
         following = (cell for cell in view.cells[after:] if cell.review or all_of_them)
         cells = await run_in_threadpool(encode_cells, following, _classes(view))
         return JSONResponse({"specimen": view.state["specimen"], "cells": cells})
 
     async def name_cell(self, request: Request) -> Response:
-        """POST /cells {"specimen": str, "number": int, "name": str}: give a cell the class that one sees."""
+        """POST /cells {"specimen": str, "number": int, "name": str, "namings": int}: give a cell its class.
+
+        `namings` is what the person saw of the cell: another page may have named it meanwhile.
+        """
         specimen, name = await _value(request, "specimen"), await _value(request, "name")
-        number = await _value(request, "number")
-        if not (isinstance(specimen, str) and isinstance(name, str) and type(number) is int):
-            raise HTTPException(400, '"specimen" and "name" must be text, "number" a whole number')
-        await _answer(self._wishes.ask_naming(specimen, number, name))
+        number, namings = await _value(request, "number"), await _value(request, "namings")
+        texts = isinstance(specimen, str) and isinstance(name, str)
+        if not texts or type(number) is not int or type(namings) is not int:
+            raise HTTPException(400, '"specimen" and "name" must be text, the others whole numbers')
+        await _answer(self._wishes.ask_naming(specimen, number, name, namings))
         return JSONResponse({"number": number, "name": name})
 
     async def pause(self, request: Request) -> Response:

@@ -6,15 +6,18 @@ import pytest
 
 from edge.cells import Box, Cell
 from edge.export import main
+from edge.preprocess import crop
 from edge.store import Store
+from training import data
 
 
-def counted(database: Path, specimen: str, *names: str) -> None:
+def counted(database: Path, specimen: str, *names: str, source: str = "images") -> None:
     """A specimen with a cell for each name that a person gave; "" for none."""
     with Store(database) as store:
-        row = store.open_specimen(specimen, "m", "images", moving=False).specimen
+        row = store.open_specimen(specimen, "m", source, moving=False).specimen
         for number, name in enumerate(names, 1):
             grey = np.full((64, 64, 3), 9 * number + len(specimen), np.uint8)
+            grey[16:48, 16:48] = 200
             jpeg = cv2.imencode(".jpg", grey)[1].tobytes()
             shares = np.array([0.75, 0.25], np.float32)
             place = (specimen, Box(0, 0, 9, 9), (5.0, 5.0))
@@ -23,28 +26,44 @@ def counted(database: Path, specimen: str, *names: str) -> None:
                 store.name_cell(row, number, name)
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.rglob("*.jpg"))
+def named(folder: Path) -> list[str]:
+    return sorted(sample.name for sample in data.load(folder))
 
 
-def test_cells_that_were_named_become_images_in_folders_of_their_classes(
+def test_cells_that_were_named_become_images_that_training_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database, folder = tmp_path / "c.sqlite", tmp_path / "out"
     counted(database, "PATIENT-7", "monocyte", "", "basophil", "monocyte")
     counted(database, "OTHER", "monocyte")
+    counted(database, "DRAWN", "monocyte", source="demo")
     assert main([str(folder), "--database", str(database)]) == 0
     assert capsys.readouterr().out == "basophil: 1\nmonocyte: 3\n"
-    assert files(folder) == ["basophil", "monocyte", "monocyte", "monocyte"]
-    assert all(cv2.imread(str(path)).shape == (64, 64, 3) for path in folder.rglob("*.jpg"))
-    assert "PATIENT" not in "".join(map(str, folder.rglob("*")))
+    samples = data.load(folder)
+    assert sorted(sample.name for sample in samples) == ["basophil", "monocyte", "monocyte", "monocyte"]
+    assert len({sample.origin for sample in samples}) == 2
+    for sample in samples:
+        assert sample.box is not None
+        picture = data.read_image(sample.path)
+        assert crop(picture, sample.box, 64) == pytest.approx(picture, abs=2), "what the instrument saw"
+    everything = "".join(map(str, folder.rglob("*"))) + (folder / "cells.csv").read_text()
+    assert "PATIENT" not in everything
     with Store(database) as store:
         row = store.open_specimen("PATIENT-7", "m", "images", moving=False).specimen
         store.name_cell(row, 1, "basophil")
     assert main([str(folder), "--database", str(database)]) == 0
-    assert files(folder) == ["basophil", "basophil", "monocyte", "monocyte"]
+    assert named(folder) == ["basophil", "basophil", "monocyte", "monocyte"]
     assert main([str(tmp_path / "one"), "--database", str(database), "--specimen", "OTHER"]) == 0
-    assert files(tmp_path / "one") == ["monocyte"]
+    assert named(tmp_path / "one") == ["monocyte"]
+
+
+def test_one_picture_has_its_last_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = tmp_path / "c.sqlite"
+    counted(database, "A", "monocyte")
+    counted(database, "B", "basophil")
+    assert main([str(tmp_path / "out"), "--database", str(database)]) == 0
+    assert capsys.readouterr().out == "basophil: 1\n"
+    assert named(tmp_path / "out") == ["basophil"]
 
 
 def test_what_cannot_be_exported_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +72,7 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "there is no such file" in capsys.readouterr().err
     counted(database, "S", "")
     assert main([str(tmp_path / "out"), "--database", str(database)]) == 1
-    assert "no cell here was named" in capsys.readouterr().err
+    assert "no cell of a real smear was named" in capsys.readouterr().err
     counted(database, "T", "monocyte")
     assert main([str(tmp_path / "out"), "--database", str(database), "--specimen", "S"]) == 1
     assert "no cell of this specimen was named" in capsys.readouterr().err

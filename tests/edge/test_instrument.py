@@ -1,4 +1,5 @@
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -79,10 +80,10 @@ def test_a_person_names_a_cell(
             self.wishes.pause(phase == "paused")
         if state["phase"] == phase and not asked:
             for specimen, number in (("OTHER", 1), ("S", 1), ("S", 999)):
-                asked.append(self.wishes.ask_naming(specimen, number, "platelet"))
-        if state["phase"] == "paused" and state["named"]:
+                asked.append(self.wishes.ask_naming(specimen, number, "platelet", 0))
+        if state["phase"] == "paused" and state["namings"]:
             self.wishes.pause(False)
-        if state["phase"] == "finished" and state["named"]:
+        if state["phase"] == "finished" and state["namings"]:
             self.wishes.ask_specimen("S-2")
 
     result = tmp_path / "s.json"
@@ -97,11 +98,80 @@ def test_a_person_names_a_cell(
     assert asked[1].result(0) is None
     assert "no cell 999" in str(asked[2].exception(0))
     first, *others = newest(instrument).cells
-    assert (first.name, first.named, first.review) == ("platelet", True, False)
+    assert (first.name, first.namings, first.review) == ("platelet", 1, False)
     assert others
     assert all(cell.review for cell in others)
     kept = json.loads(result.read_text())
-    assert (kept["named"], kept["cells"][0]["class"]) == (1, "platelet")
+    assert (kept["namings"], kept["cells"][0]["class"]) == (1, "platelet")
+
+
+def test_a_target_that_names_take_away_is_no_longer_reached(film: Path, tmp_path: Path) -> None:
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True)
+        whole = Instrument(config, store, Classifier(), threading.Event(), None).count("S")
+        config = replace(config, target=whole.session.total)
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        outcome = instrument.count("S")
+        assert outcome.complete
+        assert not outcome.ended
+        instrument.wishes.ask_naming("S", 1, "platelet", 0)
+        seen: list[str] = []
+        put = instrument.latest.put
+
+        def put_and_look(view: View) -> None:
+            put(view)
+            seen.append(view.state["message"])
+            if view.state["namings"]:
+                instrument.wishes.ask_specimen("S-2")
+
+        instrument.latest.put = put_and_look  # type: ignore[method-assign]
+        instrument.idle(outcome)
+    assert not outcome.complete
+    assert seen[0] == "target reached"
+    assert seen[-1].startswith("fewer cells than the target")
+
+
+def test_a_pipe_that_nobody_reads_any_more_holds_nothing_up(film: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=pipe.read_bytes, daemon=True)
+    reader.start()
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True, json=pipe)
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        outcome = instrument.count("S")
+        reader.join(5)
+        answer = instrument.wishes.ask_naming("S", 1, "platelet", 0)
+        answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-2"))
+        assert instrument.idle(outcome) == "S-2"
+
+
+def test_a_file_that_could_not_be_written_is_told_until_it_could(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True, json=folder / "s.json")
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        outcome = instrument.count("S")
+        (folder / "s.json").unlink()
+        folder.rmdir()
+        seen: list[str] = []
+        put = instrument.latest.put
+
+        def put_and_look(view: View) -> None:
+            put(view)
+            seen.append(view.state["message"])
+            if len(seen) == 1:
+                instrument.wishes.ask_naming("S", 1, "platelet", 0)
+            elif "No such file" in seen[-1] and not folder.exists():
+                folder.mkdir()
+                instrument.wishes.ask_naming("S", 1, "monocyte", 1)
+            elif folder.exists() and seen[-1] == "the input has ended":
+                instrument.wishes.ask_specimen("S-2")
+
+        instrument.latest.put = put_and_look  # type: ignore[method-assign]
+        instrument.idle(outcome)
+    assert json.loads((folder / "s.json").read_text())["cells"][0]["class"] == "monocyte"
 
 
 def test_without_a_locator_no_specimen_is_begun(

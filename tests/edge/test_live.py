@@ -62,9 +62,9 @@ def test_a_newer_release_takes_the_place_of_one_that_nobody_took() -> None:
 def test_namings_are_taken_in_their_order_but_for_those_given_up() -> None:
     wishes = Wishes()
     assert wishes.take_naming() is None
-    wishes.ask_naming("S-1", 1, "monocyte").cancel()
+    wishes.ask_naming("S-1", 1, "monocyte", 0).cancel()
     for number in (2, 3):
-        wishes.ask_naming("S-1", number, "monocyte")
+        wishes.ask_naming("S-1", number, "monocyte", 0)
     taken = [wishes.take_naming() for _ in range(3)]
     assert [asked and (asked.specimen, asked.number, asked.name) for asked in taken] == [
         ("S-1", 2, "monocyte"),

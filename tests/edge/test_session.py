@@ -231,16 +231,18 @@ def test_a_cell_that_a_person_named_needs_no_review_and_is_kept_so(store: Store)
     session.take(step(session, "a.png", 0, 0))
     session.cells = [replace(cell, review=True) for cell in session.cells]
     version = session.map_version
-    session.name_cell(2, "platelet")
-    session.name_cell(2, "erythroblast")
-    session.name_cell(1, "neutrophil")
+    session.name_cell(2, "platelet", 0)
+    with pytest.raises(UserError, match="it was named platelet meanwhile"):
+        session.name_cell(2, "neutrophil", 0)
+    session.name_cell(2, "erythroblast", 1)
+    session.name_cell(1, "neutrophil", 0)
     assert session.doubtful == ()
     assert (session.total, session.complete) == (1, False)
-    assert session.state("paused")["named"] == 2
+    assert session.state("paused")["namings"] == 3
     assert session.map_version == version == 0, "there is no map"
     result = begin(store).result(complete=True)
     assert result["counts"] == {"neutrophil": 1, "erythroblast": 1, "platelet": 0}
-    assert (result["named"], result["review"]) == (2, 0)
+    assert (result["namings"], result["review"]) == (3, 0)
     second = result["cells"][1]
     assert (second["class"], second["named"], second["network"]) == ("erythroblast", True, "neutrophil")
     assert second["probabilities"]["neutrophil"] == second["confidence"] == 1
@@ -250,7 +252,7 @@ def test_a_cell_that_a_person_named_needs_no_review_and_is_kept_so(store: Store)
     ("number", "name", "why"),
     [
         (0, "platelet", "no cell 0"),
-        (2, "platelet", "no cell 2; it has 1"),
+        (2, "platelet", "no cell 2 among the 1 counted"),
         (-1, "platelet", "no cell -1"),
         (1, "blast", "'blast' is no class"),
     ],
@@ -259,8 +261,8 @@ def test_what_is_no_cell_or_no_class_is_not_named(store: Store, number: int, nam
     session = begin(store)
     session.take(step(session, "a.png", 0))
     with pytest.raises(UserError, match=why):
-        session.name_cell(number, name)
-    assert not session.cells[0].named
+        session.name_cell(number, name, 0)
+    assert not session.cells[0].namings
 
 
 def test_a_name_that_cannot_be_stored_is_not_shown(store: Store) -> None:
@@ -268,7 +270,7 @@ def test_a_name_that_cannot_be_stored_is_not_shown(store: Store) -> None:
     session.take(step(session, "a.png", 0))
     store.close()
     with pytest.raises(UserError):
-        session.name_cell(1, "platelet")
+        session.name_cell(1, "platelet", 0)
     assert session.cells[0].name == "neutrophil"
 
 

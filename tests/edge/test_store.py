@@ -81,12 +81,25 @@ def test_a_cell_has_the_last_name_that_a_person_gave_it(tmp_path: Path) -> None:
             for given in ("monocyte", "basophil"):
                 store.name_cell(row, 2, given)
         first, second = store.open_specimen("S-1", SHA, "images", moving=True).cells
-        assert (first.name, first.named, first.review) == ("neutrophil", False, True)
-        assert (second.name, second.named, second.review) == ("basophil", True, False)
-        assert store.named_cells("S-2") == [("basophil", b"S-2")]
-        assert store.named_cells(None) == [("basophil", b"S-1"), ("basophil", b"S-2")]
+        assert (first.name, first.namings, first.review) == ("neutrophil", 0, True)
+        assert (second.name, second.namings, second.review) == ("basophil", 2, False)
+        assert store.named_cells("S-2") == [(2, "basophil", b"S-2")]
+        assert store.named_cells(None) == [(1, "basophil", b"S-1"), (2, "basophil", b"S-2")]
         with pytest.raises(UserError, match="FOREIGN KEY"):
             store.name_cell(row, 3, "basophil")
+
+
+def test_a_specimen_that_cannot_be_had_leaves_the_one_before_it_held(tmp_path: Path) -> None:
+    path = tmp_path / "counts.sqlite"
+    with Store(path) as store, Store(path) as other:
+        store.open_specimen("S-1", SHA, "video", moving=True)
+        store.open_specimen("S-1", SHA, "video", moving=True)
+        other.open_specimen("S-2", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="another program"):
+            store.open_specimen("S-2", SHA, "video", moving=True)
+        with pytest.raises(UserError, match="another program"):
+            other.open_specimen("S-1", SHA, "video", moving=True)
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_two_models_never_share_a_specimen(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ async function load(whose) {
   if (whose !== specimen) return;
   [map, picture] = [next, image];
   listCells();
+  const chosen = map.cells.find((cell) => cell.number === selected);
+  if ($("found").textContent.startsWith(`cell ${selected}: `)) describe(chosen);
   draw();
   seek();
 }
@@ -116,7 +118,16 @@ function listCells() {
 /** Whether the list and the map show a cell, or only those to review. */
 const shows = (cell) => cell.review || $("review-only").ariaPressed !== "true";
 
-/** Show where a cell lies, and say it in words. */
+/** Say in words where a cell lies and what it is. */
+function describe(cell) {
+  const number = cell.number;
+  const [x, y] = cell.slide.map(Math.round);
+  const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
+  const sure = cell.named ? ", named by a person" : ` ${Math.round(100 * cell.confidence)} %`;
+  write($("found"), `cell ${number}: ${look.human(cell.name)}${sure}${review}; x ${x} y ${y}`);
+}
+
+/** Show a cell on the map, and say what it is. */
 function select(number) {
   sought = null;
   const cell = map?.cells.find((one) => one.number === number);
@@ -125,10 +136,7 @@ function select(number) {
     return;
   }
   selected = number;
-  const [x, y] = cell.slide.map(Math.round);
-  const review = cell.review ? `, to review (${cell.why.join("; ")})` : "";
-  const sure = cell.named ? ", named by a person" : ` ${Math.round(100 * cell.confidence)} %`;
-  write($("found"), `cell ${number}: ${look.human(cell.name)}${sure}${review}; x ${x} y ${y}`);
+  describe(cell);
   for (const button of $("cells").querySelectorAll("button")) {
     button.ariaPressed = String(Number(button.dataset.number) === number);
     // Inside the list alone: the page itself must not jump.

@@ -1,4 +1,4 @@
-// The live page: shows what /events says, and sends the two wishes of a person back.
+// The live page: shows what /events says, and sends the wishes of a person back.
 
 import * as map from "./map.js";
 import * as review from "./review.js";
@@ -89,7 +89,7 @@ function showState(state) {
   state.classes.forEach(showClass);
   $("pause-word").textContent = state.phase === "paused" ? "Continue" : "Pause";
   map.follow(state, { colour, human, inkOn });
-  review.follow(state, { colour, human, wish, reveal: map.reveal });
+  review.follow(state, { colour, human, wish, tell, reveal: map.reveal });
   showLis(state);
   speak(state);
 }
@@ -119,13 +119,13 @@ function sentence({ version, status, state, reason, changed }, problem) {
   return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
 }
 
-function showLis({ lis, total, named }) {
+function showLis({ lis, total, namings }) {
   $("lis").hidden = !lis;
   if (!lis) return;
   const { released, problem, due, waiting, since: oldest, refused: turnedDown } = lis;
   const changed = [];
   if (released && released.total !== total) changed.push(`${released.total} cells then, counted on since`);
-  if (released && (released.named ?? 0) !== named) changed.push("cells were named since");
+  if (released && (released.namings ?? 0) !== namings) changed.push("cells were named since");
   $("lis").dataset.state = released?.state ?? "none";
   setText($("way"), lis.way);
   setText($("sent"), released ? [sentence(released, problem), ...changed].join("; ") : problem ? `not released; ${problem}` : "not released");
@@ -325,11 +325,16 @@ async function wish(path, body) {
   return answer.ok ? "" : answer.text();
 }
 
-async function togglePause() {
-  if ($("pause").disabled) return;
-  refused = await wish("/pause", { paused: shown.state.phase !== "paused" });
+/** Show why a wish was refused, for a while. */
+function tell(reason) {
+  refused = reason;
   showNotices();
   setTimeout(() => (refused = ""), REFUSAL_MS);
+}
+
+async function togglePause() {
+  if ($("pause").disabled) return;
+  tell(await wish("/pause", { paused: shown.state.phase !== "paused" }));
 }
 
 function toggleWhy() {
@@ -410,17 +415,20 @@ async function changeOutbox(id, action) {
 
 const anyDialog = () => document.querySelector("dialog[open]") !== null;
 const SHORTCUTS = { " ": togglePause, n: askSpecimen, w: toggleWhy, m: map.toggle, r: askRelease, c: review.show };
-let [lastKeyMs, pending] = [-SCAN_MS, 0];
+let [lastKeyMs, pending, scanned] = [-SCAN_MS, 0, false];
 
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
 // halfway, which would take the rest for the ID, and its Enter must not press a button.
 function onKey(press) {
-  if (anyDialog() || press.target instanceof HTMLInputElement) return;
+  if (press.target instanceof HTMLInputElement) return;
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
   clearTimeout(pending);
-  if (burst && (press.key === " " || press.key === "Enter")) press.preventDefault();
-  if (burst || press.repeat || press.ctrlKey || press.metaKey || press.altKey) return;
+  scanned = burst && (press.key === " " || press.key === "Enter");
+  // Nor must its letters choose from a list of classes.
+  const letter = press.target instanceof HTMLSelectElement && press.key.length === 1 && press.key !== " ";
+  if (scanned || letter) press.preventDefault();
+  if (anyDialog() || burst || press.repeat || press.ctrlKey || press.metaKey || press.altKey) return;
   const onButton = press.key === " " && press.target instanceof HTMLButtonElement;
   const action = onButton ? () => press.target.click() : SHORTCUTS[press.key.toLowerCase()];
   if (!action) return;
@@ -440,7 +448,7 @@ $("outbox").addEventListener("click", showOutbox);
 $("outbox-close").addEventListener("click", () => $("outbox-dialog").close());
 document.addEventListener("keydown", onKey);
 // Some browsers press a focused button when the space bar comes up again.
-document.addEventListener("keyup", (up) => up.key === " " && !anyDialog() && up.preventDefault());
+document.addEventListener("keyup", (up) => up.key === " " && (scanned || !anyDialog()) && up.preventDefault());
 new ResizeObserver(draw).observe($("stage"));
 setInterval(showNotices, 1000);
 follow();

@@ -13,11 +13,12 @@ let [complete, pending] = [-1, 0]; // how many had been counted when nothing was
 
 /**
  * Take the newest state; `helpers` has colour(name), human(name), wish(path, body), which sends a wish and returns why it
- * was refused, and reveal(number), which shows a cell on the map.
+ * was refused, tell(reason), which shows that on the page, and reveal(number), which shows a cell on the map.
  */
 export function follow(state, helpers) {
   look = helpers;
   if (state.specimen !== specimen) {
+    if ($("review-dialog").open) look.tell(`the list of cells was closed: the count is now that of ${state.specimen}`);
     specimen = state.specimen;
     $("review-dialog").close();
   }
@@ -33,6 +34,7 @@ export function follow(state, helpers) {
 export function show() {
   if ($("review-show").hidden || document.querySelector("dialog[open]")) return;
   $("review-dialog").showModal();
+  $("review-refusal").textContent = "";
   list(doubtful === 0);
 }
 
@@ -41,7 +43,6 @@ function list(everyone) {
   all = everyone;
   $("review-all").ariaPressed = String(all);
   $("review-title").textContent = all ? "All cells" : "Cells to review";
-  $("review-refusal").textContent = "";
   $("gallery").replaceChildren();
   complete = -1;
   fetchSoon(0);
@@ -86,9 +87,7 @@ function card(cell) {
   const choice = item.querySelector("select");
   choice.append(...classes.map((one) => new Option(look.human(one), one, one === name, one === name)));
   choice.ariaLabel = `Class of cell ${number}`;
-  const confirm = item.querySelector(".confirm");
-  confirm.ariaLabel = `Confirm the class of cell ${number}`;
-  confirm.addEventListener("click", () => give(item, number, choice.value));
+  item.querySelector(".confirm").addEventListener("click", () => give(item, number, choice.value));
   const reveal = item.querySelector(".reveal");
   reveal.ariaLabel = `Cell ${number} on the map`;
   reveal.addEventListener("click", () => {
@@ -99,21 +98,29 @@ function card(cell) {
   return item;
 }
 
-function paint(item, { name, confidence, review, named }) {
+function paint(item, { name, confidence, review, namings }) {
+  const [what, confirm] = [item.querySelector(".what"), item.querySelector(".confirm")];
   item.classList.toggle("doubtful", review);
+  item.dataset.namings = namings;
   item.style.setProperty("--class", look.colour(name));
-  const sure = named ? " · named" : ` ${Math.round(100 * confidence)}\u00a0%`;
-  item.querySelector(".what").textContent = look.human(name) + sure;
-  item.querySelector(".confirm").textContent = named ? "Change" : "Confirm";
+  what.textContent = look.human(name) + (namings ? " · named" : ` ${Math.round(100 * confidence)}\u00a0%`);
+  confirm.textContent = namings ? "Change" : "Confirm";
+  confirm.ariaLabel = `${confirm.textContent} the class of cell ${item.dataset.number}`;
 }
 
 /** Give a cell the class that the person chose, and go on to the next one. */
 async function give(item, number, name) {
-  const reason = await look.wish("/cells", { specimen, number, name });
-  $("review-refusal").textContent = reason && `Cell ${number}: ${reason}`;
+  const namings = Number(item.dataset.namings);
+  const reason = await look.wish("/cells", { specimen, number, name, namings });
+  const said = reason && `Cell ${number}: ${reason}`;
+  $("review-refusal").textContent = said;
+  $("review-said").textContent = reason ? "" : `cell ${number} named ${look.human(name)}`;
+  if (reason && !$("review-dialog").open) look.tell(said);
+  if (reason && item.isConnected) list(all); // somebody else may have named it
   if (reason) return;
-  paint(item, { name, review: false, named: true });
-  item.nextElementSibling?.querySelector(".confirm").focus();
+  paint(item, { name, review: false, namings: namings + 1 });
+  const confirm = item.querySelector(".confirm");
+  if (document.activeElement === confirm) item.nextElementSibling?.querySelector(".confirm").focus();
 }
 
 $("review-show").addEventListener("click", show);

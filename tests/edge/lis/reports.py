@@ -31,6 +31,7 @@ def result(specimen: str, *, neutrophils: int = 60, review: int = 0, complete: b
         "skipped": [],
         "counts": counts,
         "total": total,
+        "namings": 0,
         "review": review,
         "per_100": {"erythroblast": 2.0},
         "differential": {name: share(count, total) for name, count in counts.items()},

@@ -86,6 +86,10 @@ def test_the_same_result_is_not_sent_twice(box: Outbox) -> None:
     first = box.release(result("S-1"), wbc=7.0)
     assert box.release(result("S-1"), wbc=7.0) == first
     assert box.release(result("S-1"), wbc=8.0).id == 2
+    assert box.release(result("S-1") | {"namings": 1}, wbc=8.0).id == 3
+    early = {key: value for key, value in result("S-2").items() if key != "namings"}
+    assert box.release(early).id == 4
+    assert box.release(result("S-2")).id == 4, "an update of the program is no correction"
 
 
 @pytest.mark.parametrize(

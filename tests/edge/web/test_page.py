@@ -14,7 +14,7 @@ import pytest
 
 from edge.cells import Box, Cell
 from edge.errors import UserError
-from edge.live import Label, Latest, View, Wishes
+from edge.live import Label, Latest, Naming, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.web.server import CELLS_SHOWN, PageServer, build_app
 from tests.edge.lis.reports import release
@@ -53,7 +53,7 @@ STATE: dict[str, Any] = {
     "target": 200,
     "unsettled": ["fewer than the 200 cells of a final result", "4 to review"],
     "review": 4,
-    "named": 0,
+    "namings": 0,
     "frames": 1204,
     "fields": 37,
     "skipped": 2,
@@ -487,16 +487,19 @@ def test_the_cells_to_review_are_shown_with_their_pictures(page: Page, screen: s
     assert page.errors() == []
 
 
-def named_by(page: Page, answer: UserError | None) -> list[tuple[str, int, str]]:
+def asked_name(page: Page, answer: UserError | None = None) -> tuple[str, int, str, int]:
     """Answer the next naming as the count does; return what was asked."""
-    page.until(lambda: page.wishes._namings)
-    asked = page.wishes.take_naming()
-    assert asked is not None
+    taken: list[Naming] = []
+    page.until(lambda: taken.extend(filter(None, [page.wishes.take_naming()])) or taken)
+    (asked,) = taken
     if answer:
         asked.answer.set_exception(answer)
     else:
         asked.answer.set_result(None)
-    return [(asked.specimen, asked.number, asked.name)]
+    return asked.specimen, asked.number, asked.name, asked.namings
+
+
+FOCUSED = "document.activeElement.ariaLabel"
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -506,31 +509,66 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     page.until(lambda: page.run(f"{CARDS}.length") == 3)
     chosen = f"{CARDS}.map((one) => one.querySelector('select').selectedOptions[0].textContent)"
     assert page.run(chosen) == ["platelet", "immature granulocyte", "immature granulocyte"]
-    page.run(f"{CARDS}[0].querySelector('.confirm').click()")
-    assert named_by(page, None) == [("S-1", 1, "platelet")]
-    page.until(lambda: page.run("document.activeElement.ariaLabel") == "Confirm the class of cell 2")
+    confirm = page.browser.find_elements("css selector", "#gallery .confirm")
+    confirm[0].click()
+    assert asked_name(page) == ("S-1", 1, "platelet", 0)
+    page.until(lambda: page.run(FOCUSED) == "Confirm the class of cell 2")
+    assert page.text("review-said") == "cell 1 named platelet"
     page.run(f"{CARDS}[1].querySelector('select').value = 'neutrophil'")
-    page.run("document.activeElement.click()")
-    assert named_by(page, UserError("the disk is full")) == [("S-1", 2, "neutrophil")]
-    page.until(lambda: page.text("review-refusal") == "Cell 2: the disk is full")
-    page.run("document.activeElement.click()")
-    assert named_by(page, None) == [("S-1", 2, "neutrophil")]
+    confirm[1].click()
+    assert asked_name(page) == ("S-1", 2, "neutrophil", 0)
     words = f"{CARDS}.map((one) => one.querySelector('.what').textContent)"
-    page.until(
-        lambda: (
-            page.run(words) == ["platelet · named", "neutrophil · named", "immature granulocyte 97\u00a0%"]
-        )
-    )
-    assert page.text("review-refusal") == ""
+    named = ["platelet · named", "neutrophil · named", "immature granulocyte 97\u00a0%"]
+    page.until(lambda: page.run(words) == named)
     assert page.run(f"{CARDS}.map((one) => one.className)") == ["", "", "doubtful"]
+    # It can be named again; the focus is the person's meanwhile.
+    page.run(f"{CARDS}[1].querySelector('select').value = 'platelet'")
+    confirm[1].click()
+    page.run(f"{CARDS}[0].querySelector('select').focus()")
+    assert asked_name(page) == ("S-1", 2, "platelet", 1)
+    page.until(lambda: page.run(words)[1] == "platelet · named")
+    assert page.run(FOCUSED) == "Class of cell 1"
     assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
+    assert page.errors() == []
+
+
+def test_a_name_that_is_refused_is_told_and_the_list_begun_anew(page: Page) -> None:
+    page.show(doubted(view(), (1, 2)))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    page.run(f"{CARDS}[0].setAttribute('id', 'old')")
+    page.run(f"{CARDS}[1].querySelector('.confirm').click()")
+    asked_name(page, UserError("it was named neutrophil meanwhile; look at it again"))
+    told = "Cell 2: it was named neutrophil meanwhile; look at it again"
+    page.until(lambda: page.text("review-refusal") == told)
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    assert page.run("document.getElementById('old')") is None
+    # Another page begins the next specimen before the answer comes.
+    page.run(f"{CARDS}[0].querySelector('.confirm').click()")
+    page.latest.put(doubted(view(specimen="OTHER"), (1,)))
+    page.until(lambda: not page.visible("review-dialog"))
+    assert page.text("message") == "the list of cells was closed: the count is now that of OTHER"
+    asked_name(page, UserError("the count is now that of OTHER"))
+    page.until(lambda: page.text("message") == "Cell 1: the count is now that of OTHER")
+
+
+def test_a_barcode_names_no_cell(page: Page) -> None:
+    page.show(doubted(view(), (1, 2)))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    for part in (".confirm", "select"):
+        page.run(f"{CARDS}[1].querySelector('{part}').focus()")
+        page.press(*"N-47 11", "\ue007")
+    assert page.run(f"{CARDS}[1].querySelector('select').value") == "immature_granulocyte"
+    assert page.wishes.take_naming() is None
+    assert page.visible("review-dialog")
 
 
 def test_all_cells_are_shown_on_request(page: Page) -> None:
     shown = doubted(view(), (1, 2, 3))
     sure = (
         shown.cells[0],
-        *(replace(cell, review=False, named=cell.number == 3) for cell in shown.cells[1:]),
+        *(replace(cell, review=False, namings=int(cell.number == 3)) for cell in shown.cells[1:]),
     )
     page.show(replace(shown, cells=sure, state={**shown.state, "review": 1}))
     page.press("c")
@@ -554,16 +592,17 @@ def test_the_map_shows_the_name_that_a_person_gave(page: Page) -> None:
     page.show(drawn)
     page.press("m")
     page.until(lambda: page.run("document.querySelectorAll('#cells .what').length") == 2)
+    page.run("[...document.querySelectorAll('#cells button')].at(-1).click()")
+    assert page.text("found").startswith("cell 1: platelet 97 %, to review")
     assert drawn.map is not None
     first, second = drawn.map.cells
-    named = replace(first, name="neutrophil", review=False, named=True)
+    named = replace(first, name="neutrophil", review=False, namings=1)
     facts = {**drawn.state["map"], "version": 4}
     page.latest.put(
         replace(drawn, map=replace(drawn.map, cells=(named, second)), state={**drawn.state, "map": facts})
     )
     listed = "[...document.querySelectorAll('#cells .what')].map((one) => one.textContent)"
     page.until(lambda: page.run(listed) == ["immature granulocyte · review", "neutrophil · named"])
-    page.run("[...document.querySelectorAll('#cells button')].at(-1).click()")
     assert page.text("found") == "cell 1: neutrophil, named by a person; x 900 y 400"
 
 
@@ -625,13 +664,14 @@ def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
     assert not page.visible("review-dialog")
     # The third is not on the map yet.
     page.press("c")
-    page.until(lambda: page.visible("review-dialog"))
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
     page.run(f"{CARDS}[2].querySelector('.reveal').click()")
     assert page.text("found") == "cell 3 is not on the map yet"
     # Who looks for another one meanwhile is not taken back to it.
     page.browser.find_element("id", "find-number").send_keys("57\n")
     assert page.text("found") == "no cell 57 on the map"
     page.run("document.getElementById('review-show').click()")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
     page.run(f"{CARDS}[2].querySelector('.reveal').click()")
     drawn = mapped()
     assert drawn.map is not None
@@ -782,7 +822,7 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
         "id": 3,
         "version": 1,
         "total": 150,
-        "named": 0,
+        "namings": 0,
         "status": "preliminary",
         "reason": "why",
         "changed": "2026-03-01T09:41:00+00:00",
@@ -827,7 +867,7 @@ def test_a_count_that_went_on_after_its_release_is_told(page: Page, total: int, 
 
 
 def test_cells_that_were_named_after_the_release_are_told(page: Page) -> None:
-    page.show(view(lis=lis("received"), named=1))
+    page.show(view(lis=lis("received"), namings=1))
     assert page.text("sent").endswith("; cells were named since")
 
 

@@ -166,7 +166,7 @@ def test_cells_come_with_their_pictures_in_parts(site: Site) -> None:
     assert found["specimen"] == STATE["specimen"]
     assert found["cells"][0] == {
         **{"number": 2, "name": "monocyte", "confidence": 0.912, "source": "2.png"},
-        **{"review": True, "named": False},
+        **{"review": True, "namings": 0},
         **{"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()},
     }
     for review, wanted in (({"review": "1"}, numbers[1::2]), ({}, numbers)):
@@ -456,12 +456,14 @@ def answering(take: Callable[[], Any], answer: Any) -> threading.Thread:
 
 
 def test_a_cell_is_named(site: Site) -> None:
-    seen: list[tuple[str, int, str]] = []
-    body = {"specimen": "S-1", "number": 7, "name": "monocyte"}
-    thread = answering(site.wishes.take_naming, lambda w: seen.append((w.specimen, w.number, w.name)))
+    seen: list[tuple[str, int, str, int]] = []
+    body = {"specimen": "S-1", "number": 7, "name": "monocyte", "namings": 2}
+    thread = answering(
+        site.wishes.take_naming, lambda w: seen.append((w.specimen, w.number, w.name, w.namings))
+    )
     answer = site.http.post("/cells", json=body)
     thread.join(5)
-    assert (answer.status_code, seen) == (200, [("S-1", 7, "monocyte")])
+    assert (answer.status_code, seen) == (200, [("S-1", 7, "monocyte", 2)])
     thread = answering(site.wishes.take_naming, UserError("there is no cell 7"))
     answer = site.http.post("/cells", json=body)
     thread.join(5)
@@ -472,7 +474,7 @@ def test_a_name_that_nobody_takes_is_told_and_never_given_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.web.server.ANSWER_TIMEOUT_S", 0.2)
-    body = {"specimen": "S-1", "number": 7, "name": "monocyte"}
+    body = {"specimen": "S-1", "number": 7, "name": "monocyte", "namings": 0}
     assert site.http.post("/cells", json=body).status_code == 503
     assert site.wishes.take_naming() is None
 
@@ -481,11 +483,12 @@ def test_a_name_that_nobody_takes_is_told_and_never_given_later(
     "body",
     [
         {},
-        {"specimen": "S-1", "number": 7},
-        {"specimen": "S-1", "number": "7", "name": "monocyte"},
-        {"specimen": "S-1", "number": True, "name": "monocyte"},
-        {"specimen": None, "number": 7, "name": "monocyte"},
-        {"specimen": "S-1", "number": 7, "name": ["monocyte"]},
+        {"specimen": "S-1", "number": 7, "name": "monocyte"},
+        {"specimen": "S-1", "number": "7", "name": "monocyte", "namings": 0},
+        {"specimen": "S-1", "number": True, "name": "monocyte", "namings": 0},
+        {"specimen": None, "number": 7, "name": "monocyte", "namings": 0},
+        {"specimen": "S-1", "number": 7, "name": ["monocyte"], "namings": 0},
+        {"specimen": "S-1", "number": 7, "name": "monocyte", "namings": None},
     ],
 )
 def test_what_names_no_cell_is_refused(wished: Site, body: dict[str, Any]) -> None:
