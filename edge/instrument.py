@@ -76,7 +76,9 @@ class Outcome:
     ended: bool
     """True where the whole input was read."""
     error: UserError | None
-    """What broke the input off, or why the files that were asked for could not be written."""
+    """What broke the input off, if something did."""
+    unwritten: UserError | None = None
+    """Why a file that was asked for could not be written."""
 
     @property
     def complete(self) -> bool:
@@ -129,8 +131,7 @@ class Instrument:
                 self._map_due_s = 0.0
                 display.show(self._state(session, "finished"))
         outcome = Outcome(session, ended, error)
-        unwritten = self._write(outcome)
-        return outcome if error else dataclasses.replace(outcome, error=unwritten)
+        return dataclasses.replace(outcome, unwritten=self._write(outcome))
 
     def _write(self, outcome: Outcome) -> UserError | None:
         """Write the files that the settings name; return why one could not be written."""
@@ -146,10 +147,10 @@ class Instrument:
 
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
-        session, shown = outcome.session, dict[str, Any]()
-        phase, unwritten = "failed" if outcome.error else "finished", None
+        session, shown, unwritten = outcome.session, dict[str, Any](), outcome.unwritten
+        phase = "failed" if outcome.error else "finished"
         while not self._stop.is_set():
-            state = self._state(session, phase, str(unwritten or outcome.error or _ending(outcome)))
+            state = self._state(session, phase, str(outcome.error or unwritten or _ending(outcome)))
             if state != shown:
                 shown = state
                 self._show(session, state)

@@ -107,8 +107,8 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
                 if outcome is None:
                     raise
                 outcome = dataclasses.replace(outcome, error=error)
-            if outcome.error:
-                print(f"error: {outcome.error}", file=sys.stderr)
+            for problem in filter(None, (outcome.error, outcome.unwritten)):
+                print(f"error: {problem}", file=sys.stderr)
             following = instrument.wishes.take_specimen()
             if following is None and not config.headless:
                 if not stop.event.is_set():
@@ -132,7 +132,7 @@ def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisSe
 
 def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: Outcome, stop: Stop) -> int:
     """Release the result of a headless count and wait for the LIS to take it; return 0, or the exit code."""
-    if not config.headless or outcome.error or not outcome.complete:
+    if not config.headless or outcome.error or outcome.unwritten or not outcome.complete:
         return 0
     try:
         entry = instrument.release(outcome.session, True, config.operator, config.wbc)
@@ -163,7 +163,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
 
 
 def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> int:
-    if outcome.error:
+    if outcome.error or outcome.unwritten:
         return EXIT_ERROR
     if not outcome.complete:
         specimen = outcome.session.specimen
