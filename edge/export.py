@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,13 +19,24 @@ from edge.store import Store
 _COLUMNS = ("file", "class", "film", "x", "y", "w", "h")
 
 
-def export(database: Path, folder: Path, specimen: str | None = None) -> Counter[str]:
-    """Write the picture of each cell that a person named; return how many there are of each class.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote."""
+
+    classes: Counter[str]
+    """Pictures of each class."""
+    films: int
+    """Specimens that they come from."""
+    contradicted: int
+    """Pictures that were left out, because they were named differently in two specimens."""
+
+
+def export(database: Path, folder: Path, specimen: str | None = None) -> Exported:
+    """Write the picture of each cell that a person named.
 
     `folder` gets the pictures in `cells/` and a list of them, `cells.csv`, which replaces that of an earlier
     export: file, class, film (an opaque number of the specimen) and the cell's box in pixels. A file is named
-    by its content: no specimen's name leaves with it, and the same picture is written once, with its last
-    name.
+    by its content: no specimen's name leaves with it, and the same picture is written once.
 
     Args:
         database: of the counts.
@@ -32,7 +44,8 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Counter
         specimen: of whose cells; None for those of all. Cells of the demo are left out.
 
     Raises:
-        UserError: the database is missing or damaged, nothing was named, or the files cannot be written.
+        UserError: the database is missing or damaged, nothing was named, `folder` has another list, or the
+            files cannot be written.
     """
     try:
         if not database.exists():
@@ -42,22 +55,31 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Counter
     with Store(database) as store:
         named = store.named_cells(specimen)
     if not named:
-        whose = "of this specimen" if specimen else "of a real smear"
+        whose = "of a specimen of this name" if specimen else "of a real smear"
         raise UserError(f"{database}: no cell {whose} was named by a person; name some on the page first")
-    rows = {}
+    rows: dict[str, tuple[object, ...]] = {}
+    contradicted = set()
+    table = folder / "cells.csv"
     try:
+        if table.exists() and table.read_text(encoding="utf-8").splitlines()[:1] != [",".join(_COLUMNS)]:
+            raise UserError(f"{table}: there already, and no export's; name another folder")
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         for film, name, crop in named:
             file = f"{hashlib.blake2b(crop, digest_size=8).hexdigest()}.jpg"
+            row = (file, name, film, *_box(crop))
+            if rows.setdefault(file, row)[1] != name:
+                contradicted.add(file)
             (folder / "cells" / file).write_bytes(crop)
-            rows[file] = (file, name, film, *_box(crop))
-        part = folder / "cells.csv.part"
-        with part.open("w", newline="", encoding="utf-8") as table:
-            csv.writer(table).writerows([_COLUMNS, *rows.values()])
-        part.replace(folder / "cells.csv")
+        kept = [row for file, row in rows.items() if file not in contradicted]
+        part = table.with_name("cells.csv.part")
+        with part.open("w", newline="", encoding="utf-8") as written:
+            csv.writer(written, lineterminator="\n").writerows([_COLUMNS, *kept])
+        part.replace(table)
+    except UnicodeDecodeError:
+        raise UserError(f"{table}: there already, and no export's; name another folder") from None
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; name another folder") from None
-    return Counter(name for _, name, *_ in rows.values())
+    return Exported(Counter(str(row[1]) for row in kept), len({row[2] for row in kept}), len(contradicted))
 
 
 def _box(crop: bytes) -> tuple[float, float, float, float]:
@@ -90,8 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for name, number in sorted(written.items()):
+    for name, number in sorted(written.classes.items()):
         print(f"{name}: {number}")
+    if written.contradicted:
+        print(f"left out, as they were named differently in two specimens: {written.contradicted}")
+    print(f"{written.classes.total()} cells, specimens {written.films}: written to {options.folder}")
+    if written.films < 2:
+        print("note: training.adapt needs cells of two specimens at least")
     return 0
 
 

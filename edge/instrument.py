@@ -4,20 +4,20 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from edge.camera import FrameSource, open_camera
-from edge.cells import Frame, Skip
+from edge.cells import Cell, Frame, Skip
 from edge.classify import Classifier
 from edge.config import Config, flat_field_place
 from edge.errors import UserError
 from edge.flatfield import FlatField, read_flat_field
 from edge.lis.outbox import Entry
 from edge.lis.service import LisService
-from edge.live import Latest, View, Wishes
+from edge.live import Label, Latest, View, Wishes
 from edge.localise import Locator
 from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
@@ -148,7 +148,8 @@ class Instrument:
     def idle(self, outcome: Outcome) -> str | None:
         """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
         session, shown, unwritten = outcome.session, dict[str, Any](), outcome.unwritten
-        phase = "failed" if outcome.error else "finished"
+        following: str | None = None
+        phase, namings = "failed" if outcome.error else "finished", session.namings
         while not self._stop.is_set():
             state = self._state(session, phase, str(outcome.error or unwritten or _ending(outcome)))
             if state != shown:
@@ -157,10 +158,13 @@ class Instrument:
             self._answer_release(session, phase)
             if self._answer_namings(session) and self._rewritable:
                 unwritten = self._write(outcome)
-            if specimen := self.wishes.take_specimen():
-                return specimen
+            if following := self.wishes.take_specimen():
+                break
             self._stop.wait(0.2)
-        return None
+        if session.namings != namings:
+            with open_display(None) as display:
+                display.show(self._state(session, phase))
+        return following
 
     @property
     def _rewritable(self) -> bool:
@@ -251,7 +255,9 @@ class Instrument:
 
     def _show(self, session: Session, state: dict[str, Any]) -> None:
         """Put a new state on the page; the last picture stays."""
-        self._shown = dataclasses.replace(self._shown, state=state, map=self._map, cells=tuple(session.cells))
+        cells = tuple(session.cells)
+        marks = tuple(_named(label, cells) for label in self._shown.labels)
+        self._shown = dataclasses.replace(self._shown, state=state, labels=marks, map=self._map, cells=cells)
         self.latest.put(self._shown)
 
     def _read(
@@ -307,6 +313,13 @@ class Instrument:
     @property
     def _interrupted(self) -> bool:
         return self._stop.is_set() or self.wishes.specimen_asked
+
+
+def _named(label: Label, cells: Sequence[Cell]) -> Label:
+    """Return the label with the class that a person gave its cell, if one did."""
+    if label.number is None or not cells[label.number - 1].namings:
+        return label
+    return dataclasses.replace(label, name=cells[label.number - 1].name, confidence=None)
 
 
 def _ending(outcome: Outcome) -> str:

@@ -20,7 +20,9 @@ class Label:
 
     box: Box
     name: str
-    confidence: float
+    """Class that this frame shows, or the one that a person gave the cell."""
+    confidence: float | None
+    """Probability of the class, 0..1; None where a person gave it."""
     number: int | None
     """The number of the counted cell; None while it is not counted yet."""
     heat: NDArray[np.float32] | None = None

@@ -101,7 +101,8 @@ def encode_event(view: View) -> bytes:
         event["size"], event["jpeg"] = size, base64.b64encode(jpeg.tobytes()).decode("ascii")
     for label in view.labels:
         box = (label.box.x, label.box.y, label.box.width, label.box.height)
-        shown = {"name": label.name, "confidence": float(label.confidence), "number": label.number}
+        sure = None if label.confidence is None else float(label.confidence)
+        shown = {"name": label.name, "confidence": sure, "number": label.number}
         heat = None if label.heat is None else np.rint(100 * label.heat).astype(int).tolist()
         rounded = [round(float(length) * scale, 1) for length in box]
         event["labels"].append({"box": rounded, **shown, "heat": heat})
@@ -142,6 +143,8 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
 def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
     """Return cells ready for JSON, each with the sharpest crop of it (JPEG, base64).
 
+    "instrument" is the class of which "confidence" is the probability, whatever a person named the cell.
+
     Args:
         cells: in the order of their counting; of more than `CELLS_SHOWN` the first.
         classes: of the model, in order.
@@ -151,6 +154,7 @@ def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[di
             "number": cell.number,
             "name": cell.name,
             "confidence": round(cell.confidence, 3),
+            "instrument": classes[int(cell.probabilities.argmax())].name,
             "review": cell.review,
             "namings": cell.namings,
             "why": whys(cell, classes),

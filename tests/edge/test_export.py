@@ -38,7 +38,8 @@ def test_cells_that_were_named_become_images_that_training_reads(
     counted(database, "OTHER", "monocyte")
     counted(database, "DRAWN", "monocyte", source="demo")
     assert main([str(folder), "--database", str(database)]) == 0
-    assert capsys.readouterr().out == "basophil: 1\nmonocyte: 3\n"
+    told = f"basophil: 1\nmonocyte: 3\n4 cells, specimens 2: written to {folder}\n"
+    assert capsys.readouterr().out == told
     samples = data.load(folder)
     assert sorted(sample.name for sample in samples) == ["basophil", "monocyte", "monocyte", "monocyte"]
     assert len({sample.origin for sample in samples}) == 2
@@ -57,13 +58,28 @@ def test_cells_that_were_named_become_images_that_training_reads(
     assert named(tmp_path / "one") == ["monocyte"]
 
 
-def test_one_picture_has_its_last_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_that_was_named_differently_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     database = tmp_path / "c.sqlite"
-    counted(database, "A", "monocyte")
-    counted(database, "B", "basophil")
+    counted(database, "A", "monocyte", "monocyte")
+    counted(database, "B", "basophil", "monocyte")
     assert main([str(tmp_path / "out"), "--database", str(database)]) == 0
-    assert capsys.readouterr().out == "basophil: 1\n"
-    assert named(tmp_path / "out") == ["basophil"]
+    told = capsys.readouterr().out
+    assert told.startswith("monocyte: 1\nleft out, as they were named differently in two specimens: 1\n")
+    assert "two specimens at least" in told
+    assert named(tmp_path / "out") == ["monocyte"]
+
+
+@pytest.mark.parametrize("content", [b"file,class,source,split\n", b"\xff\xfe"])
+def test_another_list_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    counted(tmp_path / "c.sqlite", "A", "monocyte")
+    (tmp_path / "cells.csv").write_bytes(content)
+    assert main([str(tmp_path), "--database", str(tmp_path / "c.sqlite")]) == 1
+    assert "there already, and no export's" in capsys.readouterr().err
+    assert (tmp_path / "cells.csv").read_bytes() == content
 
 
 def test_what_cannot_be_exported_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +91,7 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "no cell of a real smear was named" in capsys.readouterr().err
     counted(database, "T", "monocyte")
     assert main([str(tmp_path / "out"), "--database", str(database), "--specimen", "S"]) == 1
-    assert "no cell of this specimen was named" in capsys.readouterr().err
+    assert "no cell of a specimen of this name was named" in capsys.readouterr().err
     blocked.write_text("a file")
     assert main([str(blocked), "--database", str(database)]) == 1
     assert "name another folder" in capsys.readouterr().err

@@ -98,6 +98,8 @@ def test_a_person_names_a_cell(
     assert asked[1].result(0) is None
     assert "no cell 999" in str(asked[2].exception(0))
     first, *others = newest(instrument).cells
+    marks = [mark for mark in newest(instrument).labels if mark.number == 1]
+    assert all((mark.name, mark.confidence) == ("platelet", None) for mark in marks)
     assert (first.name, first.namings, first.review) == ("platelet", 1, False)
     assert others
     assert all(cell.review for cell in others)

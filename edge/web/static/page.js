@@ -75,6 +75,8 @@ function showState(state) {
   $("arc").style.strokeLinecap = done ? "round" : "butt"; // a dash of no length would still show round ends
   $("review").textContent = whole(state.review);
   $("review-line").classList.toggle("some", state.review > 0);
+  $("namings").textContent = whole(state.namings);
+  $("namings-line").hidden = state.namings === 0;
   $("fields").textContent = whole(state.fields);
   $("frames").textContent = whole(state.frames);
   $("fps").textContent = `${state.fps.toFixed(1)}/s`;
@@ -145,7 +147,9 @@ function showNotices() {
   const over = phase === "finished" || phase === "failed";
   const silentMs = performance.now() - newestMs;
   const stale = phase === "counting" && silentMs > STALE_MS;
-  const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : shown?.state.message);
+  const { message, unsettled } = shown?.state ?? {};
+  const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
+  const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
   setText($("message"), notice || "");
   $("message").hidden = !notice;
   const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
@@ -221,7 +225,8 @@ function drawHeat(pen, { box: [x, y, w, h], heat }, [left, top], scale) {
 
 function caption(label) {
   const number = label.number === null ? "" : `${label.number} · `;
-  return `${number}${human(label.name)} ${Math.round(label.confidence * 100)} %`;
+  const sure = label.confidence === null ? "" : ` ${Math.round(label.confidence * 100)} %`;
+  return `${number}${human(label.name)}${sure}`;
 }
 
 function drawBox(pen, label, box) {
@@ -446,7 +451,7 @@ $("release-cancel").addEventListener("click", () => $("release-dialog").close())
 $("release-form").addEventListener("submit", sendRelease);
 $("outbox").addEventListener("click", showOutbox);
 $("outbox-close").addEventListener("click", () => $("outbox-dialog").close());
-document.addEventListener("keydown", onKey);
+document.addEventListener("keydown", onKey, true); // before any element takes it
 // Some browsers press a focused button when the space bar comes up again.
 document.addEventListener("keyup", (up) => up.key === " " && (scanned || !anyDialog()) && up.preventDefault());
 new ResizeObserver(draw).observe($("stage"));

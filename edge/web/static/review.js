@@ -34,15 +34,15 @@ export function follow(state, helpers) {
 export function show() {
   if ($("review-show").hidden || document.querySelector("dialog[open]")) return;
   $("review-dialog").showModal();
-  $("review-refusal").textContent = "";
   list(doubtful === 0);
 }
 
 /** List all cells, or those to review. */
 function list(everyone) {
   all = everyone;
-  $("review-all").ariaPressed = String(all);
+  $("review-all").textContent = all ? "To review" : "All cells";
   $("review-title").textContent = all ? "All cells" : "Cells to review";
+  $("review-refusal").textContent = "";
   $("gallery").replaceChildren();
   complete = -1;
   fetchSoon(0);
@@ -52,7 +52,8 @@ function fetchSoon(wait) {
   // A cell that was named stays in the list, so that it can be named again.
   const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
   const missing = (all ? counted : doubtful) - listed;
-  $("review-more").textContent = missing > 0 ? `${missing} more to come.` : "";
+  const none = listed === 0 && missing <= 0 ? "There are none." : "";
+  $("review-more").textContent = missing > 0 ? `${missing} more to come.` : none;
   if (pending || complete === counted) return;
   pending = setTimeout(async () => {
     const before = counted;
@@ -77,17 +78,20 @@ async function load(whose, everyone) {
 }
 
 function card(cell) {
-  const { number, name, why, source, jpeg } = cell;
+  const { number, name, source, jpeg } = cell;
   const item = $("gallery-cell").content.firstElementChild.cloneNode(true);
   item.dataset.number = number;
   item.querySelector("img").src = `data:image/jpeg;base64,${jpeg}`;
   item.querySelector(".number").textContent = number;
-  item.querySelector(".why").textContent = why.join("; ");
   item.querySelector(".where").textContent = typeof source === "string" ? source : "";
   const choice = item.querySelector("select");
   choice.append(...classes.map((one) => new Option(look.human(one), one, one === name, one === name)));
   choice.ariaLabel = `Class of cell ${number}`;
-  item.querySelector(".confirm").addEventListener("click", () => give(item, number, choice.value));
+  const confirm = () => give(item, cell, choice.value);
+  choice.addEventListener("change", () => item.classList.toggle("chosen", choice.value !== cell.name));
+  // The page has taken the Enter of a barcode scanner before.
+  choice.addEventListener("keydown", (press) => press.key === "Enter" && !press.defaultPrevented && confirm());
+  item.querySelector(".confirm").addEventListener("click", confirm);
   const reveal = item.querySelector(".reveal");
   reveal.ariaLabel = `Cell ${number} on the map`;
   reveal.addEventListener("click", () => {
@@ -98,31 +102,53 @@ function card(cell) {
   return item;
 }
 
-function paint(item, { name, confidence, review, namings }) {
+function paint(item, { name, confidence, instrument, review, namings, why }) {
   const [what, confirm] = [item.querySelector(".what"), item.querySelector(".confirm")];
   item.classList.toggle("doubtful", review);
-  item.dataset.namings = namings;
+  item.classList.remove("chosen");
   item.style.setProperty("--class", look.colour(name));
-  what.textContent = look.human(name) + (namings ? " · named" : ` ${Math.round(100 * confidence)}\u00a0%`);
+  const sure = `${Math.round(100 * confidence)}\u00a0%`;
+  what.textContent = namings ? `${look.human(name)} · named` : `${look.human(name)} ${sure}`;
+  const said = namings ? [`the instrument said ${look.human(instrument)} ${sure}`] : [];
+  item.querySelector(".why").textContent = [...said, ...why].join("; ");
   confirm.textContent = namings ? "Change" : "Confirm";
   confirm.ariaLabel = `${confirm.textContent} the class of cell ${item.dataset.number}`;
 }
 
 /** Give a cell the class that the person chose, and go on to the next one. */
-async function give(item, number, name) {
-  const namings = Number(item.dataset.namings);
+async function give(item, cell, name) {
+  const { number, namings } = cell;
   const reason = await look.wish("/cells", { specimen, number, name, namings });
   const said = reason && `Cell ${number}: ${reason}`;
   $("review-refusal").textContent = said;
   $("review-said").textContent = reason ? "" : `cell ${number} named ${look.human(name)}`;
   if (reason && !$("review-dialog").open) look.tell(said);
-  if (reason && item.isConnected) list(all); // somebody else may have named it
-  if (reason) return;
-  paint(item, { name, review: false, namings: namings + 1 });
-  const confirm = item.querySelector(".confirm");
-  if (document.activeElement === confirm) item.nextElementSibling?.querySelector(".confirm").focus();
+  if (reason) return redraw(item, number).catch(() => null);
+  paint(item, Object.assign(cell, { name, review: false, namings: namings + 1 }));
+  if (item.contains(document.activeElement)) item.nextElementSibling?.querySelector("select").focus();
+}
+
+/** Show a cell as the instrument has it now: somebody else may have named it. */
+async function redraw(item, number) {
+  const whose = specimen;
+  const answer = await fetch(`/cells?after=${number - 1}`, { cache: "no-store" });
+  const found = await answer.json();
+  if (whose !== specimen || found.specimen !== specimen || found.cells[0]?.number !== number) return;
+  const [next, focused] = [card(found.cells[0]), item.contains(document.activeElement)];
+  item.replaceWith(next);
+  if (focused) next.querySelector("select").focus();
+}
+
+/** Return whether the list may go: classes that were chosen and not confirmed are told once. */
+function settled() {
+  const chosen = [...$("gallery").querySelectorAll("li.chosen")].map((item) => item.dataset.number);
+  const told = `Cell ${chosen.join(", ")}: chosen, but not confirmed. Confirm, or leave once more.`;
+  if (chosen.length === 0 || $("review-refusal").textContent === told) return true;
+  $("review-refusal").textContent = told;
+  return false;
 }
 
 $("review-show").addEventListener("click", show);
-$("review-all").addEventListener("click", () => list(!all));
-$("review-close").addEventListener("click", () => $("review-dialog").close());
+$("review-all").addEventListener("click", () => settled() && list(!all));
+$("review-close").addEventListener("click", () => settled() && $("review-dialog").close());
+$("review-dialog").addEventListener("cancel", (escape) => settled() || escape.preventDefault());

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import cv2
@@ -338,9 +339,11 @@ def test_the_page_follows_the_count(page: Page) -> None:
 
 def test_the_last_picture_stays_when_the_target_is_reached(page: Page) -> None:
     page.show(view())
-    page.latest.put(view(phase="finished", message="target reached"))
+    page.latest.put(view(phase="finished", message="target reached", unsettled=[]))
     page.until(lambda: page.text("phase") == "finished")
     assert page.text("message") == "target reached"
+    page.latest.put(view(phase="finished", message="target reached", unsettled=["4 to review"]))
+    page.until(lambda: page.text("message") == "target reached; not final: 4 to review")
     assert not page.visible("empty")
     assert page.picture_label().startswith("On the picture: 90")
 
@@ -512,15 +515,21 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     confirm = page.browser.find_elements("css selector", "#gallery .confirm")
     confirm[0].click()
     assert asked_name(page) == ("S-1", 1, "platelet", 0)
-    page.until(lambda: page.run(FOCUSED) == "Confirm the class of cell 2")
+    page.until(lambda: page.run(FOCUSED) == "Class of cell 2")
     assert page.text("review-said") == "cell 1 named platelet"
-    page.run(f"{CARDS}[1].querySelector('select').value = 'neutrophil'")
-    confirm[1].click()
+    # By keys alone: the class before it in the list, and Enter.
+    page.press("\ue013")
+    page.until(lambda: page.run(f"{CARDS}[1].classList.contains('chosen')"))
+    sleep(0.3)
+    page.press("\ue007")
     assert asked_name(page) == ("S-1", 2, "neutrophil", 0)
     words = f"{CARDS}.map((one) => one.querySelector('.what').textContent)"
     named = ["platelet · named", "neutrophil · named", "immature granulocyte 97\u00a0%"]
     page.until(lambda: page.run(words) == named)
     assert page.run(f"{CARDS}.map((one) => one.className)") == ["", "", "doubtful"]
+    assert page.run(f"{CARDS}[1].querySelector('.why').textContent").startswith(
+        "the instrument said immature granulocyte 97\u00a0%"
+    )
     # It can be named again; the focus is the person's meanwhile.
     page.run(f"{CARDS}[1].querySelector('select').value = 'platelet'")
     confirm[1].click()
@@ -532,17 +541,21 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     assert page.errors() == []
 
 
-def test_a_name_that_is_refused_is_told_and_the_list_begun_anew(page: Page) -> None:
-    page.show(doubted(view(), (1, 2)))
+def test_a_name_that_is_refused_is_told_and_its_cell_shown_anew(page: Page) -> None:
+    shown = doubted(view(), (1, 2))
+    page.show(shown)
     page.press("c")
     page.until(lambda: page.run(f"{CARDS}.length") == 2)
-    page.run(f"{CARDS}[0].setAttribute('id', 'old')")
+    first, second = shown.cells
+    named = replace(second, name="neutrophil", namings=1, review=False)
+    page.latest.put(replace(shown, cells=(first, named)))
     page.run(f"{CARDS}[1].querySelector('.confirm').click()")
     asked_name(page, UserError("it was named neutrophil meanwhile; look at it again"))
     told = "Cell 2: it was named neutrophil meanwhile; look at it again"
     page.until(lambda: page.text("review-refusal") == told)
-    page.until(lambda: page.run(f"{CARDS}.length") == 2)
-    assert page.run("document.getElementById('old')") is None
+    page.until(lambda: page.run(f"{CARDS}[1].querySelector('.what').textContent") == "neutrophil · named")
+    page.run(f"{CARDS}[1].querySelector('.confirm').click()")
+    assert asked_name(page) == ("S-1", 2, "neutrophil", 1)
     # Another page begins the next specimen before the answer comes.
     page.run(f"{CARDS}[0].querySelector('.confirm').click()")
     page.latest.put(doubted(view(specimen="OTHER"), (1,)))
@@ -550,6 +563,21 @@ def test_a_name_that_is_refused_is_told_and_the_list_begun_anew(page: Page) -> N
     assert page.text("message") == "the list of cells was closed: the count is now that of OTHER"
     asked_name(page, UserError("the count is now that of OTHER"))
     page.until(lambda: page.text("message") == "Cell 1: the count is now that of OTHER")
+
+
+def test_a_class_that_was_chosen_is_not_lost_without_a_word(page: Page) -> None:
+    page.show(doubted(view(), (1, 2)))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    page.run(f"{CARDS}[1].querySelector('select').focus()")
+    page.press("\ue013")
+    page.until(lambda: page.run(f"{CARDS}[1].classList.contains('chosen')"))
+    for leave in ("review-close", "review-all", "review-close"):
+        assert page.visible("review-dialog")
+        page.run("document.getElementById(arguments[0]).click()", leave)
+        if leave == "review-close" and page.visible("review-dialog"):
+            assert page.text("review-refusal").startswith("Cell 2: chosen, but not confirmed.")
+    assert not page.visible("review-dialog")
 
 
 def test_a_barcode_names_no_cell(page: Page) -> None:

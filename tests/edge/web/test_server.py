@@ -166,7 +166,7 @@ def test_cells_come_with_their_pictures_in_parts(site: Site) -> None:
     assert found["specimen"] == STATE["specimen"]
     assert found["cells"][0] == {
         **{"number": 2, "name": "monocyte", "confidence": 0.912, "source": "2.png"},
-        **{"review": True, "namings": 0},
+        **{"review": True, "namings": 0, "instrument": "monocyte"},
         **{"why": ["by its size; it looks like lymphocyte"], "jpeg": base64.b64encode(b"jpeg").decode()},
     }
     for review, wanted in (({"review": "1"}, numbers[1::2]), ({}, numbers)):
