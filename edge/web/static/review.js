@@ -109,8 +109,8 @@ function paint(item, { name, confidence, instrument, review, namings, why }) {
   item.style.setProperty("--class", look.colour(name));
   const sure = `${Math.round(100 * confidence)}\u00a0%`;
   what.textContent = namings ? `${look.human(name)} · named` : `${look.human(name)} ${sure}`;
-  const said = namings ? [`the instrument said ${look.human(instrument)} ${sure}`] : [];
-  item.querySelector(".why").textContent = [...said, ...why].join("; ");
+  const said = `the instrument said ${look.human(instrument)} ${sure}`;
+  item.querySelector(".why").textContent = namings ? said : why.join("; ");
   confirm.textContent = namings ? "Change" : "Confirm";
   confirm.ariaLabel = `${confirm.textContent} the class of cell ${item.dataset.number}`;
 }
