@@ -117,8 +117,11 @@ function paint(item, { name, confidence, instrument, review, namings, why }) {
 
 /** Give a cell the class that the person chose, and go on to the next one. */
 async function give(item, cell, name) {
-  const { number, namings } = cell;
+  const { number, namings, asked } = cell;
+  if (asked) return; // a double click
+  cell.asked = true;
   const reason = await look.wish("/cells", { specimen, number, name, namings });
+  cell.asked = false;
   const said = reason && `Cell ${number}: ${reason}`;
   $("review-refusal").textContent = said;
   $("review-said").textContent = reason ? "" : `cell ${number} named ${look.human(name)}`;

@@ -514,7 +514,9 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     assert page.run(chosen) == ["platelet", "immature granulocyte", "immature granulocyte"]
     confirm = page.browser.find_elements("css selector", "#gallery .confirm")
     confirm[0].click()
+    page.run("arguments[0].click()", confirm[0])
     assert asked_name(page) == ("S-1", 1, "platelet", 0)
+    assert page.wishes.take_naming() is None, "a double click names once"
     page.until(lambda: page.run(FOCUSED) == "Class of cell 2")
     assert page.text("review-said") == "cell 1 named platelet"
     # By keys alone: the class before it in the list, and Enter.
