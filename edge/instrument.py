@@ -317,7 +317,8 @@ class Instrument:
 
 def _named(label: Label, cells: Sequence[Cell]) -> Label:
     """Return the label with the class that a person gave its cell, if one did."""
-    if label.number is None or not cells[label.number - 1].namings:
+    # A frame may show more numbered cells than the target took.
+    if label.number is None or label.number > len(cells) or not cells[label.number - 1].namings:
         return label
     return dataclasses.replace(label, name=cells[label.number - 1].name, confidence=None)
 
