@@ -61,7 +61,7 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
     contradicted = set()
     table = folder / "cells.csv"
     try:
-        if table.exists() and table.read_text(encoding="utf-8").splitlines()[:1] != [",".join(_COLUMNS)]:
+        if table.exists() and not table.read_bytes().startswith(",".join(_COLUMNS).encode()):
             raise UserError(f"{table}: there already, and no export's; name another folder")
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         for film, name, crop in named:
@@ -75,8 +75,6 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
         with part.open("w", newline="", encoding="utf-8") as written:
             csv.writer(written, lineterminator="\n").writerows([_COLUMNS, *kept])
         part.replace(table)
-    except UnicodeDecodeError:
-        raise UserError(f"{table}: there already, and no export's; name another folder") from None
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; name another folder") from None
     return Exported(Counter(str(row[1]) for row in kept), len({row[2] for row in kept}), len(contradicted))
@@ -86,9 +84,7 @@ def _box(crop: bytes) -> tuple[float, float, float, float]:
     """Return where the cell lies in its picture, as `edge.preprocess` cut it: x, y, width, height, pixels."""
     picture = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR) if crop else None
     if picture is None:
-        raise UserError(
-            "the picture of a named cell is damaged; export one --specimen after another without it"
-        )
+        raise UserError("the picture of a named cell is damaged: export the others by --specimen")
     side = picture.shape[0]
     length = side / CONTEXT
     return (side - length) / 2, (side - length) / 2, length, length

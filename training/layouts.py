@@ -128,11 +128,11 @@ def _listed_box(table: Path, line: int, row: dict[str, str]) -> Box | None:
         return None
     try:
         x, y, w, h = map(float, sides)
+        if math.isfinite(x + y + w + h) and w > 0 and h > 0:
+            return Box(x, y, w, h)
     except ValueError:
-        w = h = math.nan
-    if not (w > 0 and h > 0):
-        raise UserError(f"{table}, line {line}: x, y, w, h of {row['file']} must be numbers, w and h above 0")
-    return Box(x, y, w, h)
+        pass
+    raise UserError(f"{table}, line {line}: x, y, w, h of {row['file']} must be numbers, w and h above 0")
 
 
 def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:

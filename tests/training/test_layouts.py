@@ -172,6 +172,23 @@ def test_all_idb_needs_a_list_of_classes(tmp_path: Path) -> None:
     assert [s.name for s in layouts.read(folder).samples] == ["lymphocyte"]
 
 
+def test_a_list_may_have_the_cells_boxes(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png")
+    table = tmp_path / "cells.csv"
+    table.write_text("file,class,film,x,y,w,h\na.png,monocyte,7,1.5,2,20,18\nb.png,monocyte,7,,,,\n")
+    boxed, plain = layouts.read(tmp_path).samples
+    assert (boxed.box, boxed.film) == (Box(1.5, 2, 20, 18), "7")
+    assert plain.box is None
+
+
+@pytest.mark.parametrize("box", ["1,2,0,5", "1,2,5,", "1,2,inf,5", "nan,2,5,5", "a,b,c,d"])
+def test_a_box_of_a_list_that_is_no_box_is_named(tmp_path: Path, box: str) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "cells.csv").write_text(f"file,class,x,y,w,h\na.png,monocyte,{box}\n")
+    with pytest.raises(UserError, match=r"cells\.csv, line 2: x, y, w, h of a\.png must be numbers"):
+        layouts.read(tmp_path)
+
+
 def test_misp_is_a_folder_for_each_class(tmp_path: Path) -> None:
     folder = write(tmp_path / "MISP", "Eosinophils/1.jpg", "Monocytes/2.jpg")
     found = layouts.read(folder)

@@ -366,9 +366,7 @@ def test_local_names_are_served(wished: Site, host: str) -> None:
     assert wished.http.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/state", "/events", "/map", "/doubtful", "/static/page.js", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/", "/state", "/events", "/map", "/cells", "/static/page.js", "/nothing"])
 def test_a_password_guards_every_route(locked: Site, path: str) -> None:
     answer = locked.http.get(path)
     assert answer.status_code == 401
