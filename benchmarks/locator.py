@@ -177,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples = load(options.data)
         own = [s for s in samples if s.source == "pbc" and s.split == options.split]
         show_single("pbc, nucleated", [s for s in own if s.name != "platelet"], locator, classifier)
+        show_single("pbc, erythroblast", [s for s in own if s.name == "erythroblast"], locator, classifier)
         show_single("pbc, five classes", [s for s in own if s.name in STUDY_CLASSES], locator, classifier)
         for source in ("bccd", "zheng1"):
             show_single(source, [s for s in samples if s.source == source], locator, classifier)

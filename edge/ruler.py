@@ -21,7 +21,7 @@ RED_CELL_UM = 7.2
 
 _WORK_SIDE = 400
 """Frames are searched at this many pixels of their longer side: a red cell still spans 15 or more."""
-_TINTED = 0.08
+TINTED = 0.08
 """Optical density in green from which a pixel is not background."""
 _LEAST_RADIUS = 4.0
 """A red cell's least radius at working scale, pixels; below it only specks are left."""
@@ -74,7 +74,7 @@ def measure_red_cells(dye: Stain) -> Ruler:
     That holds for red cells which touch, overlap or are cut by the border. The diameter is the
     area-weighted 60th percentile over all discs, so that specks and slivers count for little.
     """
-    tinted = dye.green > _TINTED
+    tinted = dye.green > TINTED
     if not tinted.any():
         return Ruler(0.0, None)
     body = (dye.green > 0.5 * float(np.median(dye.green[tinted]))).astype(np.uint8)
