@@ -54,7 +54,7 @@ function fetchSoon(wait) {
   const missing = (all ? counted : doubtful) - listed;
   const none = listed === 0 && missing <= 0 ? "There are none." : "";
   $("review-more").textContent = missing > 0 ? `${missing} more to come.` : none;
-  if (pending || complete === counted) return;
+  if (pending || complete === counted || !nearEnd()) return;
   pending = setTimeout(async () => {
     const before = counted;
     const found = await load(specimen, all).catch(() => null);
@@ -142,6 +142,12 @@ async function redraw(item, number) {
   if (focused) next.querySelector("select").focus();
 }
 
+/** Return whether the list's end is within two screens: of thousands of cells, those further down wait. */
+function nearEnd() {
+  const { scrollTop, clientHeight, scrollHeight } = $("gallery");
+  return scrollTop + 3 * clientHeight >= scrollHeight;
+}
+
 /** Return whether the list may go: classes that were chosen and not confirmed are told once. */
 function settled() {
   const chosen = [...$("gallery").querySelectorAll("li.chosen")].map((item) => item.dataset.number);
@@ -154,4 +160,5 @@ function settled() {
 $("review-show").addEventListener("click", show);
 $("review-all").addEventListener("click", () => settled() && list(!all));
 $("review-close").addEventListener("click", () => settled() && $("review-dialog").close());
+$("gallery").addEventListener("scroll", () => fetchSoon(0));
 $("review-dialog").addEventListener("cancel", (escape) => settled() || escape.preventDefault());

@@ -640,9 +640,14 @@ def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) ->
     page.press("c")
     page.until(lambda: page.run(f"{CARDS}.length") == 3)
     page.run(f"{CARDS}[0].setAttribute('id', 'kept')")
-    many = 2 * CELLS_SHOWN + 3
+    many = 9 * CELLS_SHOWN + 3
     page.latest.put(doubted(view(), range(1, many + 1)))
-    page.until(lambda: page.run(f"{CARDS}.length") == many)
+    page.until(lambda: page.run(f"{CARDS}.length") > CELLS_SHOWN)
+    page.until(lambda: "more to come" in page.text("review-more"))
+    sleep(1.5)
+    assert page.run(f"{CARDS}.length") < many - CELLS_SHOWN, "what is far down is not fetched unseen"
+    bottom = "(document.getElementById('gallery').scrollTop = 1e9)"
+    page.until(lambda: page.run(f"{bottom} && {CARDS}.length") == many)
     assert page.run(f"{CARDS}.map((one) => Number(one.dataset.number))") == list(range(1, many + 1))
     assert page.run(f"{CARDS}[0].id") == "kept", "what a person looks at is not drawn anew"
     page.until(lambda: page.text("review-more") == "")
