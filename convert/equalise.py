@@ -4,10 +4,12 @@ Two of the 16 channels that MobileNet-V3-Small's first convolution makes lie nea
 range from 0 to 16 leaves some five steps for what they say, and on pale pictures that decides the answer.
 The depthwise convolution behind reads each channel by itself, so a channel may be stretched and moved, and
 that convolution's weights take it back (cross-layer equalisation, Nagel et al. 2019, section 4.1). Behind
-swish that holds where swish is nearly straight over what the channel holds; this is measured here, not
-assumed. Later layers lose less by their steps than by the bend.
+ReLU that is exact as long as nothing falls below 0 that did not before; behind swish it holds where swish is
+nearly straight over what the channel holds. That is measured here, not assumed. Later layers lose less by
+their steps than by the bend.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +20,26 @@ from numpy.typing import NDArray
 from edge.errors import UserError
 
 Values = NDArray[np.float64]
+Act = Callable[[Values], Values]
 
-_PLACES = 3
-"""Behind swish and before a depthwise convolution, from the network's beginning."""
+_PLACES = 5
+"""Behind an activation and before a depthwise convolution, from the network's beginning."""
 _STRETCHES = np.append(1.0, np.geomspace(0.25, 16, 19))
 _TOPS = np.linspace(0.2, 1, 9)
 """Where the greatest value of a channel may come to lie, over the range's upper end."""
 _ENDS = np.geomspace(0.4, 1, 5)
 """Upper ends of the range that are tried, over the greatest value."""
+_HEADROOM = 2.5
+"""Strange pictures may lie so many times further from a channel's median than the calibration crops do.
+
+Of these nothing should be cut off or bent. Of a network that learned PBC alone, ReLU first, the changed copy
+gives 98.0 % of the BCCD cells and of Zheng 1's the same class of five, without it 96.6 and 96.0 %; with 4
+99.4 and 99.0 %, but channels that use the range already lose by it, and the rounded copy gains nothing."""
 _SAMPLE = 20_000
 """Values of each channel that are looked at."""
 _STEPS = 255
 _BEND_COSTS = 20.0
-"""What the square of an error by the bend of swish costs, over that of rounding.
+"""What the square of an error by the bend of the activation costs, over that of rounding.
 
 Rounding errs to both sides and is gone in the mean over a neighbourhood; the bend errs to one side
 everywhere, on strange pictures the most.
@@ -39,7 +48,7 @@ everywhere, on strange pictures the most.
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What stands for a channel x: swish(x) is nearly `slope` * swish(`stretch` * x + `move`) + `offset`.
+    """What stands for a channel x: act(x) is nearly `slope` * act(`stretch` * x + `move`) + `offset`.
 
     Each has shape (channels,).
     """
@@ -65,7 +74,7 @@ def equalise(network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, se
     """
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
-    for before, depthwise, after in _stages(copy)[:_PLACES]:
+    for before, activation, depthwise, after in _stages(copy)[:_PLACES]:
         probe = keras.Model(copy.input, before.output)
         rng = np.random.default_rng(seed)
         held = []
@@ -73,30 +82,33 @@ def equalise(network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, se
             values = np.asarray(probe.predict_on_batch(crops[start : start + batch].astype(np.float32)))
             pixels = values.reshape(-1, values.shape[-1])
             held.append(pixels[rng.integers(0, len(pixels), 1 + _SAMPLE * batch // len(crops))])
-        _change(fit(np.concatenate(held).astype(np.float64)), before, depthwise, after)
+        _change(fit(np.concatenate(held).astype(np.float64), activation), before, depthwise, after)
     return copy
 
 
-def fit(values: Values) -> Fit:
+def fit(values: Values, activation: Act) -> Fit:
     """Return how to stretch and move each channel so that rounding all to one range spoils them least.
 
-    A channel's error is what rounding and, dearer, the bend of swish add, over what it varies.
+    A channel's error is what rounding and, dearer, the bend of the activation add, over what it varies.
 
     Args:
-        values: before swish, shape (n, channels).
+        values: before the activation, shape (n, channels).
+        activation: swish or ReLU.
     """
-    end = max(float(_swish(values).max()), 1e-3)
-    return min((_fit_to(values, end * share) for share in _ENDS), key=lambda found: found[0])[1]
+    middle = np.median(values, axis=0)
+    values = middle + _HEADROOM * (values - middle)
+    end = max(float(activation(values).max()), 1e-3)
+    return min((_fit_to(values, activation, end * share) for share in _ENDS), key=lambda found: found[0])[1]
 
 
-def _fit_to(values: Values, end: float) -> tuple[float, Fit]:
+def _fit_to(values: Values, activation: Act, end: float) -> tuple[float, Fit]:
     """Return the mean error and the fit for a range that ends at `end`."""
-    exact = _swish(values)
+    exact = activation(values)
     mean, top, channels = exact.mean(axis=0), values.max(axis=0), np.arange(values.shape[1])
     errors, fits = [], []
     for stretch in _STRETCHES:
         for move in (np.zeros_like(top), *(share * end - stretch * top for share in _TOPS)):
-            seen = np.minimum(_swish(stretch * values + move), end)
+            seen = np.minimum(activation(stretch * values + move), end)
             about = seen - seen.mean(axis=0)
             slope = (about * (exact - mean)).mean(axis=0) / np.maximum((about**2).mean(axis=0), 1e-9)
             bend = ((exact - mean - slope * about) ** 2).mean(axis=0)
@@ -107,26 +119,44 @@ def _fit_to(values: Values, end: float) -> tuple[float, Fit]:
     return float(error.mean()), Fit(*np.array(fits)[best, :, channels].T)
 
 
-def _swish(values: Values) -> Values:
+def swish(values: Values) -> Values:
+    """Return x * sigmoid(x)."""
     return np.asarray(values / (1 + np.exp(-np.clip(values, -60, 60))))
 
 
-_STAGE = ("BatchNormalization", "Activation", "DepthwiseConv2D", "BatchNormalization")
+def relu(values: Values) -> Values:
+    """Return what of the values is above 0."""
+    return np.maximum(values, 0)
 
 
-def _stages(network: keras.Model) -> list[tuple[Any, Any, Any]]:
-    """Return each BatchNormalization before swish, the depthwise convolution behind and that one's own."""
-    layers = [layer for layer in network.layers if type(layer).__name__ in _STAGE]
+_LINKS = (
+    keras.layers.BatchNormalization,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.DepthwiseConv2D,
+)
+
+
+def _act(layer: keras.layers.Layer) -> Act | None:
+    """Return what a layer makes of each value; None where it is neither swish nor ReLU."""
+    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+        return swish
+    return relu if isinstance(layer, keras.layers.ReLU) and layer.max_value is None else None
+
+
+def _stages(network: keras.Model) -> list[tuple[Any, Act, Any, Any]]:
+    """Return each BatchNormalization before an activation, this, the depthwise convolution, and its own."""
+    layers = [layer for layer in network.layers if isinstance(layer, _LINKS)]
     found = [
-        (layers[at], layers[at + 2], layers[at + 3])
-        for at in range(len(layers) - 3)
-        if tuple(type(layer).__name__ for layer in layers[at : at + 4]) == _STAGE
-        and layers[at + 1].activation is keras.activations.silu
+        (before, activation, depthwise, after)
+        for before, bend, depthwise, after in zip(*(layers[at:] for at in range(4)), strict=False)
+        if isinstance(before, keras.layers.BatchNormalization)
+        and (activation := _act(bend))
+        and isinstance(depthwise, keras.layers.DepthwiseConv2D)
+        and isinstance(after, keras.layers.BatchNormalization)
     ]
     if not found or found[0][0] is not layers[0]:
-        raise UserError(
-            "the network does not begin as a MobileNet-V3-Small with swish; train one with training.train"
-        )
+        raise UserError("the network does not begin as a MobileNet-V3-Small; train one with training.train")
     return found
 
 

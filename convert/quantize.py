@@ -132,7 +132,7 @@ def card(
         "created": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0",
         "made_of": hashlib.sha256(options.model.read_bytes()).hexdigest(),
-        "architecture": f"{recipe.model} with swish for hard-swish; average pooling; softmax",
+        "architecture": f"{recipe.model}, first hard-swish ReLU, others swish; average pooling; softmax",
         "size": trained.size,
         "input": "RGB, uint8, 0..255, one crop of 1.5 x the cell's box (edge.preprocess)",
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],

@@ -1,8 +1,11 @@
 """The network that a run trains: a backbone, average pooling, and a linear head for cells.
 
-A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` in two things:
+A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` in three things:
 
-- Hard-swish becomes swish, x * sigmoid(x), the function that hard-swish approximates (Howard et al.
+- The first hard-swish becomes ReLU. The channels before it differ widely in range, and most of what rounding
+  costs on strange pictures is lost there: before ReLU each can be stretched to fill the range
+  (`convert.equalise`). Without any training the network's answers hardly change by it.
+- Hard-swish elsewhere becomes swish, x * sigmoid(x), the function that hard-swish approximates (Howard et al.
   2019, section 5.2). The runtime executes integer LOGISTIC and MUL inside its delegate, but not an
   integer HARD_SWISH: the network stays one piece.
 - Channels of the squeeze-and-excite blocks that are dead in the ImageNet weights (largest weight
@@ -10,7 +13,7 @@ A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,16 +74,28 @@ def build(
 
 
 def _for_integers(stock: keras.Model, seed: int) -> keras.Model:
-    backbone = keras.models.clone_model(stock, call_function=_with_swish)
+    first = next(layer for layer in stock.layers if _is_hard_swish(layer))
+    backbone = keras.models.clone_model(stock, call_function=_activated(first.name))
     backbone.set_weights(stock.get_weights())
     _revive_dead_channels(backbone, np.random.default_rng(seed))
     return backbone
 
 
-def _with_swish(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.hard_silu:
+def _activated(first: str) -> Callable[..., Any]:
+    """Return how to call the layers of a stock network: no hard-swish is left; the `first` is ReLU."""
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_hard_swish(layer):
+            return layer(*args, **kwargs)
+        if layer.name == first:
+            return keras.layers.ReLU(name=f"{layer.name}_relu")(*args, **kwargs)
         return keras.layers.Activation("silu", name=f"{layer.name}_swish")(*args, **kwargs)
-    return layer(*args, **kwargs)
+
+    return call
+
+
+def _is_hard_swish(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.hard_silu
 
 
 def _revive_dead_channels(backbone: keras.Model, rng: np.random.Generator, dead_below: float = 1e-3) -> None:

@@ -31,6 +31,8 @@ def test_it_is_mobilenet_v3_small_with_a_head(network: keras.Model) -> None:
 
 
 def test_no_hard_swish_is_left_and_batch_norm_is_frozen(network: keras.Model) -> None:
+    names = [layer.name for layer in network.layers]
+    assert isinstance(network.layers[names.index("conv_bn") + 1], keras.layers.ReLU)
     activations = [layer.activation for layer in network.layers if isinstance(layer, keras.layers.Activation)]
     assert keras.activations.silu in activations
     assert keras.activations.hard_silu not in activations
