@@ -152,16 +152,34 @@ def test_a_small_cell_with_a_nucleus_is_found(locator: Locator, shared_data: Pat
     assert missed <= 0.09 * len(files)
 
 
-@pytest.mark.parametrize("dye", [1.2, 0.2])
-def test_of_a_small_doubtful_cell_the_nucleus_decides(neutrophil: Image, dye: float) -> None:
-    # Bare glass, a dot of dye where the network sees a cell in doubt, small beside the calibrated red cell.
+@pytest.mark.parametrize(
+    ("dye", "grain", "blur", "nucleus"),
+    [(1.0, 0, 0, True), (0.45, 0, 0, False), (1.0, 0.6, 0, False), (1.0, 0, 6, False)],
+    ids=["dark, even and sharp", "pale", "grainy", "out of focus"],
+)
+def test_of_a_small_doubtful_cell_the_nucleus_decides(
+    dye: float, grain: float, blur: float, nucleus: bool
+) -> None:
+    # Bare glass, red cells 80 pixels wide, and a dot of dye where the network sees a cell in doubt.
     frame = np.full((360, 360, 3), 230, np.uint8)
     for x, y in ((80, 80), (80, 280), (280, 80), (280, 280)):
         cv2.circle(frame, (x, y), 40, (215, 180, 185), -1, cv2.LINE_AA)
-    cv2.circle(frame, (180, 180), 26, (150, 140, 205), -1, cv2.LINE_AA)
-    cv2.circle(frame, (180, 180), 18, tuple(int(230 * np.exp(-v * dye)) for v in (1.2, 1.6, 0.7)), -1)
-    doubting = Locator(0.09, sure=1.1, least_score=0.1)
-    assert bool(doubting.locate(frame)) == (dye > 1)
+    if dye == 1:
+        cv2.circle(frame, (180, 180), 26, (150, 140, 205), -1, cv2.LINE_AA)
+    spots = np.kron(np.random.default_rng(0).integers(0, 2, (90, 90)), np.ones((4, 4)))
+    dot = np.zeros((360, 360), np.float32)
+    cv2.circle(dot, (180, 180), 18, 1.0, -1, cv2.LINE_AA)
+    taken = (dye * dot * (1 - grain * spots))[..., None] * (1.2, 1.6, 0.7)
+    frame = np.asarray(frame * np.exp(-taken), np.uint8)
+    if blur:
+        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), blur), np.uint8)
+
+    def seen(least_size: float) -> bool:
+        found = Locator(0.09, sure=1.1, least_score=0.02, least_size=least_size).locate(frame)
+        return any(np.hypot(*np.subtract(f.box.centre, 180)) < 20 and f.box.side < 80 for f in found)
+
+    assert seen(least_size=0)
+    assert seen(least_size=1.1) == nucleus
 
 
 def test_boxes_come_left_to_right_inside_the_frame(locator: Locator, neutrophil: Image) -> None:

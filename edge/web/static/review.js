@@ -53,7 +53,8 @@ function fetchSoon(wait) {
   const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
   const missing = (all ? counted : doubtful) - listed;
   const none = listed === 0 && missing <= 0 ? "There are none." : "";
-  $("review-more").textContent = missing > 0 ? `${missing} more to come.` : none;
+  const where = nearEnd() ? "to come" : "further down";
+  $("review-more").textContent = missing > 0 ? `${missing} more ${where}.` : none;
   if (pending || complete === counted || !nearEnd()) return;
   pending = setTimeout(async () => {
     const before = counted;
@@ -161,4 +162,5 @@ $("review-show").addEventListener("click", show);
 $("review-all").addEventListener("click", () => settled() && list(!all));
 $("review-close").addEventListener("click", () => settled() && $("review-dialog").close());
 $("gallery").addEventListener("scroll", () => fetchSoon(0));
+new ResizeObserver(() => $("review-dialog").open && fetchSoon(0)).observe($("gallery"));
 $("review-dialog").addEventListener("cancel", (escape) => settled() || escape.preventDefault());

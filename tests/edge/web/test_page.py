@@ -643,7 +643,7 @@ def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) ->
     many = 9 * CELLS_SHOWN + 3
     page.latest.put(doubted(view(), range(1, many + 1)))
     page.until(lambda: page.run(f"{CARDS}.length") > CELLS_SHOWN)
-    page.until(lambda: "more to come" in page.text("review-more"))
+    page.until(lambda: "more further down" in page.text("review-more"))
     sleep(1.5)
     assert page.run(f"{CARDS}.length") < many - CELLS_SHOWN, "what is far down is not fetched unseen"
     bottom = "(document.getElementById('gallery').scrollTop = 1e9)"
