@@ -30,11 +30,8 @@ _TOPS = np.linspace(0.2, 1, 9)
 _ENDS = np.geomspace(0.4, 1, 5)
 """Upper ends of the range that are tried, over the greatest value."""
 _HEADROOM = 2.5
-"""Strange pictures may lie so many times further from a channel's median than the calibration crops do.
-
-Of these nothing should be cut off or bent. Of a network that learned PBC alone, ReLU first, the changed copy
-gives 98.0 % of the BCCD cells and of Zheng 1's the same class of five, without it 96.6 and 96.0 %; with 4
-99.4 and 99.0 %, but channels that use the range already lose by it, and the rounded copy gains nothing."""
+"""Strange pictures may lie so many times further from a channel's median than the calibration crops do, and
+should not be cut off or bent."""
 _SAMPLE = 20_000
 """Values of each channel that are looked at."""
 _STEPS = 255
@@ -63,7 +60,7 @@ def equalise(network: keras.Model, crops: NDArray[np.uint8], batch: int = 32, se
     """Return a copy of the network that answers nearly the same, its channels having like ranges.
 
     Args:
-        network: the float model; its first BatchNormalization goes through swish and a depthwise
+        network: the float model; its first BatchNormalization goes through ReLU or swish and a depthwise
             convolution to the next one, as in MobileNet-V3-Small.
         crops: (n, height, width, 3) RGB, what the file will see.
         batch: crops at a time.
@@ -105,12 +102,14 @@ def _fit_to(values: Values, activation: Act, end: float) -> tuple[float, Fit]:
     """Return the mean error and the fit for a range that ends at `end`."""
     exact = activation(values)
     mean, top, channels = exact.mean(axis=0), values.max(axis=0), np.arange(values.shape[1])
+    silent = exact.var(axis=0) == 0  # on these crops; others may yet rouse it
     errors, fits = [], []
     for stretch in _STRETCHES:
         for move in (np.zeros_like(top), *(share * end - stretch * top for share in _TOPS)):
             seen = np.minimum(activation(stretch * values + move), end)
             about = seen - seen.mean(axis=0)
             slope = (about * (exact - mean)).mean(axis=0) / np.maximum((about**2).mean(axis=0), 1e-9)
+            slope[silent] = 1
             bend = ((exact - mean - slope * about) ** 2).mean(axis=0)
             errors.append(_BEND_COSTS * bend + slope**2 * (end / _STEPS) ** 2 / 12)
             fits.append((np.full_like(top, stretch), move, slope, mean - slope * seen.mean(axis=0)))
@@ -141,7 +140,12 @@ def _act(layer: keras.layers.Layer) -> Act | None:
     """Return what a layer makes of each value; None where it is neither swish nor ReLU."""
     if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
         return swish
-    return relu if isinstance(layer, keras.layers.ReLU) and layer.max_value is None else None
+    plain = isinstance(layer, keras.layers.ReLU) and layer.max_value is None
+    return relu if plain and not layer.negative_slope and not layer.threshold else None
+
+
+def _normalises(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization) and layer.scale and layer.center
 
 
 def _stages(network: keras.Model) -> list[tuple[Any, Act, Any, Any]]:
@@ -150,10 +154,10 @@ def _stages(network: keras.Model) -> list[tuple[Any, Act, Any, Any]]:
     found = [
         (before, activation, depthwise, after)
         for before, bend, depthwise, after in zip(*(layers[at:] for at in range(4)), strict=False)
-        if isinstance(before, keras.layers.BatchNormalization)
+        if _normalises(before)
         and (activation := _act(bend))
         and isinstance(depthwise, keras.layers.DepthwiseConv2D)
-        and isinstance(after, keras.layers.BatchNormalization)
+        and _normalises(after)
     ]
     if not found or found[0][0] is not layers[0]:
         raise UserError("the network does not begin as a MobileNet-V3-Small; train one with training.train")

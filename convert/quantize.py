@@ -111,6 +111,9 @@ _CLASSIFY = (
 )
 
 
+_BENDS = keras.layers.ReLU | keras.layers.Activation
+
+
 def card(
     options: argparse.Namespace,
     trained: Trained,
@@ -123,6 +126,8 @@ def card(
 
     `chosen` calibrated its integers, and it learned from the sources `learned`.
     """
+    stem = next(layer for layer in trained.network.layers if isinstance(layer, _BENDS))
+    first = "ReLU" if isinstance(stem, keras.layers.ReLU) else "swish"
     conversion = {
         name: getattr(options, name) for name in ("calibrate", "fine_tune_steps", "fine_tune_rate", "seed")
     }
@@ -132,7 +137,7 @@ def card(
         "created": datetime.now(UTC).date().isoformat(),
         "licence": "Apache-2.0",
         "made_of": hashlib.sha256(options.model.read_bytes()).hexdigest(),
-        "architecture": f"{recipe.model}, first hard-swish ReLU, others swish; average pooling; softmax",
+        "architecture": f"{recipe.model}, first hard-swish {first}, others swish; average pooling; softmax",
         "size": trained.size,
         "input": "RGB, uint8, 0..255, one crop of 1.5 x the cell's box (edge.preprocess)",
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],

@@ -47,6 +47,12 @@ def test_channels_out_of_the_way_come_to_use_the_range(activation: Act) -> None:
     assert (error[[0, 3]] <= plain[[0, 3]] * 1.1).all()
 
 
+def test_a_channel_that_is_silent_on_the_crops_is_kept() -> None:
+    values = np.random.default_rng(1).normal((-90, 0), (0.5, 2), (4000, 2))
+    found = fit(values, relu)
+    assert (found.stretch[0], found.move[0], found.slope[0], found.offset[0]) == (1, 0, 1, 0)
+
+
 @pytest.mark.parametrize("activation", [swish, relu])
 def test_what_strange_pictures_hold_is_not_cut_off(activation: Act) -> None:
     values = np.random.default_rng(1).normal((15, 4), (0.3, 0.1), (4000, 2))
