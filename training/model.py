@@ -4,8 +4,8 @@ A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` 
 
 - The first hard-swish becomes ReLU. The channels before it differ widely in range, and most of what rounding
   costs on strange pictures is lost there: before ReLU each can be stretched to fill the range
-  (`convert.equalise`). A trained network named 81.5 % of BCCD and 87.7 % of Zheng 1; with ReLU in its place, not
-  trained further, 81.5 and 86.7 % (by hand).
+  (`convert.equalise`). A trained network named 81.5 % of BCCD and 87.7 % of Zheng 1; with ReLU in its place,
+  not trained further, 81.5 and 86.7 % (by hand).
 - Hard-swish elsewhere becomes swish, x * sigmoid(x), the function that hard-swish approximates (Howard et al.
   2019, section 5.2). The runtime executes integer LOGISTIC and MUL inside its delegate, but not an
   integer HARD_SWISH: the network stays one piece.
