@@ -237,8 +237,9 @@ def _nucleated(image: Image, box: Box, red_cell_px: float) -> bool:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core = float(cv2.erode(density, disc).max())
     around = stain(image).green
-    red_cells = float(np.median(np.append(around[around > TINTED], _LEAST_RED)))
-    if core < max(_EVEN * float(np.percentile(density, _DARKEST)), _DARK * max(red_cells, _LEAST_RED)):
+    tinted = around[around > TINTED]
+    red_cells = max(_LEAST_RED, float(np.median(tinted)) if tinted.size else 0.0)
+    if core < max(_EVEN * float(np.percentile(density, _DARKEST)), _DARK * red_cells):
         return False
     along, across = (cv2.Sobel(density, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
     return float(np.percentile(np.hypot(along, across), _STEEPEST)) * red_cell_px >= _STEEP * core

@@ -2,7 +2,7 @@
 
 A MobileNet-V3 that is to end as an INT8 file differs from `keras.applications` in three things:
 
-- The first hard-swish becomes ReLU. The channels before it differ widely in range, and most of what rounding
+- The first hard-swish becomes ReLU. The channels before it differ widely in range, and half of what rounding
   costs on strange pictures is lost there: before ReLU each can be stretched to fill the range
   (`convert.equalise`). A trained network named 81.5 % of BCCD and 87.7 % of Zheng 1; with ReLU in its place,
   not trained further, 81.5 and 86.7 % (by hand).
