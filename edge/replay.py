@@ -11,7 +11,7 @@ from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import BadImage, decode_image, rgb
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
 """Files of a folder with other endings are passed over."""
 MAX_BYTES = 400_000_000
 """Of one image file; as many as the largest image has uncompressed."""

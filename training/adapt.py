@@ -284,16 +284,19 @@ def check_unseen(site: Sequence[data.Sample], home: Sequence[data.Sample]) -> No
     Raises:
         UserError: names one that it has, by the content of its file.
     """
-    met = {_content(s) for s in home if s.split in ("train", "validation")}
-    again = [s.file for s in site if _content(s) in met]
+    met = {content for s in home if s.split in ("train", "validation") for content in _contents(s)}
+    # Without a box it may be any cell of its image.
+    again = [s.file for s in site if _contents(s)[0 if s.box else 1] in met]
     if again:
         raise UserError(
             f"{len(again)} of {len(site)} cells were part of the first training, as {again[0]}; give others"
         )
 
 
-def _content(sample: data.Sample) -> bytes:
-    return hashlib.sha256(sample.path.read_bytes() + repr(sample.box).encode()).digest()
+def _contents(sample: data.Sample) -> tuple[bytes, bytes]:
+    """Return what tells the cell, and what tells the image."""
+    image = sample.path.read_bytes()
+    return hashlib.sha256(image + repr(sample.box).encode()).digest(), hashlib.sha256(image).digest()
 
 
 def _adapt(options: argparse.Namespace) -> None:

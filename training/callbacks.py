@@ -16,6 +16,19 @@ from training import history
 from training.progress import remaining, show
 
 
+class Finite(keras.callbacks.Callback):
+    """Ends a run whose loss is no number any more, before the epoch is written down."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Look at the epoch's loss."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"in epoch {epoch + 1} the loss became {loss}: nothing is learned any more; give a smaller "
+                "--learning-rate, and --output another folder"
+            )
+
+
 class History(keras.callbacks.Callback):
     """Appends every epoch to history.csv; in a resumed run, after the epochs that are there already."""
 
@@ -83,8 +96,9 @@ class Backup(keras.callbacks.Callback):
             try:
                 network.load_weights(newest)
                 _restore_seeds(network, newest)
-            except (OSError, ValueError, KeyError) as error:
-                raise UserError(f"{newest}: not a backup of this run ({error}); remove it") from None
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                told = str(error).partition("\n")[0]
+                raise UserError(f"{newest}: not a backup of this run ({told}); remove it") from None
         return done
 
     def _file(self, epochs: int) -> Path:

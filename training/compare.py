@@ -96,11 +96,12 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not JSON ({error}); evaluate the model again") from None
     try:
         _check_keys(file, "", figures, ("accuracy", "classes", "confusion", "per_class", "predictions"))
+        float(figures["accuracy"])
         for number, cell in enumerate(figures["predictions"], 1):
             _check_keys(file, f"prediction {number}: ", cell, ("file", "class", "predicted"))
         for name, of_class in figures["per_class"].items():
             _check_keys(file, f"per_class, {name}: ", of_class, ("f1", "support"))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not an evaluation ({error}); evaluate the model again") from None
     found: dict[str, Any] = figures
     return found

@@ -1,6 +1,7 @@
 """Models trained and judged on changing parts of the data: k folds, or one source left out at a time.
 
-Every image is judged once, by a model that saw neither it nor another image of its film or source.
+Every image, by folds but those of split test, is judged once, by a model that saw neither it nor another
+image of its film or source.
 """
 
 import re
@@ -152,8 +153,15 @@ def cross_validate(
         workers: the same.
         classes: among which is judged; None for all.
         task: what a worker does.
+
+    Raises:
+        UserError: a fold can judge nothing, or a task failed.
     """
     chosen = None if classes is None else tuple(classes)
+    for fold in divided:
+        learned, asked = ({s.name for s in fold.of(split)} for split in ("train", "test"))
+        if not learned & asked & (set(chosen) if chosen else asked):
+            raise UserError(f"{fold.name}: no class of its test images is learned from the others")
     tasks = [FoldTask(f, recipe, output.resolve() / _folder_name(f.name), chosen) for f in divided]
     answers = run_tasks(task, tasks, cluster=cluster, workers=workers, name=lambda t: t.fold.name)
     result = pooled(divided, answers)

@@ -157,7 +157,7 @@ def _connect(cluster: str | None, workers: int | None, tasks: int) -> Iterator["
         raise UserError("dask.distributed is missing; pip install 'wbc-differential[training]'") from None
     if cluster is None:
         with _processes(workers, tasks) as local, Client(local) as client:
-            client.run(_ignore_interrupts)
+            client.run(_be_quiet)
             yield client
         return
     # A lost scheduler is told in one line, by us.
@@ -200,6 +200,7 @@ def _processes(workers: int | None, tasks: int) -> Any:
 
 
 # A coroutine runs in a worker's main thread, where alone signals can be set.
-async def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches every process of the terminal, to the one that started the workers."""
+async def _be_quiet() -> None:
+    """Leave Ctrl-C, which reaches every process of the terminal, and failures to who started the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)

@@ -27,6 +27,12 @@ _CURVE_POINTS = 200
 """Points, at most, of the review curve in the figures."""
 
 
+def of_others(samples: Sequence[data.Sample], classes: Sequence[str]) -> str:
+    """Return in words how many samples are of which other classes; empty where there are none."""
+    others = Counter(s.name for s in samples if s.name not in classes)
+    return ", ".join(f"{name} ({number})" for name, number in others.items())
+
+
 def judge(
     predictor: Predictor, samples: Sequence[data.Sample], classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -163,18 +169,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         samples = division.select(samples, options.split or "test", file)
     predictor = open_model(file)
     known = [c.name for c in predictor.classes]
-    classes = data.STUDY_CLASSES if options.classes == "five" else known
-    others = Counter(s.name for s in samples if s.name not in classes)
-    told = ", ".join(f"{name} ({number})" for name, number in others.items())
+    five = [name for name in data.STUDY_CLASSES if name in known]
+    classes = five if options.classes == "five" else known
+    others = of_others(samples, classes)
     if others and options.classes == "all":
-        raise UserError(f"the model does not tell {told}; --classes five leaves them out")
+        raise UserError(f"the model does not tell {others}; --classes five leaves them out")
+    if options.json and options.json.is_dir():
+        raise UserError(f"--json {options.json}: a folder; name a file")
     for folder in (options.json and options.json.parent, options.report):
         if folder:  # a place that cannot be written is told before the work
             folder.mkdir(parents=True, exist_ok=True)
     result = judge(predictor, samples, classes)
     _print(result)
     if others:
-        print(f"left out: {told}")
+        print(f"left out: {others}")
     if options.robustness:
         result["robustness"] = robustness.sweep(
             file,
@@ -214,6 +222,8 @@ def _by_turns(options: argparse.Namespace) -> None:
     samples = data.load(folder)
     if options.cross_validate is not None:
         divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)
+        if held := sum(s.split == "test" for s in samples):
+            print(f"{held} images of split test are left out", file=sys.stderr)
     else:
         divided = crossvalidate.leave_one_source_out(samples, recipe.seed)
     classes = data.STUDY_CLASSES if options.classes == "five" else None

@@ -74,7 +74,7 @@ def read_boxes(data: Path, split: str) -> dict[str, dict[str, dict[str, list[Box
     """Return the labelled boxes of a split of fields.csv: {source: {file: {object: boxes}}}.
 
     Raises:
-        UserError: there is no such table.
+        UserError: there is no such table, or it lacks a column or a number.
     """
     table = data / "fields.csv"
     if not table.is_file():
@@ -83,10 +83,13 @@ def read_boxes(data: Path, split: str) -> dict[str, dict[str, dict[str, list[Box
         lambda: defaultdict(lambda: defaultdict(list))
     )
     with table.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            if row["split"] == split:
-                box = Box(*(float(row[key]) for key in ("x", "y", "w", "h")))
-                found[row["source"]][row["file"]][row["object"]].append(box)
+        for number, row in enumerate(csv.DictReader(lines), 2):
+            try:
+                if row["split"] == split:
+                    box = Box(*(float(row[key]) for key in ("x", "y", "w", "h")))
+                    found[row["source"]][row["file"]][row["object"]].append(box)
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{table}, line {number}: a field is missing or wrong ({error})") from None
     return found
 
 

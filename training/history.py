@@ -18,11 +18,11 @@ def read(file: Path) -> list[Epoch]:
     """
     if not file.exists():
         return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
     try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
         return [{name: float(value) for name, value in row.items()} for row in rows]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, csv.Error):
         raise UserError(f"{file}: every line must hold a number in every column; train again") from None
 
 

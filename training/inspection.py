@@ -22,6 +22,9 @@ _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
 _ALIKE = 0.04
 """Share of the sketch in which near-duplicates may differ."""
+_LIKE, _CLOSE_LOOK = 0.98, 64
+"""Correlation, at this many pixels of a side, from which what differs is noise: on bare glass the sketches of
+two cells are much alike."""
 _BLOCK = 1024
 _WIDE = 13
 """Of a column."""
@@ -70,10 +73,11 @@ def inspect(samples: Sequence[Sample]) -> Findings:
         groups[digest].append(i)
     duplicates = [group for group in groups.values() if len(group) > 1]
     pairs = [(group[0], other) for group in duplicates for other in group[1:]]
-    near = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
-    alike = pairs + near
-    conflicts = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].name != seen[j].name]
-    leaks = [(seen[i].file, seen[j].file) for i, j in alike if seen[i].split != seen[j].split]
+    alike = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
+    near = [(i, j) for i, j in alike if _same(seen[i].path, seen[j].path)]
+    found = pairs + near
+    conflicts = [(seen[i].file, seen[j].file) for i, j in found if seen[i].name != seen[j].name]
+    leaks = [(seen[i].file, seen[j].file) for i, j in found if seen[i].split != seen[j].split]
     astray = [s.file for s in samples if s.path in size_of and not box_fits(s.box, *size_of[s.path])]
     first: dict[Path, Sample] = {}
     for sample in samples:
@@ -105,6 +109,16 @@ def _look(sample: Sample) -> tuple[tuple[int, int], bytes, NDArray[np.uint8]] | 
     )
     sketch = np.packbits(small[:, 1:] > small[:, :-1])
     return (image.shape[1], image.shape[0]), hashlib.sha256(image.tobytes()).digest(), sketch
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two images of much the same sketch show, at a closer look, the same."""
+    side = (_CLOSE_LOOK, _CLOSE_LOOK)
+    a, b = (
+        np.float32(cv2.resize(read_image(path), side, interpolation=cv2.INTER_AREA)) for path in (one, other)
+    )
+    a, b = a - a.mean(axis=(0, 1)), b - b.mean(axis=(0, 1))
+    return float((a * b).sum()) >= _LIKE * float(np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:

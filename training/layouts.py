@@ -7,10 +7,12 @@ one. Of the rest, Zheng, BCCD and TXL-PBC carry labels and boxes in files of the
 
 import csv
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,9 +20,9 @@ import cv2
 
 from edge.cells import Box
 from edge.errors import UserError
+from edge.replay import SUFFIXES
 from training.data import CLASSES, Sample, read_image
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 _LISTS = ("cells.csv", "classes.csv")
 
 _OTHER_NAMES = {
@@ -36,16 +38,12 @@ _OTHER_NAMES = {
 """What data sets call the classes, in small letters without blanks and plural."""
 
 _SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
     "testa": "test",
     "testb": "test-b",
     "testsimple": "test-simple",
 }
+"""What data sets call parts of their own, in small letters without blanks."""
+_SPLIT = re.compile(r"(train|val|test)(ing|id|idation|uation)?(set|data|split|images?|imgs?)?\d?")
 _NO_CELL_OF_ONE_CLASS = {"mixt", "mixed", "groundtruthsegmentation", "macosx"}
 """Folders that a tree may hold beside its classes: LISC's fields of several classes, and its masks."""
 
@@ -97,6 +95,15 @@ _CLASS_OF = {_key(c.name): c.name for c in CLASSES} | {
 }
 
 
+def split_of(label: str) -> str:
+    """Return the part of the work that a data set calls `label`: train, validation, test; empty if none."""
+    key = _key(label)
+    if key in _SPLITS:
+        return _SPLITS[key]
+    named = _SPLIT.fullmatch(key)
+    return {"val": "validation"}.get(named[1], named[1]) if named else ""
+
+
 def read_list(table: Path) -> list[Sample]:
     """Read a list of images: columns file and class, and source, split, film and the cell's box where known.
 
@@ -116,7 +123,8 @@ def read_list(table: Path) -> list[Sample]:
                 f"{', '.join(c.name for c in CLASSES)}"
             )
         source, film = row.get("source") or table.parent.name, row.get("film") or ""
-        split, box = row.get("split") or "", _listed_box(table, number, row)
+        named, box = row.get("split") or "", _listed_box(table, number, row)
+        split = split_of(named) or named
         samples.append(Sample(root / row["file"], row["file"], name, source, split, film, box))
     return samples
 
@@ -177,7 +185,7 @@ def _find_zheng(folder: Path) -> Path | None:
 
 
 def _read_zheng(folder: Path, first: Path) -> DataSet:
-    samples, absent, numbers = [], [], []
+    samples, absent, numbers = [], [], list[str]()
     for table in sorted(f for f in folder.glob("*.csv") if _ZHENG_LABELS.fullmatch(f.name)):
         number = str(table.stem[-1])
         place = folder / f"Dataset {number}"
@@ -185,6 +193,9 @@ def _read_zheng(folder: Path, first: Path) -> DataSet:
             absent.append(f"{table.name}: no folder {place.name} beside it")
             continue
         root = place if place.is_dir() else folder
+        if root is folder and numbers:
+            absent.append(f"{table.name}: the images beside it are of set {numbers[0]}; use {place.name}")
+            continue
         numbers.append(number)
         for line, row in _rows(table, ("image ID", "class label")):
             if row["class label"].strip() not in _ZHENG_CLASSES:
@@ -227,6 +238,8 @@ def _read_bccd(folder: Path, place: Path) -> DataSet:
             continue
         file, name = str(image.relative_to(folder)), str(names.pop())
         samples += [Sample(image, file, name, "bccd", "", image.stem, box) for box in boxes]
+    if elsewhere := sum(place not in image.parents for image in _images(folder)):
+        left_out.append(f"{elsewhere} images outside {place}: give their folder alone")
     return DataSet("BCCD", samples, left_out)
 
 
@@ -249,7 +262,8 @@ _TXL_CLASSES: dict[float, str] = {0: "leukocyte", 1: "erythrocyte", 2: "platelet
 
 
 def _find_yolo(folder: Path) -> Path | None:
-    return folder if (folder / "images").is_dir() and (folder / "labels").is_dir() else None
+    below = sorted(f for f in folder.iterdir() if f.is_dir())
+    return next((f for f in (folder, *below) if (f / "images").is_dir() and (f / "labels").is_dir()), None)
 
 
 def _read_yolo(folder: Path, place: Path) -> DataSet:
@@ -260,7 +274,7 @@ def _read_yolo(folder: Path, place: Path) -> DataSet:
         if not labels.is_file():
             left_out.append(f"{below}: no boxes in labels/")
             continue
-        split = _SPLITS.get(_key(below.parts[0]), "")
+        split = split_of(below.parts[0])
         for name, box in _yolo_boxes(labels, image):
             samples.append(Sample(image, str(below), name, "txl-pbc", split, image.stem, box))
     return DataSet("TXL-PBC", samples, left_out)
@@ -308,7 +322,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     """Read a folder for each class, below folders for splits where there are any."""
     samples, left_out = [], Counter[str]()
     strange, homeless = Counter[str](), list[str]()
-    source = re.sub(r"\W+", "-", folder.resolve().name.lower())
+    origins = list[str]()
     for image in _images(folder):
         below = image.relative_to(folder)
         parents = below.parts[:-1]
@@ -318,14 +332,20 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
             continue
         named = [class_of(p) for p in parents]
         name = next((n for n in reversed(named) if n), None)
-        if name is None and parents and _key(parents[-1]) not in _SPLITS:
+        if len(set(named) - {None}) > 1:
+            raise UserError(f"{image}: its folders name several classes; rename all but one")
+        if name is None and parents and not split_of(parents[-1]):
             strange[parents[-1]] += 1
         elif name is None:
             homeless.append(str(below))
         else:
-            split = next((_SPLITS[_key(p)] for p in parents if _key(p) in _SPLITS), "")
+            split = next((part for p in parents if (part := split_of(p))), "")
             film = _film(image.stem)
-            samples.append(Sample(image, str(below), name, source, split, film, _lisc_box(folder, below)))
+            # What lies above the folders of classes and parts tells laboratories apart.
+            above = takewhile(lambda p: not class_of(p) and not split_of(p), parents)
+            origins.append("/".join(above))
+            box = _lisc_box(folder, image, parents)
+            samples.append(Sample(image, str(below), name, "", split, film, box))
     if strange:
         raise UserError(
             f"{folder}: no class of the model is called "
@@ -337,13 +357,27 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
             f"{folder}: {len(homeless)} images lie in no folder of a class, the first is {homeless[0]}; "
             f"move them, or label them in {_LISTS[1]} (columns file, class)"
         )
+    if len(set(origins)) == 1:
+        origins = [folder.resolve().name] * len(samples)
+    sources = [re.sub(r"\W+", "-", origin.lower() or folder.resolve().name.lower()) for origin in origins]
+    samples = [replace(s, source=source) for s, source in zip(samples, sources, strict=True)]
     notes = [f"{name}: {n} images" for name, n in left_out.items()]
-    return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder))
+    return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder) + _strangers(folder))
 
 
 def _empty_classes(folder: Path) -> list[str]:
     named = sorted(f for f in folder.rglob("*") if f.is_dir() and class_of(f.name))
     return [f"{f.relative_to(folder)}: a class without an image" for f in named if not any(_images(f))]
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Tell what lies in the classes' folders and is no image that the instrument reads."""
+    found = Counter[str]()
+    for file in _files(folder):
+        parents = file.relative_to(folder).parts[:-1]
+        if file.suffix.lower() not in SUFFIXES and any(class_of(p) for p in parents):
+            found[file.suffix.lower() or "no ending"] += 1
+    return [f"{number} files of another kind ({ending})" for ending, number in sorted(found.items())]
 
 
 def _tree_name(samples: list[Sample]) -> str:
@@ -377,12 +411,16 @@ def _film(stem: str) -> str:
     return match[1] if match else ""
 
 
-def _lisc_box(folder: Path, below: Path) -> Box | None:
-    """Return the cell of a LISC field as its first expert drew it; None where there is no such mask."""
-    names = [p for p in below.parts[:-1] if class_of(p)]
-    masks = folder / "Ground Truth Segmentation" / names[-1] / "areaforexpert1"
-    file = masks / f"{below.stem}_expert.bmp"
-    if not file.is_file():
+def _lisc_box(folder: Path, image: Path, parents: Sequence[str]) -> Box | None:
+    """Return the cell of a LISC field as its first expert drew it; None where there is no such mask.
+
+    The masks lie beside the folder of the fields, which may be `folder`, or below or above it.
+    """
+    names = [p for p in parents if class_of(p)]
+    places = [p for p in image.parents if folder.parent in (p, *p.parents)]
+    below = Path("Ground Truth Segmentation", names[-1], "areaforexpert1", f"{image.stem}_expert.bmp")
+    file = next((p / below for p in places if (p / below).is_file()), None)
+    if file is None:
         return None
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if mask is None or not mask.any():
@@ -392,13 +430,23 @@ def _lisc_box(folder: Path, below: Path) -> Box | None:
 
 def _images(folder: Path) -> Iterator[Path]:
     """Yield the images below a folder in the order of their names, masks (NAME_mask beside NAME) aside."""
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGES and f.is_file())
+    files = sorted(f for f in _files(folder) if f.suffix.lower() in SUFFIXES)
     names = {f.with_suffix("") for f in files}
     for file in files:
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        mask = file.stem.endswith("_mask") and file.with_name(file.stem.removesuffix("_mask")) in names
-        if not hidden and not mask:
+        if not (file.stem.endswith("_mask") and file.with_name(file.stem.removesuffix("_mask")) in names):
             yield file
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, hidden ones aside, also those of linked folders, each folder once."""
+    known = set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+        if (real := os.path.realpath(place)) in known:
+            folders.clear()
+            continue
+        known.add(real)
+        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 _READERS: tuple[tuple[Callable[[Path], Path | None], Callable[[Path, Path], DataSet]], ...] = (

@@ -279,7 +279,7 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
 def _take_weights(network: keras.Model, file: str) -> None:
     try:
         network.set_weights(keras.models.load_model(file, compile=False).get_weights())
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile) as error:
         raise UserError(f"--weights {file}: not a locator's .keras file ({error})") from None
 
 

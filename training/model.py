@@ -186,8 +186,9 @@ def load(file: Path) -> Trained:
         raise UserError(f"{card_of(file)}: not the card of a trained model ({error!r})") from None
     try:
         network = keras.models.load_model(file)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise UserError(f"{file}: not a Keras model ({error})") from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile) as error:
+        told = str(error).partition("\n")[0]
+        raise UserError(f"{file}: not a Keras model ({told})") from None
     absent = sorted({"temperature", "epochs"} - set(facts))
     if absent:
         raise UserError(f"{card_of(file)}: not the card of a trained model ({', '.join(absent)} missing)")

@@ -1,6 +1,7 @@
 """What decides how a model comes to be: a recipe, saved beside every model that it made."""
 
 import json
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -118,8 +119,8 @@ def check(recipe: Recipe) -> None:
         ("size", recipe.size == 0 or recipe.size >= 32, "0 or at least 32"),
         ("epochs", recipe.epochs >= 1, "at least 1"),
         ("batch", recipe.batch >= 1, "at least 1"),
-        ("learning_rate", recipe.learning_rate > 0, "more than 0"),
-        ("weight_decay", recipe.weight_decay >= 0, "0 or more"),
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0"),
+        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to less than 1"),
         ("averaging", 0 <= recipe.averaging < 1, "from 0 to less than 1"),
         ("patience", recipe.patience >= 0, "0 or more"),

@@ -8,6 +8,7 @@ image was in which part), `history.csv`, the figures of the test images (`evalua
 import argparse
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from training import (
     textbook,
 )
 from training.batches import Exam, Lessons, correction, find_cells
-from training.callbacks import Backup, Best, History, Progress
+from training.callbacks import Backup, Best, Finite, History, Progress
 from training.claim import check_free, claim, has_begun
 from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe, check
@@ -62,6 +63,9 @@ def train(
     if model.epochs_of(file) == recipe.epochs:
         return file
     print(f"reading {len(parts)} images", flush=True)
+    if idle := Counter(s.split or "none" for s in parts if s.split not in ("train", "validation", "test")):
+        told = ", ".join(f"{split}: {number}" for split, number in idle.items())
+        print(f"of other parts, and used for nothing: {told}")
     data.check_trainable(parts)
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
@@ -98,7 +102,8 @@ def prepare(
         run: folder of a run that has begun: the split is the one that it has begun with.
 
     Raises:
-        UserError: the data cannot be read or divided, or is not what the run began with.
+        UserError: the data cannot be read or divided, has parts but none to learn from, or is not what
+            the run began with.
     """
     found = list(data.load(Path(recipe.data)) if samples is None else samples)
     if recipe.classes == "five":
@@ -111,10 +116,13 @@ def prepare(
         found = [s for s in found if s.source != recipe.join] + data.undoubted(joined)
     if run and (run / "split.csv").exists():
         return division.keep(run / "split.csv", found)
-    if not any(s.split == "train" for s in found):
+    parts = {s.split for s in found}
+    if "train" not in parts and parts & {"validation", "test"}:
+        raise UserError("the images have parts of their own, but none is called train: name it so")
+    if "train" not in parts:
         divide = data.random_split if recipe.recipe == "study" else data.split_by_film
         found = divide(found, recipe.seed)
-    elif not any(s.split == "validation" for s in found):
+    elif "validation" not in parts:
         found = data.with_validation(found, recipe.seed)
     return found
 
@@ -144,6 +152,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
     record, best = output / "history.csv", output / "best.weights.h5"
     callbacks = [
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
+        Finite(),
         History(record),
         Progress(recipe.epochs),
     ]
@@ -166,7 +175,10 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
             callbacks=[*callbacks, backup],
         )
     if recipe.patience:
-        network.load_weights(best)
+        try:
+            network.load_weights(best)
+        except (OSError, ValueError, KeyError, RuntimeError):
+            raise UserError(f"{best}: not this run's best weights; give --output another folder") from None
     return _in_float32(network, recipe, classes)
 
 
@@ -219,6 +231,8 @@ def _report(recipe: Recipe, file: Path) -> None:
         print("no image is of split test: no report")
         return
     predictor = predict.open_model(file)
+    if strangers := evaluate.of_others(samples, [c.name for c in predictor.classes]):
+        print(f"left out, since the model does not tell them: {strangers}")
     print(evaluate.write_report(file.parent, evaluate.judge(predictor, samples), predictor, samples))
 
 

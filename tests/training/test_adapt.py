@@ -132,3 +132,10 @@ def test_a_seed_that_will_not_do_is_told_first(tmp_path: Path, capsys: pytest.Ca
     missing = ["--model", str(tmp_path / "none.keras"), "--images", str(tmp_path)]
     assert adapt.main([*missing, "--seed", "-1"]) == 1
     assert "--seed -1: must be 0 or more" in capsys.readouterr().err
+
+
+def test_a_cell_that_was_learned_by_its_box_is_known_without_it(made_data: Path) -> None:
+    learned = [replace(s, box=Box(20, 20, 60, 60)) for s in data.load(made_data) if s.split == "train"]
+    with pytest.raises(UserError, match="were part of the first training"):
+        adapt.check_unseen([replace(learned[0], box=None)], learned)
+    adapt.check_unseen([replace(learned[0], box=Box(60, 60, 30, 30))], learned)

@@ -10,6 +10,7 @@ from edge.errors import UserError
 from training.callbacks import (
     Backup,
     Best,
+    Finite,
     History,
     Progress,
     Watch,
@@ -128,3 +129,9 @@ def test_a_person_sees_how_far_a_prediction_is(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     compiled().predict(np.zeros((5, 1)), batch_size=2, verbose=0, callbacks=[Watch()])
     assert "2 of 3 batches of cells" in capsys.readouterr().err
+
+
+def test_a_run_that_learns_nothing_any_more_ends() -> None:
+    Finite().on_epoch_end(0, {"loss": 0.5})
+    with pytest.raises(UserError, match=r"in epoch 3 the loss became nan.*smaller --learning-rate"):
+        Finite().on_epoch_end(2, {"loss": float("nan")})

@@ -181,3 +181,9 @@ def test_a_fold_is_trained_and_judged_on_its_own_parts(
     assert seen["train"] == (recipe, [s.split for s in fold.samples])
     assert seen["judge"] == (opened, {"test"}, ["monocyte"])
     assert json.loads((tmp_path / "a" / "evaluation.json").read_text()) == figures
+
+
+def test_a_fold_that_can_judge_nothing_is_told_before_any_training(tmp_path: Path) -> None:
+    apart = [sample(n, "a") for n in range(0, 60, 4)] + [sample(n, "b") for n in range(2, 60, 4)]
+    with pytest.raises(UserError, match="without a: no class of its test images is learned"):
+        cross_validate(leave_one_source_out(apart, 1), "recipe", tmp_path, task=judged)  # type: ignore[arg-type]

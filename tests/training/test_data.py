@@ -172,3 +172,30 @@ def test_a_jpeg_that_was_cut_short_is_unreadable(made_data: Path, kept: int) -> 
         data.read_image(samples[3].path)
     with pytest.raises(UserError, match=r"not readable as images: basophil/3\.png"):
         data.check_trainable(samples)
+
+
+def test_images_are_read_as_the_instrument_reads_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    plain = rng.integers(20, 230, (40, 50, 3), np.uint8)
+    deep = (plain.astype(np.uint16) << 8) + 128
+    clear = np.dstack([plain, np.full(plain.shape[:2], 255, np.uint8)])
+    clear[:, :20, 3] = 0
+    for name, image in (("deep.png", deep), ("clear.png", clear)):
+        assert cv2.imwrite(str(tmp_path / name), image)
+    assert (data.read_image(tmp_path / "deep.png") == plain[..., ::-1]).all()
+    seen = data.read_image(tmp_path / "clear.png")
+    assert (seen[:, :20] == 255).all()
+    assert (seen[:, 20:] == plain[:, 20:, ::-1]).all()
+
+
+def test_an_image_in_two_parts_is_told(made_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = data.load(made_data)
+    data.check_trainable(samples)
+    assert "two parts" not in capsys.readouterr().err
+    test = next(s for s in samples if s.split == "test")
+    twin = next(s for s in samples if s.split == "train" and s.name == test.name)
+    test.path.write_bytes(twin.path.read_bytes())
+    data.check_trainable(samples)
+    told = capsys.readouterr().err
+    assert "1 images lie in two parts" in told
+    assert test.file in told

@@ -59,7 +59,9 @@ def test_no_tasks_need_no_processes() -> None:
     ("task", "message"),
     [(13, "fold 13 failed: ValueError: unlucky; the same command"), (14, "fold 14: cells.csv: no such file")],
 )
-def test_a_failed_task_is_named_and_what_was_done_is_kept(task: int, message: str) -> None:
+def test_a_failed_task_is_named_and_what_was_done_is_kept(
+    task: int, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     done: list[int] = []
     with pytest.raises(UserError, match=message):
         run_tasks(
@@ -70,6 +72,7 @@ def test_a_failed_task_is_named_and_what_was_done_is_kept(task: int, message: st
             name=lambda number: f"fold {number}",
         )
     assert done == [1]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_no_workers_is_refused() -> None:

@@ -180,3 +180,30 @@ def test_cross_validation_goes_by_the_recipe(
     told = capsys.readouterr().out
     assert told.startswith("the table\nclass ")
     assert ["basophil", "50.00", "100.00", "66.67", "1"] in [line.split() for line in told.splitlines()]
+
+
+def test_among_the_five_a_model_of_fewer_is_judged_by_its_own(
+    made_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class TwoClasses:
+        classes = data.CLASSES[:2]
+
+    monkeypatch.setattr(evaluate, "open_model", lambda file: TwoClasses())
+    monkeypatch.setattr(
+        evaluate.sizes,
+        "answer",
+        lambda predictor, asked: answers(
+            *[(0.9, 0.1) if s.name == "basophil" else (0.2, 0.8) for s in asked]
+        ),
+    )
+    assert evaluate.main(["--data", str(made_data), "--classes", "five"]) == 0
+    told = capsys.readouterr().out
+    assert "accuracy                100.00 %" in told
+    assert "left out: lymphocyte (2), monocyte (2), neutrophil (2), immature_granulocyte (2)" in told
+
+
+def test_figures_cannot_be_written_over_a_folder(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["--data", str(shared_data), "--json", str(tmp_path)]) == 1
+    assert f"error: --json {tmp_path}: a folder; name a file" in capsys.readouterr().err

@@ -49,3 +49,10 @@ def test_every_doubted_box_is_of_a_labelled_field(shared_data: Path) -> None:
     boxes = [read_boxes(shared_data, split) for split in ("train", "validation")]
     known = {file for part in boxes for files in part.values() for file in files}
     assert {file for file in read_doubted() if "/" not in file} <= known
+
+
+@pytest.mark.parametrize("row", ["train,bccd,a.jpg,leukocyte,1,2,,4", "train,bccd,a.jpg"])
+def test_a_bad_line_of_the_table_is_named(tmp_path: Path, row: str) -> None:
+    (tmp_path / "fields.csv").write_text(f"split,source,file,object,x,y,w,h\n{row}\n")
+    with pytest.raises(UserError, match=r"fields\.csv, line 2: a field is missing or wrong"):
+        read_boxes(tmp_path, "train")

@@ -23,8 +23,8 @@ def test_what_was_written_is_read_again_and_nothing_before_the_first_epoch(tmp_p
     assert [f.name for f in tmp_path.iterdir()] == ["history.csv"]
 
 
-@pytest.mark.parametrize("line", ["0,x", "0"])
-def test_what_is_no_number_is_told(tmp_path: Path, line: str) -> None:
-    (tmp_path / "history.csv").write_text(f"epoch,val_accuracy\n{line}\n")
+@pytest.mark.parametrize("line", [b"0,x", b"0", b"0,\xff"])
+def test_what_is_no_number_is_told(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "history.csv").write_bytes(b"epoch,val_accuracy\n" + line + b"\n")
     with pytest.raises(UserError, match=r"history\.csv: every line must hold a number"):
         history.read(tmp_path / "history.csv")

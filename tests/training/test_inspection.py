@@ -88,3 +88,13 @@ def test_the_real_images_are_inspected(shared_data: Path) -> None:
 def test_an_error_is_one_line(tmp_path: Path, capsys) -> None:
     assert inspection.main([str(tmp_path / "absent")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_cells_on_bare_ground_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    for seed in range(8):
+        ground = np.full((96, 96, 3), 255, np.uint8)
+        ground[36:60, 36:60] = cell(seed)[36:60, 36:60]
+        write(tmp_path / f"monocyte/{seed}.png", ground)
+    write(tmp_path / "monocyte/again.jpg", cv2.imread(str(tmp_path / "monocyte/3.png")))
+    found = inspection.inspect(layouts.read(tmp_path).samples)
+    assert found.near_duplicates == [("monocyte/3.png", "monocyte/again.jpg")]

@@ -275,3 +275,63 @@ def test_a_field_that_was_cut_short_is_named(tmp_path: Path) -> None:
     labels.write_text("0 0.5 0.5 0.2 0.2\n")
     with pytest.raises(UserError, match=r"a\.jpg: not a readable image \(cut short"):
         layouts.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "split"),
+    [
+        ("Training", "train"),
+        ("train_set", "train"),
+        ("Val", "validation"),
+        ("Testing", "test"),
+        ("TEST", "test"),
+    ],
+)
+def test_parts_are_known_by_what_they_are_usually_called(tmp_path: Path, named: str, split: str) -> None:
+    tree, listed = tmp_path / "tree", tmp_path / "list"
+    write(tree, f"{named}/monocyte/a.png")
+    write(listed, "a.png")
+    (listed / "cells.csv").write_text(f"file,class,split\na.png,monocyte,{named}\n")
+    assert [layouts.read(folder).samples[0].split for folder in (tree, listed)] == [split, split]
+
+
+def test_a_part_of_another_name_in_a_list_stays_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "cells.csv").write_text("file,class,split\na.png,monocyte,other-laboratory\n")
+    assert layouts.read(tmp_path).samples[0].split == "other-laboratory"
+
+
+def test_linked_folders_and_every_kind_of_image_are_read_and_other_files_told(tmp_path: Path) -> None:
+    write(tmp_path / "far", "a.webp", "b.png")
+    (tmp_path / "far/c.jfif").write_bytes(cv2.imencode(".jpg", np.zeros((24, 24, 3), np.uint8))[1].tobytes())
+    (tmp_path / "far/d.gif").write_bytes(b"GIF89a")
+    write(tmp_path / "set", "lymphocyte/a.jpg")
+    (tmp_path / "set/monocyte").symlink_to(tmp_path / "far")
+    (tmp_path / "set/monocyte/again").symlink_to(tmp_path / "set")  # a ring
+    found = layouts.read(tmp_path / "set")
+    assert classes(found.samples) == {"lymphocyte": 1, "monocyte": 3}
+    assert found.left_out == ["1 files of another kind (.gif)"]
+
+
+def test_what_lies_above_the_classes_tells_laboratories_apart(tmp_path: Path) -> None:
+    write(tmp_path, "Lab A/train/monocyte/a.png", "Lab B/monocyte/b.png")
+    assert [s.source for s in layouts.read(tmp_path).samples] == ["lab-a", "lab-b"]
+    write(tmp_path / "one", "Main Dataset/monocyte/a.png", "Main Dataset/lymphocyte/b.png")
+    assert {s.source for s in layouts.read(tmp_path / "one").samples} == {"one"}
+
+
+def test_folders_of_two_classes_in_each_other_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "lymphocyte/seg/a.png")
+    with pytest.raises(UserError, match=r"seg/a\.png: its folders name several classes"):
+        layouts.read(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "LISC", "LISC/Main Dataset"])
+def test_lisc_has_its_masks_whichever_of_its_folders_is_given(tmp_path: Path, given: str) -> None:
+    write(tmp_path, "LISC/Main Dataset/Baso/1.bmp", size=(72, 57))
+    mask = np.zeros((57, 72), np.uint8)
+    mask[10:30, 20:50] = 255
+    file = tmp_path / "LISC/Ground Truth Segmentation/Baso/areaforexpert1/1_expert.bmp"
+    file.parent.mkdir(parents=True)
+    assert cv2.imwrite(str(file), mask)
+    assert layouts.read(tmp_path / given).samples[0].box == Box(20, 10, 30, 20)

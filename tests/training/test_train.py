@@ -288,3 +288,9 @@ def test_no_space_left_is_told_before_the_first_epoch(
     with pytest.raises(UserError, match=r"1 MB are free there, and .* MB are needed"):
         train.train(tiny(made_data), tmp_path / "run")
     assert not (tmp_path / "run" / "history.csv").exists()
+
+
+def test_parts_without_one_to_learn_from_are_told(made_data: Path) -> None:
+    samples = [replace(s, split=s.split.replace("train", "fold1")) for s in data.load(made_data)]
+    with pytest.raises(UserError, match="none is called train"):
+        train.prepare(tiny(made_data), samples)
