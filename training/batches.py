@@ -14,12 +14,13 @@ from edge.cells import Box, Image
 from training import data
 from training.augment import augment
 from training.framing import Framing, single_cell_box, view
-from training.hardware import cores
+from training.hardware import cores, sharers
 from training.progress import watch
 from training.recipe import Balance, Recipe
 
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Crops RGB 0..255, shape (batch, size, size, 3), and one-hot classes, shape (batch, classes)."""
+Batch = tuple[NDArray[np.float32], ...]
+"""Crops RGB 0..255, shape (batch, size, size, 3), and one-hot classes, shape (batch, classes); where several
+devices share it, weights too, shape (batch,): 0 for what fills it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ def correction(classes: Sequence[str], balance: Balance) -> NDArray[np.float64]:
     return np.log([_IN_BLOOD.get(name, rarest) ** 0.5 for name in classes])
 
 
+def shareable(crops: NDArray[np.float32], truth: NDArray[np.float32], devices: int) -> Batch:
+    """Return a batch that all `devices` can share evenly, filled up with its first samples, of weight 0."""
+    if devices == 1:
+        return crops, truth
+    number = len(crops)
+    rows = np.arange(number + -number % devices)
+    return crops[rows % number], truth[rows % number], (rows < number).astype(np.float32)
+
+
 class Lessons(keras.utils.PyDataset):
     """What an epoch teaches: drawn anew for each, the same for the same seed.
 
@@ -116,6 +126,7 @@ class Lessons(keras.utils.PyDataset):
         self._cells, self._size, self._recipe = cells, size, recipe
         self._truth = one_hot(cells.samples, classes)
         self._share = shares(cells.samples, recipe.balance)
+        self._devices = sharers()  # which the threads that ask for batches cannot tell
         self.begin(0)
 
     def __len__(self) -> int:
@@ -126,7 +137,7 @@ class Lessons(keras.utils.PyDataset):
         chosen = self._order[index * recipe.batch : (index + 1) * recipe.batch]
         rng = np.random.default_rng((recipe.seed, self._epoch, index))
         crops = [self._see(i, rng) for i in chosen]
-        return np.stack(crops).astype(np.float32), self._truth[chosen]
+        return shareable(np.stack(crops).astype(np.float32), self._truth[chosen], self._devices)
 
     def begin(self, epoch: int) -> None:
         """Draw the samples of `epoch`; a resumed run draws the same."""
@@ -156,10 +167,12 @@ class Exam(keras.utils.PyDataset):
         self._cells, self._size, self._framing, self._batch = cells, size, framing, batch
         self.truth = one_hot(cells.samples, classes)
         """Shape (samples, classes)."""
+        self._devices = sharers()
 
     def __len__(self) -> int:
         return math.ceil(len(self.truth) / self._batch)
 
     def __getitem__(self, index: int) -> Batch:
         part = slice(index * self._batch, (index + 1) * self._batch)
-        return self._cells.pick(part).views(self._size, self._framing).astype(np.float32), self.truth[part]
+        views = self._cells.pick(part).views(self._size, self._framing)
+        return shareable(views.astype(np.float32), self.truth[part], self._devices)

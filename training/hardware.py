@@ -1,5 +1,6 @@
 """What the machine has: mixed precision on a GPU, and all GPUs at once where Keras can share a batch out."""
 
+import math
 import os
 
 import keras
@@ -39,3 +40,15 @@ def use_all(seed: int) -> str:
     if len(found) > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found))
     return f"{backend}, mixed bfloat16 on {', '.join(found)}"
+
+
+def sharers() -> int:
+    """Return how many devices share every batch, whose size must be a multiple of that."""
+    shared = keras.distribution.distribution()
+    return math.prod(shared.device_mesh.shape) if shared else 1
+
+
+def settle() -> None:
+    """Go on as any machine can: in float32, on one device."""
+    keras.distribution.set_distribution(None)
+    keras.mixed_precision.set_global_policy("float32")

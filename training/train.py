@@ -78,10 +78,12 @@ def train(
     print(f"{len(learn)} training and {len(judge)} validation images; {hardware.use_all(recipe.seed)}")
     print("finding their cells", flush=True)
     size = recipe.size or backbones.size_of(recipe.model)
-    lesson, exam = find_cells(learn), Exam(find_cells(judge), names, size, recipe.framing)
+    lesson, judged = find_cells(learn), find_cells(judge)
+    exam = Exam(judged, names, size, recipe.framing)
     network = _fit(recipe, output, Lessons(lesson, names, size, recipe), exam, tensorboard=tensorboard)
     print("measuring confidence and strangeness", flush=True)
     learned = Exam(lesson.pick(data.evenly(real, _FINISHING_CELLS)), names, size, recipe.framing)
+    exam = Exam(judged, names, size, recipe.framing)  # one device is left
     both, facts = finish.finish(network, learned, exam, correction(names, recipe.balance))
     model.save(model.Trained(both, classes, recipe.framing, {"epochs": recipe.epochs, **facts}), file)
     return file
@@ -147,7 +149,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
             ema_momentum=recipe.averaging or 0.99,
         ),
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
     )
     record, best = output / "history.csv", output / "best.weights.h5"
     callbacks = [
@@ -206,10 +208,10 @@ def _build(recipe: Recipe, classes: int) -> keras.Model:
 
 
 def _in_float32(network: keras.Model, recipe: Recipe, classes: int) -> keras.Model:
-    """Return the network as any machine can run it, also one without the precision it was trained in."""
-    if keras.mixed_precision.global_policy().name == "float32":
+    """Return the network as any machine can run it, also one without the hardware it was trained on."""
+    if keras.mixed_precision.global_policy().name == "float32" and hardware.sharers() == 1:
         return network
-    keras.mixed_precision.set_global_policy("float32")
+    hardware.settle()
     plain = _build(replace(recipe, weights="none"), classes)
     plain.set_weights(network.get_weights())
     return plain

@@ -60,6 +60,33 @@ def test_a_run_on_jax_goes_on_with_tensorflow(made_data: Path, tmp_path: Path) -
     assert len(both) == 2
 
 
+SHARED = """
+import sys
+import keras
+from training import hardware, train
+hardware.gpus = keras.distribution.list_devices
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_two_devices_share_batches_of_any_size(made_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SHARED, "--output", str(tmp_path / "run")]
+    for name, value in {"data": made_data, **TINY, "epochs": 1, "batch": 7}.items():
+        command += [f"--{name}", str(value)]
+    two = {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    done = subprocess.run(command, env=os.environ | two, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "jax, mixed bfloat16 on cpu:0, cpu:1" in done.stdout
+    assert "16 images" not in done.stderr
+    assert len(read_history(tmp_path / "run" / "history.csv")) == 1
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert model.load(tmp_path / "run" / "model.keras").network.dtype_policy.name == "float32"
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
