@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.cells import Box, Image
 from edge.landmarks import Landmarks, find_pose, landmarks
 from edge.pose import Pose
+from edge.sightings import one_cell
 
 _RECENT = 100
 """Photographs remembered at a time."""
@@ -74,6 +75,11 @@ class Album:
         self._least_correlation = least_correlation
         self._photographs: deque[Photograph] = deque(maxlen=_RECENT)
 
+    @property
+    def numbers(self) -> set[int]:
+        """Of all cells on the photographs."""
+        return {number for photograph in self._photographs for _, number in photograph.cells}
+
     def add(self, photograph: Photograph) -> None:
         """Remember a photograph; the oldest one is forgotten."""
         self._photographs.append(photograph)
@@ -81,13 +87,18 @@ class Album:
     def known(self, new: Photograph, boxes: Sequence[Box]) -> list[int | None]:
         """Return the number of the cell in each box of a new photograph, None for one never seen."""
         numbers: list[int | None] = [None] * len(boxes)
+        taken: dict[int, int] = {}
         for photograph in self._candidates(new):
             pose = find_pose(photograph.marks, new.marks, reach=2 / photograph.scale)
             if pose is None:
                 continue
-            for i, box in enumerate(boxes):
-                if numbers[i] is None:
-                    numbers[i] = self._same(photograph, new, pose, box)
+            for _, i, cell, number in self._near(photograph, pose, boxes):
+                # A cell of the old one lies once in the new one; what is left over beside it is another.
+                twin = taken.get(number)
+                free = numbers[i] is None and (twin is None or one_cell(boxes[i], boxes[twin]))
+                if free and agreement(photograph, new, pose, cell) >= self._least_correlation:
+                    numbers[i] = number
+                    taken.setdefault(number, i)
         return numbers
 
     def _candidates(self, new: Photograph) -> list[Photograph]:
@@ -102,16 +113,21 @@ class Album:
         best = [int(i) for i in np.argsort(-hints)[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
         return [self._photographs[i] for i in best]
 
-    def _same(self, old: Photograph, new: Photograph, pose: Pose, box: Box) -> int | None:
-        """Return the number of the old photograph's cell that `box` of the new one shows, if it does."""
-        x, y = pose.to_slide(*box.centre)
-        for known, number in old.cells:
-            away = np.hypot(x - known.centre[0], y - known.centre[1])
-            small, large = sorted((box.side, known.side))
-            near = away < _SAME_CELL * min(large, 1.5 * small)
-            if near and agreement(old, new, pose, known) >= self._least_correlation:
-                return number
-        return None
+    @staticmethod
+    def _near(old: Photograph, pose: Pose, boxes: Sequence[Box]) -> list[tuple[float, int, Box, int]]:
+        """Return which boxes of the new photograph may show which cells of the old one, nearest first.
+
+        Each with the distance in pixels of the old one, the index of the box, the cell's box and number.
+        """
+        found = []
+        for i, box in enumerate(boxes):
+            x, y = pose.to_slide(*box.centre)
+            for cell, number in old.cells:
+                away = float(np.hypot(x - cell.centre[0], y - cell.centre[1]))
+                small, large = sorted((box.side, cell.side))
+                if away < _SAME_CELL * min(large, 1.5 * small):
+                    found.append((away, i, cell, number))
+        return sorted(found, key=lambda pair: pair[:2])
 
 
 def agreement(old: Photograph, new: Photograph, pose: Pose, cell: Box) -> float:

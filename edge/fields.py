@@ -1,6 +1,7 @@
 """From detections to cells where each image is a field of view of its own: each cell counted once.
 
-Images may show the same place again, shifted or turned: then its cells are known (`edge.album`).
+Images may show the same place again, shifted or turned: then its cells are known (`edge.album`), and their
+classes decided again by all that was seen of them.
 """
 
 from collections import defaultdict
@@ -31,6 +32,8 @@ class StillFields:
             self._known[source][box] = number
         self._count = len(known or {})
         self._album = Album()
+        self._sightings: dict[int, Sightings] = {}
+        """What was seen of each cell on the photographs of the album, by its number."""
         self.fields = fields
 
     def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
@@ -43,20 +46,31 @@ class StillFields:
         seen = self._album.known(picture, [d.box for d in detections])
         here = self._known.get(frame.source, {})
         cells: list[Cell] = []
+        revised: list[Cell] = []
         numbers: list[int] = []
         for detection, before in zip(detections, seen, strict=True):
             number = here.get(detection.box, before)
+            centre, weight = detection.box.centre, weight_of(detection, size)
             if number is None:
                 self._count += 1
                 number = self._count
-                centre, weight = detection.box.centre, weight_of(detection, size)
-                cells.append(self._decision.cell(number, Sightings(detection, frame.source, centre, weight)))
+                sightings = Sightings(detection, frame.source, centre, weight)
+                self._sightings[number] = sightings
+                cells.append(self._decision.cell(number, sightings))
+            elif number in self._sightings:
+                sightings = self._sightings[number]
+                sightings.add(detection, frame.source, centre, weight)
+                revised.append(self._decision.cell(number, sightings, again=True))
             numbers.append(number)
         picture.cells = tuple((d.box, number) for d, number in zip(detections, numbers, strict=True))
         self._album.add(picture)
+        kept = self._album.numbers
+        self._sightings = {n: s for n, s in self._sightings.items() if n in kept}
         again = any(number is not None for number in seen)
         self.fields += not again
-        return Tracked(tuple(cells), tuple(numbers), lost=False, place=None, again=again)
+        return Tracked(
+            tuple(cells), tuple(numbers), lost=False, place=None, again=again, revised=tuple(revised)
+        )
 
     def recall(self, frame: Frame) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""

@@ -12,6 +12,7 @@ class Gate(StrEnum):
     MOTION = "motion blur"
     OVER = "over-exposed"
     UNDER = "under-exposed"
+    COLOURLESS = "no colour"
     CROWDED = "too crowded"
     SPARSE = "too sparse"
     UNEVEN = "uneven light"
@@ -24,6 +25,7 @@ ADVICE: dict[Gate, str] = {
     Gate.MOTION: "move the stage more slowly",
     Gate.OVER: "turn the lamp down",
     Gate.UNDER: "turn the lamp up",
+    Gate.COLOURLESS: "switch the camera's colour on; a stain is told by it",
     Gate.CROWDED: "cells lie over each other; move to a thinner part of the smear",
     Gate.SPARSE: "few cells or none here; move towards the thicker part of the smear",
     Gate.UNEVEN: "centre the lamp and the condenser, or take a flat field",

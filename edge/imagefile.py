@@ -22,15 +22,19 @@ class BadImage(Exception):
     """An image that cannot be counted; the text says why."""
 
 
-def decode_image(data: bytes) -> Image:
+def decode_image(data: bytes, *, grey: bool = False) -> Image:
     """Decode an image file's content to RGB, 8 bits.
 
     16 bits are scaled by the bit depth in use: the fewest of 8, 10, 12, 14 and 16 bits that hold the
     brightest value, since cameras store their 12 bits in 16. What is transparent gets white behind it.
     The orientation that a camera may have noted (EXIF) is ignored, so boxes are in stored pixels.
 
+    Args:
+        data: content of the file.
+        grey: take a picture without colour too: a stream shows one where bare glass lies.
+
     Raises:
-        BadImage: it is empty, cut short, damaged, grey, too small, too large, or not an image.
+        BadImage: it is empty, cut short, damaged, too small, too large, not an image, or grey.
     """
     check_content(data)
     try:
@@ -39,7 +43,9 @@ def decode_image(data: bytes) -> Image:
         raise BadImage(f"cannot be decoded ({error.err})") from None
     if image is None:
         raise BadImage("damaged: it cannot be decoded")
-    return _plain(image)
+    if grey and image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return _plain(image, grey=grey)
 
 
 def rgb(image: cv2.typing.MatLike) -> Image:
@@ -47,11 +53,11 @@ def rgb(image: cv2.typing.MatLike) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _plain(image: cv2.typing.MatLike) -> Image:
+def _plain(image: cv2.typing.MatLike, *, grey: bool) -> Image:
     """Turn OpenCV's BGR or BGRA, 8 or 16 bits, into RGB of 8 bits."""
     if image.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"values are {image.dtype}; 8 or 16 bits expected")
-    if image.ndim == 2 or image.shape[2] < 3 or _is_grey(image[..., :3]):
+    if image.ndim == 2 or image.shape[2] < 3 or (not grey and _is_grey(image[..., :3])):
         raise BadImage("grey: a stain is told by its colour")
     deep = image.dtype == np.uint16
     colour, alpha = image[..., :3], np.asarray(image[..., 3:], np.float32) / (65535 if deep else 255)

@@ -9,6 +9,7 @@ leukocyte is none, unless it has a nucleus, as late erythroblasts do.
 """
 
 import json
+import math
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from edge.cells import Box, Image, Located
 from edge.errors import UserError
 from edge.modelfile import ModelFile
-from edge.ruler import RED_CELL_UM, TINTED, measure_red_cells, stain
+from edge.ruler import RED_CELL_UM, TINTED, red_cell_px, stain
 
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
@@ -40,10 +41,18 @@ at least so much (0..1) of this percentile of its box, and so many times as dens
 least so much: shade is not one). Blur makes granules even, but spoils edges too: over a red cell's width the
 steepest (a percentile) of a sharp picture climb so many times that density. Of PBC's training images 28 of 35
 erythroblasts that this decides on have all that, 31 of 37 at 0.6 of their scale; of 44 platelets none."""
+_SETTLED = 31
+"""Frames after which a microscope's red cells are known."""
 _SMOOTH = 0.017
 """Over a red cell's width: what is finer is noise."""
 _CUT = 0.08
 """Share of a cell's side that may lie beyond the border before the cell counts as cut."""
+_LEAST_RED_PX, _TILE_RED_PX = 6.5, 9.0
+"""Where a red cell is smaller than this in the network's picture, leukocytes are missed (of PBC's validation
+fields, shrunken to half that, all): the frame is then looked at in tiles, in which it is as large as that."""
+_OVERLAP, _MOST_TILES = 3.5, 144
+"""Red cell diameters that neighbouring tiles have in common, so that the widest leukocyte is whole in one of
+them; and how many there are at most."""
 _LEAST_CONTRAST = 0.1
 """Share of its brightest green light that the darkest spot of a box holds back, at least: bare glass has no
 cell, whatever the network makes of it. Of 5,100 boxes in labelled images none has less than 0.26."""
@@ -118,7 +127,8 @@ class Locator:
     ) -> None:
         self._fixed_px = RED_CELL_UM / um_per_px if um_per_px else None
         self._steady = steady
-        self._measured: deque[float] = deque(maxlen=31)
+        self._measured: deque[float] = deque(maxlen=_SETTLED)
+        self._frames = 0
         self._sure, self._least_size = sure, least_size
         card = read_locator_card(model)
         self._size, self._stride, self._least_score = card.size, card.stride, least_score
@@ -134,48 +144,97 @@ class Locator:
         unless it is a long strip, cut out round it: that cell counts as whole though its border lies a little
         outside.
         """
-        scale = self._size / max(image.shape[:2])
-        seen = letterbox(image, self._size)
-        self._file.run(seen)
-        edges, scores = decode(
-            self._file.read("heat"),
-            self._file.read("reach"),
-            self._stride,
-            min(self._least_score, _TIGHT_SCORE),
-        )
-        height, width = (round(scale * side) for side in image.shape[:2])
-        apart = distinct(edges, scores)
-        dark = _stained(np.ascontiguousarray(seen[:height, :width]), edges[apart])
-        kept = [i for i, is_dark in zip(apart, dark, strict=True) if is_dark]
-        likely = [i for i in kept if scores[i] >= self._least_score]
-        found = [_located(e, image.shape[:2]) for e in edges[likely] / scale]
+        unit = self._red_cell_px(image)
+        edges, scores = self._seek_all(image, unit)
+        likely = scores >= self._least_score
+        found = [_located(e, image.shape[:2]) for e in edges[likely]]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
-        if cut_out and kept and not any(cell.whole for cell in found):
-            likeliest = _located(edges[kept[0]] / scale, image.shape[:2], _TIGHT_CUT)
+        if cut_out and len(edges) and not any(cell.whole for cell in found):
+            likeliest = _located(edges[0], image.shape[:2], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]
         doubted = [
             cell.whole and score < self._sure for cell, score in zip(found, scores[likely], strict=True)
         ]
-        if any(doubted) and (red_cell_px := self._red_cell_px(image)) is not None:
-            least = self._least_size * red_cell_px
+        if any(doubted) and unit is not None:
+            least = self._least_size * unit
             found = [
                 cell
                 for cell, doubt in zip(found, doubted, strict=True)
-                if not doubt or cell.box.side >= least or _nucleated(image, cell.box, red_cell_px)
+                if not doubt or cell.box.side >= least or _nucleated(image, cell.box, unit)
             ]
         return sorted(found, key=lambda cell: cell.box.x)
 
+    def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return edges in the image's pixels, shape (n, 4), and scores, best first; small cells in tiles."""
+        found = []
+        shape = np.array(image.shape[1::-1], np.float32)
+        for left, top, right, bottom in _tiles(image.shape[:2], unit, self._size):
+            edges, scores = self._seek(np.ascontiguousarray(image[top:bottom, left:right]))
+            corner, end = np.array([left, top], np.float32), np.array([right, bottom], np.float32)
+            edges = edges + np.tile(corner, 2)
+            # What a tile's border cuts is whole in its neighbour.
+            slack = _CUT * (edges[:, 2:] - edges[:, :2])
+            before = (edges[:, :2] < corner - slack) & (corner > 0)
+            behind = (edges[:, 2:] > end + slack) & (end < shape)
+            whole = ~(before | behind).any(axis=1)
+            found.append((edges[whole], scores[whole]))
+        edges, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        kept = distinct(edges, scores)
+        return edges[kept], scores[kept]
+
+    def _seek(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what the network finds in one picture, in its pixels."""
+        scale = self._size / max(image.shape[:2])
+        seen = letterbox(image, self._size)
+        self._file.run(seen)
+        least = min(self._least_score, _TIGHT_SCORE)
+        edges, scores = decode(self._file.read("heat"), self._file.read("reach"), self._stride, least)
+        height, width = (round(scale * side) for side in image.shape[:2])
+        apart = distinct(edges, scores)
+        dark = _stained(np.ascontiguousarray(seen[:height, :width]), edges[apart])
+        kept = [i for i, is_dark in zip(apart, dark, strict=True) if is_dark]
+        return edges[kept] / scale, scores[kept]
+
     def _red_cell_px(self, image: Image) -> float | None:
-        """Return the diameter of a red cell in frame pixels; None where none was seen."""
+        """Return the diameter of a red cell in frame pixels; None where none was seen.
+
+        Of frames of one microscope the first ones are measured, and then one in so many.
+        """
         if self._fixed_px is not None:
             return self._fixed_px
         if not self._steady:
             self._measured.clear()
-        measured = measure_red_cells(stain(image)).diameter_px
-        if measured is not None:
-            self._measured.append(measured)
+        self._frames += 1
+        if len(self._measured) < _SETTLED or self._frames % _SETTLED == 0:
+            measured = red_cell_px(image)
+            if measured is not None:
+                self._measured.append(measured)
         return float(np.median(self._measured)) if self._measured else None
+
+
+def _tiles(shape: tuple[int, ...], unit: float | None, size: int) -> list[tuple[int, int, int, int]]:
+    """Return left, top, right, bottom of the parts to look at: the whole, or many where cells are small.
+
+    Args:
+        shape: height and width of the picture.
+        unit: diameter of its red cells, pixels; None where it is not known.
+        size: side of the network's input, pixels.
+    """
+    height, width = shape
+    if unit is None or unit * size >= _LEAST_RED_PX * max(shape):
+        return [(0, 0, width, height)]
+    overlap = _OVERLAP * unit
+    side = max(unit * size / _TILE_RED_PX, (height * width / _MOST_TILES) ** 0.5 + overlap)
+    lefts, tops = (
+        np.linspace(0, max(length - side, 0), max(1, math.ceil((length - overlap) / (side - overlap))))
+        for length in (width, height)
+    )
+    return [
+        (round(x), round(y), min(round(x + side), width), min(round(y + side), height))
+        for y in tops
+        for x in lefts
+    ]
 
 
 def letterbox(image: Image, size: int) -> Image:
@@ -253,15 +312,15 @@ def _stained(view: Image, edges: NDArray[np.float32]) -> list[bool]:
     return [is_dark(part) for part in parts]
 
 
-def _nucleated(image: Image, box: Box, red_cell_px: float) -> bool:
+def _nucleated(image: Image, box: Box, unit: float) -> bool:
     """Return whether a box holds something as even, as dark and as sharp as a nucleus."""
     rows = slice(int(box.y), int(box.y + box.height) + 1)
     green = image[rows, int(box.x) : int(box.x + box.width) + 1, 1].astype(np.float32)
-    wide = max(1, round(_NUCLEUS * red_cell_px)) | 1
+    wide = max(1, round(_NUCLEUS * unit)) | 1
     if min(green.shape) < wide:
         return False
     white = float(np.percentile(image[::4, ::4, 1], 95))
-    density = cv2.GaussianBlur(-np.log((green + 4) / (white + 4)), (0, 0), _SMOOTH * red_cell_px)
+    density = cv2.GaussianBlur(-np.log((green + 4) / (white + 4)), (0, 0), _SMOOTH * unit)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core = float(cv2.erode(density, disc).max())
     around = stain(image).green
@@ -270,7 +329,7 @@ def _nucleated(image: Image, box: Box, red_cell_px: float) -> bool:
     if core < max(_EVEN * float(np.percentile(density, _DARKEST)), _DARK * red_cells):
         return False
     along, across = (cv2.Sobel(density, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
-    return float(np.percentile(np.hypot(along, across), _STEEPEST)) * red_cell_px >= _STEEP * core
+    return float(np.percentile(np.hypot(along, across), _STEEPEST)) * unit >= _STEEP * core
 
 
 def _located(edges: NDArray[np.float32], shape: tuple[int, ...], cut: float = _CUT) -> Located:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from edge.cells import Image
 from edge.gates import Gate, Verdict
-from edge.ruler import measure_red_cells, stain
+from edge.ruler import TINTED
+from edge.ruler import red_cell_px as ruled_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ _MOTION = 1.3
 """Edges so much wider in one direction than across it: the stage, not the focus."""
 _FEATURELESS = 0.006
 """Edges weaker than this share of the background's brightness: nothing is there to be sharp."""
-_TINTED = 0.08
-"""Optical density in green from which a pixel is not background."""
+_COLOUR, _LEAST_TINTED = 4.0, 0.03
+"""Grey levels between the channels, at most, of a picture without colour, in what is not background; and the
+share (0..1) of the frame that must be that."""
 _REMEMBERED = 600
 """Frames that the session's sharpness is taken from."""
 _SETTLED = 30
@@ -91,6 +93,8 @@ class Measures:
     """Share of pixels that are white in all channels."""
     covered: float
     """Share of the frame that is not background."""
+    colour: float
+    """Between the brightest and the darkest channel of what is not background: 95th percentile, 0..255."""
     nuclei: float
     """Optical density (2 x green - blue) of the most stained spot."""
     red: float
@@ -134,7 +138,7 @@ class Inspector:
     def _ruler(self, image: Image) -> float | None:
         """Return a red cell's diameter in this session, measured at its beginning and now and then."""
         if self.steady and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
-            measured = measure_red_cells(stain(image)).diameter_px
+            measured = ruled_px(image)
             self._red_cells.extend([measured] if measured else [])
         return float(np.median(self._red_cells)) if self._red_cells else None
 
@@ -165,6 +169,8 @@ class Inspector:
             return Gate.OVER
         if found.white < limits.under:
             return Gate.UNDER
+        if found.covered > _LEAST_TINTED and found.colour <= _COLOUR:
+            return Gate.COLOURLESS
         if found.width > max(usual, limits.blur_least) or found.width > limits.blur_most:
             return Gate.MOTION if self.steady and found.stretch > _MOTION else Gate.FOCUS
         return Gate.CROWDED if found.covered > limits.crowded else None
@@ -199,7 +205,8 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
     whites = [_quantile(plane, 0.95) for plane in planes]
     shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
     green, blue = (_density(plane, shade) for plane in planes[1:])
-    tinted = green > _TINTED
+    tinted = green > TINTED
+    spread = np.maximum.reduce(planes) - np.minimum.reduce(planes)
     nuclear = cv2.GaussianBlur(2 * green - blue, (0, 0), 0.7)
     width, stretch = _edges(small[..., 1], red_cell_px / step, _FEATURELESS * whites[1])
     return Measures(
@@ -208,6 +215,7 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
         white=min(whites),
         clipped=clipped,
         covered=float(tinted.mean()),
+        colour=float(np.percentile(spread[tinted], 95)) if tinted.any() else 0.0,
         nuclei=_quantile(nuclear, 0.995),
         red=float(np.median(green[tinted])) if tinted.any() else 0.0,
         tiles=_tiles(planes[1]),

@@ -20,7 +20,8 @@ from edge.sightings import Decision, Known
 from edge.store import Store
 from edge.track import Counter, MovingStage
 
-_CONTENT = re.compile(" [0-9a-f]{16}$")
+_DIGITS = 16
+_CONTENT = re.compile(f" [0-9a-f]{{{_DIGITS}}}$")
 """What follows the name of an image file in the store; in files of an early version nothing did."""
 
 
@@ -66,10 +67,11 @@ class Session:
         self._read = dict(resumed.files)
         """Image files that were read (`_key`); True for one that showed a place photographed before."""
         self._earlier = {found[0] for key in self._read if (found := _CONTENT.search(key))}
-        """Contents of those that earlier runs read."""
+        """Contents of those."""
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._unstored = False
+        self._revisions = 0
         self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
         self._um_per_px = um_per_px
@@ -121,7 +123,7 @@ class Session:
     def wants(self, frame: Frame | Skip) -> bool:
         """Return False for an image file that this specimen has read already; the counter then recalls it.
 
-        A copy of one that an earlier run has read, under another name, shows a place photographed before.
+        A copy of one, under another name, shows a place photographed before.
 
         Raises:
             UserError: the copy cannot be stored.
@@ -168,10 +170,17 @@ class Session:
         # An image of which the target left something over is read again by whoever goes on.
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
         self._unstored = True
-        if cells or key or file:
+        # What the target left out has no number in the store; what a person has named stays so.
+        revised = [
+            _decided_again(self.cells[cell.number - 1], cell)
+            for cell in step.tracked.revised
+            if cell.number <= len(self.cells) and not self.cells[cell.number - 1].namings
+        ]
+        if cells or revised or key or file:
             self._store.add(
                 self._row,
                 cells=cells,
+                revised=revised,
                 key=key,
                 file=file,
                 again=step.tracked.again,
@@ -183,6 +192,10 @@ class Session:
         self._unstored = False
         if file:
             self._read[file] = step.tracked.again
+            self._earlier.add(file[-_DIGITS - 1 :])
+        for cell in revised:
+            self.cells[cell.number - 1] = cell
+        self._revisions += len(revised)
         self.cells += cells
         return cells
 
@@ -237,7 +250,8 @@ class Session:
     @property
     def map_version(self) -> int:
         """Grows with each change of the map or of the cells on it; 0 while there is no map."""
-        return self._mosaic.version and self._mosaic.version + len(self.cells) + self.namings
+        changes = len(self.cells) + self.namings + self._revisions
+        return self._mosaic.version and self._mosaic.version + changes
 
     def map_view(self) -> MapView | None:
         """Return the map as it is now; None where no frame was laid on the slide."""
@@ -348,3 +362,16 @@ class Session:
             "stage": [place.x, place.y, place.angle] if place else None,
             "frame": list(step.frame.image.shape[1::-1]) if step else None,
         }
+
+
+def _decided_again(cell: Cell, now: Cell) -> Cell:
+    """Return a counted cell as it is decided `now`: where and on which frame it was found stays."""
+    return dataclasses.replace(
+        cell,
+        name=now.name,
+        confidence=now.confidence,
+        probabilities=now.probabilities,
+        network=now.network,
+        strangeness=now.strangeness,
+        review=now.review,
+    )

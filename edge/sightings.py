@@ -39,11 +39,11 @@ class Decision:
             self._sizes.note(cell.network, cell.box.side)
             self._nuclei.note(cell.network, cell.strangeness, _stored_density(cell.crop))
 
-    def cell(self, number: int, sightings: "Sightings") -> Cell:
+    def cell(self, number: int, sightings: "Sightings", *, again: bool = False) -> Cell:
         """Return the counted cell, its class decided by all its sightings, its size and its nucleus.
 
         It goes to review where the class is unsure, the cell strange, its sightings disagree, its size
-        changed the class, or it lacks a nucleus.
+        changed the class, or it lacks a nucleus. A cell that is decided `again` is no example for others.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
@@ -51,8 +51,9 @@ class Decision:
         pale = self._nuclei.lacks(network, dark)
         if pale:
             probabilities = self._nuclei.without(probabilities)
-        self._sizes.note(network, best.box.side)
-        self._nuclei.note(network, sightings.strangeness, dark)
+        if not again:
+            self._sizes.note(network, best.box.side)
+            self._nuclei.note(network, sightings.strangeness, dark)
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])
         doubtful = (

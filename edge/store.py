@@ -168,6 +168,7 @@ class Store:
         specimen: int,
         *,
         cells: Sequence[Cell] = (),
+        revised: Sequence[Cell] = (),
         key: KeyView | None = None,
         file: str | None = None,
         again: bool = False,
@@ -182,6 +183,7 @@ class Store:
         Args:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
+            revised: counted earlier, and decided again.
             key: a new key view of the slide.
             file: an image that has been read, by name and content.
             again: whether it shows a place photographed before.
@@ -195,6 +197,11 @@ class Store:
             self._db.executemany(
                 "INSERT INTO cell VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(specimen, *_cell_row(cell)) for cell in cells],
+            )
+            self._db.executemany(
+                "UPDATE cell SET class = ?, confidence = ?, probabilities = ?, review = ?, strangeness = ?, "
+                "network = ? WHERE specimen = ? AND number = ?",
+                [(*_decision_row(cell), specimen, cell.number) for cell in revised],
             )
             if anew:
                 self._db.execute("DELETE FROM key_view WHERE specimen = ?", (specimen,))
@@ -328,6 +335,17 @@ def _cell_row(cell: Cell) -> tuple[object, ...]:
         *cell.slide,
         int(cell.review),
         cell.crop,
+        cell.strangeness,
+        json.dumps([float(p) for p in cell.network]),
+    )
+
+
+def _decision_row(cell: Cell) -> tuple[object, ...]:
+    return (
+        cell.name,
+        cell.confidence,
+        json.dumps([float(p) for p in cell.probabilities]),
+        int(cell.review),
         cell.strangeness,
         json.dumps([float(p) for p in cell.network]),
     )

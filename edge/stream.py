@@ -86,7 +86,7 @@ class UrlSource:
         for index in count():
             found: Image | str
             try:
-                found = decode_image(self._fetch())
+                found = decode_image(self._fetch(), grey=True)
                 breaks = bad = 0
             except BadImage as error:
                 found, bad = f"bad picture: {error}", bad + 1

@@ -41,6 +41,8 @@ class Tracked:
     """True for a photograph that shows cells of an earlier one: no field of its own."""
     map_size: tuple[int, int] | None = None
     """(width, height) of the frames that the map is made of, where a lost frame has another size."""
+    revised: tuple[Cell, ...] = ()
+    """Counted earlier, and decided again by what was seen since; their places and pictures do not count."""
     anew: bool = False
     """True where the map begins with this frame: what was seen before showed no cell, and is forgotten."""
 
@@ -98,6 +100,8 @@ class MovingStage:
         self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings
         self._astray = 0
+        self._early: dict[int, tuple[Sightings, int]] = {}
+        """Cells counted after a glimpse, by number, and from how many sightings they are decided again."""
 
     @property
     def fields(self) -> int:
@@ -126,7 +130,8 @@ class MovingStage:
             cells.append(cell)
             numbered[id(sightings)] = cell.number
         numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
-        return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew)
+        revised = self._revise([n for n in numbers if n is not None])
+        return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
     def recall(self, frame: Frame) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
@@ -136,7 +141,7 @@ class MovingStage:
         return tuple(self._count_in(s) for s in list(self._open) if self._believed(s))
 
     def _has_cells(self) -> bool:
-        return self._count > 0 or any(s.number >= self._least_sightings for s in self._open)
+        return self._count > 0 or any(self._believed(s) for s in self._open)
 
     def _begin_anew(self, frame: Frame) -> Place | None:
         """Let the slide begin with this frame: before it a hand, dust or another slide lay there."""
@@ -179,7 +184,10 @@ class MovingStage:
                 continue
             if j not in taken:
                 taken[j] = i
-                if isinstance(cell := cells[j], Sightings):
+                cell = cells[j]
+                if isinstance(cell, Known) and cell.number in self._early:
+                    cell, _ = self._early[cell.number]
+                if isinstance(cell, Sightings):
                     cell.add(detections[i], frame.source, places[i], weight_of(detections[i], size))
             elif not one_cell(detections[i].box, detections[taken[j]].box):
                 continue
@@ -221,10 +229,30 @@ class MovingStage:
         self._count += 1
         cell = self._decision.cell(self._count, sightings)
         self._open.remove(sightings)
+        self._remember_early(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
             self._known.add(known, known.x, known.y)
         return cell
+
+    def _remember_early(self, number: int, sightings: Sightings) -> None:
+        """Let a cell that was decided by few sightings gather more, should it come back."""
+        if sightings.number < self._decide_after:
+            self._early[number] = (sightings, min(2 * sightings.number, self._decide_after))
+        else:
+            self._early.pop(number, None)
+        while len(self._early) > _MOST_OPEN:
+            del self._early[next(iter(self._early))]
+
+    def _revise(self, seen: Sequence[int]) -> tuple[Cell, ...]:
+        """Decide those of the cells again of which twice as much has been seen by now."""
+        cells = []
+        for number in dict.fromkeys(seen):
+            sightings, due = self._early.get(number, (None, 0))
+            if sightings is not None and sightings.number >= due:
+                cells.append(self._decision.cell(number, sightings, again=True))
+                self._remember_early(number, sightings)
+        return tuple(cells)
 
 
 def _reach(detection: Detection, cell: Known | Sightings) -> float:

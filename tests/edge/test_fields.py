@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -116,3 +117,42 @@ def test_real_cells_are_never_taken_for_one_another(shared_data: Path) -> None:
     samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
     images = [read_image(samples[i].path) for i in rng.permutation(len(samples))[:40]]
     assert not any(seen for _, seen in count(images, StillFields(DECISION), Locator()))
+
+
+def test_the_class_is_that_of_all_photographs_of_a_cell() -> None:
+    two = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
+    counter = StillFields(Decision(two, review_below=0.8))
+    first = replace(detection(160, 120), probabilities=np.array([0.9, 0.1], np.float32))
+    (cell,) = counter.update(Frame(0, 0.0, picture(1), "a"), [first]).cells
+    assert (cell.name, cell.review) == ("neutrophil", False)
+    said = []
+    for index, degrees in enumerate((20, 75, -40), 1):
+        view, move = turned(picture(1), degrees, 5, 5)
+        seen = replace(at(move, 160, 120), probabilities=np.array([0.02, 0.98], np.float32))
+        tracked = counter.update(Frame(index, 0.0, view, str(index)), [seen])
+        assert tracked.cells == ()
+        (cell,) = tracked.revised
+        said.append((cell.number, cell.name, cell.review))
+    assert said == [(1, "lymphocyte", True), (1, "lymphocyte", True), (1, "lymphocyte", True)]
+
+
+def test_two_cells_that_were_first_boxed_as_one_are_two() -> None:
+    counter = StillFields(DECISION)
+    pair = replace(detection(150, 120), box=Box(110, 95, 80, 50))
+    assert counter.update(Frame(0, 0.0, picture(1), "a"), [pair]).numbers == (1,)
+    for index in range(1, 4):
+        view, move = turned(picture(1), 30 * index, 5, 5)
+        tracked = counter.update(
+            Frame(index, 0.0, view, str(index)), [at(move, 130, 120), at(move, 175, 120)]
+        )
+        assert sorted(n for n in tracked.numbers if n) == [1, 2]
+
+
+def test_two_boxes_on_one_cell_of_a_later_photograph_are_that_cell() -> None:
+    counter = StillFields(DECISION)
+    counter.update(Frame(0, 0.0, picture(1), "a"), [detection(160, 120)])
+    view, move = turned(picture(1), 60, 5, 5)
+    assert counter.update(Frame(1, 0.0, view, "b"), [at(move, 160, 120), at(move, 164, 120)]).numbers == (
+        1,
+        1,
+    )

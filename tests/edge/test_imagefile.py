@@ -161,3 +161,13 @@ def test_what_cannot_be_counted_is_refused_with_a_reason(data: bytes, reason: st
 def test_a_camera_without_light_or_burnt_out_is_not_grey(level: int) -> None:
     picture = np.full((120, 160, 3), level, np.uint8)
     assert (decode_image(encode(".jpg", picture)) == level).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_stream_may_show_grey_glass(channels: int) -> None:
+    glass = np.full((40, 50, channels), 180, np.uint8)
+    data = cv2.imencode(".png", glass)[1].tobytes()
+    with pytest.raises(BadImage, match="grey"):
+        decode_image(data)
+    assert (decode_image(data, grey=True) == 180).all()
+    assert decode_image(data, grey=True).shape == (40, 50, 3)

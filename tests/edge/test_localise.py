@@ -10,7 +10,7 @@ import pytest
 from edge.cells import Box, Image
 from edge.demo import DemoSource
 from edge.errors import UserError
-from edge.localise import LOCATOR_MODEL, PAD, Locator, decode, distinct, letterbox
+from edge.localise import LOCATOR_MODEL, PAD, Locator, _tiles, decode, distinct, letterbox
 from training.data import read_image
 from training.framing import single_cell_box
 from training.locating import empty_fields, measure, overlap
@@ -264,3 +264,34 @@ def test_a_file_that_cannot_be_trusted_is_refused(
     damage(model)
     with pytest.raises(UserError, match=message):
         Locator(model=model)
+
+
+@pytest.mark.parametrize(("field_px", "whole"), [(160, 160), (160, 64), (360, 360)])
+def test_many_small_cells_of_a_large_picture_are_found(
+    locator: Locator, shared_data: Path, field_px: int, whole: int
+) -> None:
+    # Eighty fields of one laboratory beside each other; each shows one leukocyte in its middle.
+    files = sorted((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))[:80]
+    small = [
+        cv2.resize(read_image(f)[:360, :360], (field_px, field_px), interpolation=cv2.INTER_AREA)
+        for f in files
+    ]
+    sheet = np.concatenate([np.concatenate(small[10 * row : 10 * row + 10], axis=1) for row in range(8)])
+    sheet = np.asarray(cv2.resize(sheet, (10 * whole, 8 * whole), interpolation=cv2.INTER_AREA), np.uint8)
+    found = locator.locate(sheet)
+    fields = {(int(f.box.centre[0] // whole), int(f.box.centre[1] // whole)) for f in found if f.whole}
+    assert len(fields) >= 78
+    assert len(found) <= 90
+
+
+def test_tiles_cover_the_picture_and_have_a_leukocyte_in_common() -> None:
+    assert _tiles((480, 640), None, 192) == _tiles((480, 640), 30.0, 192) == [(0, 0, 640, 480)]
+    for shape in ((480, 640), (640, 480), (3000, 4000), (100, 4000)):
+        tiles = _tiles(shape, 12.0, 192)
+        covered = np.zeros(shape, bool)
+        for left, top, right, bottom in tiles:
+            covered[top:bottom, left:right] = True
+        assert covered.all()
+        assert 1 < len(tiles) <= 200
+        lefts, rights = sorted({t[0] for t in tiles}), sorted({t[2] for t in tiles})
+        assert all(right - left >= 3 * 12 for left, right in zip(lefts[1:], rights[:-1], strict=True))

@@ -154,3 +154,13 @@ def test_a_strip_is_judged(size: tuple[int, int]) -> None:
     strip = RNG.integers(0, 255, (*size, 3), np.uint8)
     Inspector(steady=True).inspect(strip)
     Inspector(steady=False).inspect(strip)
+
+
+def test_a_picture_without_colour_is_refused_and_bare_grey_glass_is_not(film: list[Image]) -> None:
+    rng = np.random.default_rng(1)
+    grey = np.repeat(film[10].mean(axis=2, keepdims=True), 3, axis=2)
+    noisy = np.clip(grey + rng.integers(-1, 2, grey.shape), 0, 255).astype(np.uint8)
+    glass = np.clip(rng.normal(228, 2, film[10].shape), 0, 255).astype(np.uint8)
+    for steady in (True, False):
+        assert Inspector(steady=steady).inspect(noisy).refused is Gate.COLOURLESS
+        assert Inspector(steady=steady).inspect(glass).refused is None

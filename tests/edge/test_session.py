@@ -354,3 +354,35 @@ def test_the_state_of_the_page(store: Store) -> None:
     assert (state["phase"], state["total"], state["target"], state["fps"]) == ("counting", 2, 100, 12.3)
     assert state["classes"][1]["per_100"] == 50
     assert state["classes"][0]["percent"] == 100
+
+
+def test_a_cell_decided_again_is_stored_and_keeps_the_place_where_it_was_found(
+    store: Store, tmp_path: Path
+) -> None:
+    session = begin(store)
+    first, second = (step(session, name, 0, 0) for name in ("a.png", "b.png"))
+    session.take(first)
+    session.name_cell(2, "neutrophil", 0)
+    later = [
+        replace(cell, name="erythroblast", source="b.png", box=Box(0, 0, 9, 9), review=True)
+        for cell in (*first.tracked.cells, replace(first.tracked.cells[0], number=9))
+    ]
+    session.take(replace(second, tracked=replace(second.tracked, cells=(), revised=tuple(later))))
+    with Store(tmp_path / "counts.sqlite") as other:
+        for one, two in (session.cells, tuple(other._cells(1))):
+            assert (one.name, one.source, one.box, one.review) == (
+                "erythroblast",
+                "a.png",
+                Box(1, 2, 8, 8),
+                True,
+            )
+            assert (two.name, two.namings, two.review) == ("neutrophil", 1, False)  # a person said so
+
+
+def test_a_copy_of_an_image_of_the_same_run_adds_nothing(store: Store) -> None:
+    session = begin(store)
+    session.take(step(session, "a.png", 0))
+    copy = Frame(1, 0.0, np.zeros((20, 20, 3), np.uint8), "b.png")
+    assert not session.wants(copy)
+    assert session.total == 1
+    assert [image["again"] for image in session.result(complete=True)["images"]] == [False, True]

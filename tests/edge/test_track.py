@@ -388,3 +388,35 @@ def test_a_stored_crop_that_cannot_be_read_tells_nothing(crop: bytes) -> None:
     cells = [decision.cell(i, stained(30 + i, 0.97, 0.02, 0.01)) for i in range(1, 11)]
     damaged = Decision(NAMED, 0.9, [replace(cell, crop=crop) for cell in cells])
     assert damaged.cell(11, stained(150, 0.1, 0.85, 0.05)).name == "basophil"
+
+
+def test_a_cell_counted_after_a_glimpse_is_decided_again_when_it_comes_back() -> None:
+    counter = MovingStage(DECISION)
+    away = [frame(50 + i, 40 * i, 100) for i in range(12)]
+    for i in range(4):
+        counter.update(frame(i, 0, 100), [detection(100, 100, 0.05)])
+    (cell,) = (c for f in away for c in counter.update(f, []).cells)
+    assert (cell.number, cell.name, cell.review) == (1, "lymphocyte", False)
+    revised = [c for f in away[::-1] for c in counter.update(f, []).revised]
+    for i in range(40):
+        tracked = counter.update(frame(80 + i, 0, 100), [detection(100, 100, 0.99)])
+        assert tracked.cells == ()
+        revised += tracked.revised
+    assert [(c.number, c.name) for c in revised] == [(1, "neutrophil")] * 3  # after 8, 16 and 32 sightings
+    assert not revised[-1].review
+
+
+def test_a_cell_that_was_looked_at_long_is_decided_once() -> None:
+    counter = MovingStage(DECISION, decide_after=8)
+    tracked = [counter.update(frame(i, 0, 0), [detection(100, 100)]) for i in range(40)]
+    assert [len(t.cells) for t in tracked].count(1) == 1
+    assert not any(t.revised for t in tracked)
+
+
+def test_what_passed_now_and_then_does_not_hold_a_map_without_a_cell() -> None:
+    counter = MovingStage(DECISION)
+    for i in range(20):  # three glimpses, far too few for a cell
+        counter.update(frame(i, 0, 0), [detection(100, 100)] if i % 7 == 0 else [])
+    hand = np.kron(RNG.integers(40, 230, (20, 27), np.uint8), np.ones((12, 12), np.uint8))[:HEIGHT, :WIDTH]
+    other = Frame(30, 0.0, np.repeat(hand[..., None], 3, axis=2))
+    assert any(counter.update(other, []).anew for _ in range(20))

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -90,6 +91,7 @@ def test_two_devices_share_batches_of_any_size(made_data: Path, tmp_path: Path) 
 KILLED = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from training import train
 from training.callbacks import History
 from training.recipe import Recipe
@@ -182,7 +184,8 @@ def test_a_finished_run_reads_no_image_and_is_judged_by_its_own_division(
     (run / "model.keras").touch()
     (run / "model.json").write_text('{"epochs": 2}')
     monkeypatch.setattr(data, "read_image", lambda _: pytest.fail("an image was read"))
-    monkeypatch.setattr(train.predict, "open_model", lambda file: file)
+    model_of_all = SimpleNamespace(classes=data.CLASSES)
+    monkeypatch.setattr(train.predict, "open_model", lambda file: model_of_all)
     judged: list[data.Sample] = []
     monkeypatch.setattr(train.evaluate, "judge", lambda model, samples: judged.extend(samples))
     monkeypatch.setattr(train.evaluate, "write_report", lambda *_: "report")

@@ -53,7 +53,8 @@ function fetchSoon(wait) {
   const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
   const missing = (all ? counted : doubtful) - listed;
   const none = listed === 0 && missing <= 0 ? "There are none." : "";
-  const where = nearEnd() ? "to come" : "further down";
+  const end = nearEnd() ? "to come" : "further down";
+  const where = complete === counted ? "since it was opened; open it again" : end;
   $("review-more").textContent = missing > 0 ? `${missing} more ${where}.` : none;
   if (pending || complete === counted || !nearEnd()) return;
   pending = setTimeout(async () => {
