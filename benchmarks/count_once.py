@@ -1,15 +1,17 @@
 """Is each leukocyte counted exactly once, with the right class? `python -m benchmarks.count_once`.
 
-For every seed a slide of real cells is built, for every script it is filmed (`benchmarks.simulate_stage`),
-and the same detections go through the instrument's counter, supervision's ByteTrack, norfair and a plain
-IoU tracker. Exit code 1 where a bar is missed. Needs supervision and norfair: `make test` installs them.
+For every seed a slide of real cells is built, for every script it is filmed (`benchmarks.simulate_stage`).
+Each frame goes through the instrument's gates, its locator, which measures the scale itself, and its
+classifier. What these find goes through the instrument's counter, supervision's ByteTrack, norfair and a
+plain IoU tracker. Exit code 1 where a bar is missed. Needs supervision and norfair: `make test` installs
+them.
 
-Every tracker counts a track from its third box on, with the class that its boxes have on average. What is
-named a platelet is not counted; a lymphocyte named an erythroblast is. "error %" is (counted - seen well) /
-seen well; "five %" how often the likeliest of the study's five classes is right (`training.evaluate --classes
-five`), by all sightings, and "single %" by the sharpest alone; "named %" how often the class that it was
-counted as is, one of all eight; "sure" the share not sent to review, "right %" how often these are counted as
-the right class; "ms/frame" what linking takes (ours: with the stage's motion).
+Every other tracker counts a track from its third box on, with the class that its boxes have on average.
+What is named a platelet is not counted; a lymphocyte named an erythroblast is. "error %" is (counted - seen
+well) / seen well; "five %" how often the likeliest of the study's five classes is right (`training.evaluate
+--classes five`), by all sightings, and "single %" by the sharpest alone; "named %" how often the class that
+it was counted as is, one of all eight; "sure" the share not sent to review, "right %" how often these are
+counted as the right class; "ms/frame" what linking takes (ours: with the stage's motion).
 """
 
 import argparse
@@ -34,12 +36,14 @@ from benchmarks.real_slide import Slide, build_slide
 from benchmarks.simulate_stage import film
 from benchmarks.stage_script import INSIDE_PX, ORDINARY, SCRIPTS, FrameTruth, seen_well, stage_truth
 from benchmarks.tally import HEADING, Counted, Tally, score
+from edge import classify, localise, preprocess, quality, ruler, second_look
 from edge.cells import Box, Cell, Detection, Frame, Image, Located, Probabilities, Role
 from edge.classify import Classifier
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.nucleus import reduced
 from edge.pipeline import detect
+from edge.quality import Inspector
 from edge.sightings import Decision
 from edge.track import MovingStage
 from training.data import STUDY_CLASSES
@@ -50,8 +54,6 @@ LEUKOCYTES = 56
 """On each."""
 SCALE = 0.6
 """Slide pixels per pixel of a PBC image: a red cell spans 43."""
-RED_CELL_UM_PER_PX = 7.2 / (71 * SCALE)
-"""Micrometres to a slide pixel, were the red cells 7.2 um wide."""
 
 OURS = "ours"
 MOST_ERROR = {"ordinary": 0.005, "hard": 0.02}
@@ -68,7 +70,7 @@ class TrueBoxes(Locator):
     """In place of the locator: the boxes of the truth, to tell its errors from the counter's."""
 
     def __init__(self, slide: Slide) -> None:
-        super().__init__(RED_CELL_UM_PER_PX)
+        super().__init__()
         self.slide = slide
         self.frame: FrameTruth | None = None
         """Set before each frame."""
@@ -88,14 +90,23 @@ class TrueBoxes(Locator):
         return found
 
 
+_EYES = (classify, localise, preprocess, quality, ruler, second_look)
+"""A change of these makes what was found before worthless."""
+Seen = tuple[Detection, ...] | None
+"""What was found in a frame; None where the gates refused it."""
+
+
 def detections(
     slide: Slide, script: str, seed: int, true_boxes: bool, classifier: Classifier
-) -> Iterator[tuple[Detection, ...]]:
+) -> Iterator[Seen]:
     """Yield what the locator (or the truth) and the classifier find in each frame of a film."""
-    truth_boxes = TrueBoxes(slide)
-    locator = truth_boxes if true_boxes else Locator(RED_CELL_UM_PER_PX, steady=True)
+    truth_boxes, inspector = TrueBoxes(slide), Inspector(steady=True)
+    locator = truth_boxes if true_boxes else Locator(steady=True)
     for index, (image, truth) in enumerate(film(slide, SCRIPTS[script], seed)):
         truth_boxes.frame = truth
+        if inspector.inspect(image).refused:
+            yield None
+            continue
         found = detect(Frame(index, 0.0, image), locator, classifier)
         # Whole crops would fill the memory; of them the counter only measures the nucleus.
         yield tuple(replace(d, crop=reduced(d.crop), heat=None) for d in found)
@@ -108,7 +119,7 @@ class Detected:
         self._folder, self._split, self._true_boxes = folder, split, true_boxes
         self._classifier = classifier
 
-    def of(self, slide: Slide, script: str, seed: int, total: int) -> list[tuple[Detection, ...]]:
+    def of(self, slide: Slide, script: str, seed: int, total: int) -> list[Seen]:
         """Return the detections of every frame of a film, showing progress."""
         file = self._file(slide, script, seed)
         if file is not None and file.is_file():
@@ -128,7 +139,7 @@ class Detected:
             return None
         boxes = slide.cells if self._true_boxes else LOCATOR_MODEL.read_bytes()
         made = (
-            "reduced crops",  # those kept before had none
+            [Path(str(part.__file__)).read_bytes() for part in _EYES],
             boxes,
             SCRIPTS[script],
             self._classifier.card.identity,
@@ -139,18 +150,21 @@ class Detected:
 
 
 def count_ours(
-    slide: Slide, script: str, seed: int, found: Sequence[Sequence[Detection]], decision: Decision
+    slide: Slide, script: str, seed: int, seen: Sequence[Seen], decision: Decision
 ) -> tuple[list[Counted], dict[tuple[int, Box], int], float]:
     """Return what the instrument's counter counts, its names of the boxes, and the seconds it took."""
     counter = MovingStage(decision)
     cells: list[Cell] = []
+    last: dict[int, Cell] = {}
     names, seconds = {}, 0.0
+    found = [detections or () for detections in seen]
     for index, (image, _) in enumerate(film(slide, SCRIPTS[script], seed)):
         frame = Frame(index, 0.0, image)
         begin = time.perf_counter()
-        tracked = counter.update(frame, found[index])
+        tracked = counter.update(frame, found[index], refused=seen[index] is None)
         seconds += time.perf_counter() - begin
         cells += tracked.cells
+        last |= {cell.number: cell for cell in tracked.revised}
         for detection, number in zip(found[index], tracked.numbers, strict=True):
             if number is not None:
                 names[index, detection.box] = number
@@ -158,11 +172,13 @@ def count_ours(
     roles = {c.name: c.role for c in decision.classes}
     counted = []
     for cell in cells:
-        if roles[cell.name] is Role.REJECTED or not isinstance(cell.source, int):
+        # Where a cell lies is told by the count, what it is by all that was seen of it.
+        final = last.get(cell.number, cell)
+        if roles[final.name] is Role.REJECTED or not isinstance(cell.source, int):
             continue
-        best = next(d for d in found[cell.source] if d.box == cell.box)
-        five, single = (_of_five(p, decision) for p in (cell.probabilities, best.probabilities))
-        counted.append(Counted(cell.source, cell.box, cell.name, five, single, cell.review))
+        best = next(d for d in found[int(final.source)] if d.box == final.box)
+        five, single = (_of_five(p, decision) for p in (final.probabilities, best.probabilities))
+        counted.append(Counted(cell.source, cell.box, final.name, five, single, final.review))
     return counted, names, seconds
 
 
@@ -173,12 +189,12 @@ def _of_five(probabilities: Probabilities, decision: Decision) -> str:
 
 
 def count_theirs(
-    tracker: Tracker, found: Sequence[Sequence[Detection]], decision: Decision
+    tracker: Tracker, frames: Sequence[Seen], decision: Decision
 ) -> tuple[list[Counted], dict[tuple[int, Box], int], float]:
     """Return the same for a tracker that links boxes."""
     tracks: defaultdict[int, list[tuple[int, Detection]]] = defaultdict(list)
     names, seconds = {}, 0.0
-    for index, seen in enumerate(found):
+    for index, seen in enumerate(detections or () for detections in frames):
         begin = time.perf_counter()
         linked = tracker.link([d.box for d in seen])
         seconds += time.perf_counter() - begin
@@ -218,7 +234,7 @@ def measure(
 
 def cost(slide: Slide, seed: int, classifier: Classifier) -> str:
     """Return what the parts of the instrument take per frame, measured side by side on 60 frames."""
-    locator = Locator(RED_CELL_UM_PER_PX, steady=True)
+    locator = Locator(steady=True)
     counter = MovingStage(Decision(classifier.card.classes, classifier.card.review_below))
     spent, crops, frames = np.zeros(3), 0, 0
     for (image, _), frames in zip(film(slide, SCRIPTS["rows"], seed), range(1, 61), strict=False):

@@ -21,6 +21,8 @@ from edge.gates import Gates
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 
 
+_SURE = 0.98
+"""Confidence with which no class is called unsure; the shipped model's limit is 0.957."""
 _WORTH_NAMING = 0.02
 """Probability from which the second likeliest class of an unsure cell is named."""
 LEAST_CELLS = 100
@@ -148,7 +150,8 @@ def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
     if not found:
         second = np.argsort(-cell.probabilities)[1:2].tolist()
         likely = [_words(classes[i]) for i in second if cell.probabilities[i] >= _WORTH_NAMING]
-        found.append(": it may be ".join(["unsure", *likely]))
+        brief = "seen too briefly, or not the same in every frame"
+        found.append(": it may be ".join([brief if cell.confidence >= _SURE else "unsure", *likely]))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.cells import Cell, Detection, Frame
@@ -78,7 +78,8 @@ class MovingStage:
         decide_after: sightings that decide a cell while it is still in view, if its class is sure. Of 437
             cells of the validation split's films two were misnamed after 8, one after 24, none after 32.
         most_sightings: sightings that decide an unsure cell while it is in view: the focus may get better.
-        least_sightings: of a cell that left the view; one seen less often is not believed.
+        least_sightings: of a cell that left the view. One seen less often goes to review, or is not believed
+            where its place was seen without it.
     """
 
     def __init__(
@@ -137,8 +138,8 @@ class MovingStage:
         """Nothing to do: the cells and the key views were given at the beginning."""
 
     def finish(self) -> tuple[Cell, ...]:
-        """Count what is believed; the rest was never seen well."""
-        return tuple(self._count_in(s) for s in list(self._open) if self._believed(s))
+        """Count what is believed or was glimpsed; the rest was never seen well."""
+        return tuple(self._count_in(s) for s in list(self._open) if self._believed(s) or _glimpsed(s))
 
     def _has_cells(self) -> bool:
         return self._count > 0 or any(self._believed(s) for s in self._open)
@@ -217,23 +218,27 @@ class MovingStage:
         return number >= max(self._least_sightings, _LEAST_PRESENCE * (number + sightings.absences))
 
     def _decided(self, sightings: Sightings, size: tuple[int, int], place: Place) -> bool:
-        if not self._believed(sightings):
-            return False
         x, y = place.to_frame(sightings.x, sightings.y)
         if not (0 <= x < size[0] and 0 <= y < size[1]):
-            return True
+            return self._believed(sightings) or _glimpsed(sightings)
+        if not self._believed(sightings):
+            return False
         sure = sightings.probabilities.max() >= self._decision.review_below
         return sightings.number >= (self._decide_after if sure else self._most_sightings)
 
     def _count_in(self, sightings: Sightings) -> Cell:
         self._count += 1
-        cell = self._decision.cell(self._count, sightings)
+        cell = self._decide(self._count, sightings)
         self._open.remove(sightings)
         self._remember_early(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
             self._known.add(known, known.x, known.y)
         return cell
+
+    def _decide(self, number: int, sightings: Sightings, *, again: bool = False) -> Cell:
+        cell = self._decision.cell(number, sightings, again=again)
+        return replace(cell, review=cell.review or sightings.number < self._least_sightings)
 
     def _remember_early(self, number: int, sightings: Sightings) -> None:
         """Let a cell that was decided by few sightings gather more, should it come back."""
@@ -250,9 +255,14 @@ class MovingStage:
         for number in dict.fromkeys(seen):
             sightings, due = self._early.get(number, (None, 0))
             if sightings is not None and sightings.number >= due:
-                cells.append(self._decision.cell(number, sightings, again=True))
+                cells.append(self._decide(number, sightings, again=True))
                 self._remember_early(number, sightings)
         return tuple(cells)
+
+
+def _glimpsed(sightings: Sightings) -> bool:
+    """Tell whether a cell was there whenever its place could be seen, however seldom that was."""
+    return sightings.absences == 0
 
 
 def _reach(detection: Detection, cell: Known | Sightings) -> float:

@@ -61,11 +61,20 @@ def test_each_cell_of_a_row_is_counted_once_also_on_the_way_back() -> None:
     assert np.allclose(found, [(x, y - 100) for x, y in CELLS], atol=4)
 
 
-def test_a_cell_seen_too_seldom_is_not_believed() -> None:
-    counter = MovingStage(DECISION, least_sightings=3)
-    counter.update(frame(0, 0, 0), [detection(100, 100)])
-    counter.update(frame(1, 0, 0), [detection(101, 100)])
-    assert counter.finish() == ()
+def test_a_cell_seen_seldom_goes_to_review_and_one_that_was_not_there_again_is_none() -> None:
+    for later, counted in (([], 0), ([detection(101, 100)], 1)):
+        counter = MovingStage(DECISION)
+        counter.update(frame(0, 0, 0), [detection(100, 100)])
+        counter.update(frame(1, 0, 0), later)
+        assert [cell.review for cell in counter.finish()] == [True] * counted
+
+
+def test_a_camera_so_slow_that_each_cell_is_seen_once_or_twice_misses_none() -> None:
+    counter = MovingStage(DECISION)
+    counted = walk(counter, ROW[::11], CELLS) + list(counter.finish())
+    assert len(counted) == len(CELLS)
+    assert all(cell.review for cell in counted)
+    assert walk(counter, ROW[::-11], CELLS) == []
 
 
 def test_what_is_taken_for_a_cell_now_and_then_only_is_none() -> None:
