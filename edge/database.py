@@ -141,6 +141,7 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX naming_cell ON naming (specimen, number);
     """,
+    "ALTER TABLE field ADD COLUMN shown TEXT NOT NULL DEFAULT '[]';",
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 

@@ -18,7 +18,7 @@ class StillFields:
 
     Args:
         decision: how a class is decided.
-        known: numbers of the cells counted earlier, by source and box.
+        known: numbers of the cells counted earlier, by source and box, on every image that showed them.
         fields: distinct ones read earlier.
     """
 
@@ -30,7 +30,7 @@ class StillFields:
         """By source: what an earlier run had counted on it."""
         for (source, box), number in (known or {}).items():
             self._known[source][box] = number
-        self._count = len(known or {})
+        self._count = max((known or {}).values(), default=0)
         self._album = Album()
         self._sightings: dict[int, Sightings] = {}
         """What was seen of each cell on the photographs of the album, by its number."""

@@ -82,6 +82,7 @@ class Session:
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
             known = {(c.source, c.box): c.number for c in resumed.cells}
+            known |= {(_CONTENT.sub("", file), box): number for (file, box), number in resumed.shown.items()}
             places = sum(not again for again in self._read.values())
             self.counter = StillFields(decision, known, fields=places)
 
@@ -169,6 +170,8 @@ class Session:
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
+        numbered = zip(step.tracked.numbers, step.detections, strict=True) if file else ()
+        shown = [(number, detection.box) for number, detection in numbered if number is not None]
         self._unstored = True
         # What the target left out has no number in the store; what a person has named stays so.
         revised = [
@@ -184,6 +187,7 @@ class Session:
                 key=key,
                 file=file,
                 again=step.tracked.again,
+                shown=shown,
                 anew=step.tracked.anew,
                 frames=self._frames,
                 lost=self._lost,

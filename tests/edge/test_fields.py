@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.photographs import again, count
 from edge.cells import Box, CellClass, Detection, Frame, Role
+from edge.classify import Classifier
 from edge.fields import StillFields
 from edge.localise import Locator
 from edge.sightings import Decision
@@ -103,20 +104,25 @@ def test_a_later_run_knows_the_photographs_that_it_is_shown_again() -> None:
 
 
 def test_a_real_cell_in_a_series_of_photographs_is_counted_once(shared_data: Path) -> None:
+    classifier = Classifier()
+    decision = Decision(classifier.card.classes, classifier.card.review_below)
     rng = np.random.default_rng(3)
     samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
     chosen = [next(s for s in samples if s.name == name) for name in ("neutrophil", "eosinophil", "monocyte")]
     for sample in chosen:
         image = read_image(sample.path)
         images = [image, *(again(image, rng) for _ in range(4))]
-        assert [cells for cells, _ in count(images, StillFields(DECISION), Locator())] == [1, 0, 0, 0, 0]
+        told = count(images, StillFields(decision), Locator(), classifier)
+        assert [len(cells) for cells, _, _ in told] == [1, 0, 0, 0, 0]
 
 
 def test_real_cells_are_never_taken_for_one_another(shared_data: Path) -> None:
     rng = np.random.default_rng(1)
     samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
     images = [read_image(samples[i].path) for i in rng.permutation(len(samples))[:40]]
-    assert not any(seen for _, seen in count(images, StillFields(DECISION), Locator()))
+    classifier = Classifier()
+    counter = StillFields(Decision(classifier.card.classes, classifier.card.review_below))
+    assert not any(seen for _, _, seen in count(images, counter, Locator(), classifier))
 
 
 def test_the_class_is_that_of_all_photographs_of_a_cell() -> None:

@@ -14,6 +14,7 @@ from edge.gates import Gate, Verdict
 from edge.pipeline import Step
 from edge.session import Session
 from edge.store import Store
+from tests.edge.test_fields import at, picture, turned
 
 CARD = Card(
     name="made",
@@ -111,7 +112,7 @@ def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store
     first = begin(store)
     for name in ("field 10.png", "field 2.png"):
         first.take(step(first, name))
-    store._db.execute("INSERT INTO field VALUES (1, 'early 1.png', 0)")  # by name alone, as it once was
+    store._db.execute("INSERT INTO field (specimen, name, again) VALUES (1, 'early 1.png', 0)")  # by name alone, as it once was
     images = begin(store).result(complete=True)["images"]
     assert [image["source"] for image in images] == ["early 1.png", "field 10.png", "field 2.png"]
     assert first.result(complete=True)["images"] == images[1:]
@@ -386,3 +387,20 @@ def test_a_copy_of_an_image_of_the_same_run_adds_nothing(store: Store) -> None:
     assert not session.wants(copy)
     assert session.total == 1
     assert [image["again"] for image in session.result(complete=True)["images"]] == [False, True]
+
+
+def test_a_photograph_of_cells_counted_on_another_tells_them_after_a_restart(store: Store) -> None:
+    def photograph(session: Session, name: str, degrees: float) -> Step:
+        view, move = turned(picture(1), degrees, 5, 5)
+        found = (replace(at(move, 160, 120), probabilities=np.eye(3, dtype=np.float32)[0]),)
+        frame = Frame(0, 0.0, view, name)
+        return Step(frame, found, session.counter.update(frame, found))
+
+    session = begin(store)
+    for name, degrees in (("a.png", 0), ("b.png", 50)):
+        session.take(photograph(session, name, degrees))
+    resumed = begin(store)
+    assert not resumed.wants(
+        Frame(0, 0.0, turned(picture(1), 50, 5, 5)[0], "b.png")
+    )  # a.png lies too far back
+    assert photograph(resumed, "c.png", 100).tracked.numbers == (1,)
