@@ -29,6 +29,7 @@ from training import data, division, gradcam, metrics, model
 from training.evaluate import figures
 from training.page import percent
 from training.predict import Predictor, look, open_model, predict
+from training.recipe import require
 
 _LAYER_CROPS = 24
 """Crops over which the error of each layer is taken."""
@@ -276,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     options = parser.parse_args(arguments)
     try:
+        require("max_loss", options.max_loss, "0 to 100", fits=0 <= options.max_loss <= 100)
         samples = division.select(data.load(options.data), options.split, options.model)
         trained = model.load(options.model)
         _check_parent(options.model, options.file)

@@ -9,7 +9,7 @@ import cv2
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
-from edge.imagefile import BadImage, decode_image, rgb
+from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
 """Files of a folder with other endings are passed over."""
@@ -54,6 +54,10 @@ class VideoFile:
                 f"{path}: no video can be read from it; it is damaged, cut short, still being written, or of "
                 "an unknown kind: copy it again, or convert it to .mp4"
             )
+        height, width = self._ahead[1].shape[:2]
+        if min(height, width) < MIN_SIDE_PX:
+            self.close()
+            raise UserError(f"{path}: its frames are {width} x {height} pixels: too small to show a cell")
         frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.length: int | None = int(frames) if 0 < frames < _LONGEST_VIDEO else None
         self._rate = self._capture.get(cv2.CAP_PROP_FPS)

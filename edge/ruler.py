@@ -60,30 +60,23 @@ def stain(image: Image) -> Stain:
     return Stain(2 * green - blue, green, scale)
 
 
-@dataclass(frozen=True, slots=True)
-class Ruler:
-    """What one frame tells of its red cells."""
-
-    level: float
-    """Median nuclear stain of all that is not background: mostly red cells."""
-    diameter_px: float | None
-    """Diameter of a red cell in frame pixels; None where the frame shows no free round one."""
-
-
 def red_cell_px(image: Image) -> float | None:
     """Return the diameter of a red cell in pixels of `image`; None where it shows no free round one.
 
     Where they are small in it, its middle is looked at more closely.
+
+    Args:
+        image: RGB, shape (height, width, 3).
     """
-    found = measure_red_cells(dye := stain(image)).diameter_px
+    found = _diameter(dye := stain(image))
     while dye.scale < 1 and (found is None or found * dye.scale < _PLAIN):
         height, width = image.shape[:2]
         image = image[height // 4 : height - height // 4, width // 4 : width - width // 4]
-        found = measure_red_cells(dye := stain(image)).diameter_px or found
+        found = _diameter(dye := stain(image)) or found
     return found
 
 
-def measure_red_cells(dye: Stain) -> Ruler:
+def _diameter(dye: Stain) -> float | None:
     """Measure the red cells of a frame by the widest discs that fit into their silhouette.
 
     That holds for red cells which touch, overlap or are cut by the border. The diameter is the
@@ -91,7 +84,7 @@ def measure_red_cells(dye: Stain) -> Ruler:
     """
     tinted = dye.green > TINTED
     if not tinted.any():
-        return Ruler(0.0, None)
+        return None
     body = (dye.green > 0.5 * float(np.median(dye.green[tinted]))).astype(np.uint8)
     level = float(np.median(dye.nuclear[body > 0]))
     _fill_pallor(body)
@@ -106,11 +99,11 @@ def measure_red_cells(dye: Stain) -> Ruler:
         rows = slice(max(nucleus.top - reach, 0), nucleus.bottom + reach)
         peaks[rows, max(nucleus.left - reach, 0) : nucleus.right + reach] = False
     if not peaks.any():
-        return Ruler(level, None)
+        return None
     radii = np.sort(depth[peaks])
     weight = np.cumsum(radii**2)
     radius = radii[np.searchsorted(weight, 0.6 * weight[-1])]
-    return Ruler(level, float(2 * radius / _DISC_SHARE / dye.scale))
+    return float(2 * radius / _DISC_SHARE / dye.scale)
 
 
 def _fill_pallor(body: NDArray[np.uint8]) -> None:

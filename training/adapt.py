@@ -25,7 +25,7 @@ from edge.report import write_json
 from training import before_after, data, division, finish, metrics, model
 from training.augment import augment
 from training.batches import Boxed, find_cells
-from training.claim import claim
+from training.claim import check_free, claim
 from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
 from training.progress import show
@@ -305,6 +305,7 @@ def _adapt(options: argparse.Namespace) -> None:
     if options.output.resolve() == options.model.resolve().parent:
         raise UserError(f"--output {options.output}: holds the first model; name another folder")
     recipe = read_recipe(options.model.parent / "recipe.json")
+    check_free(options.output, recipe)
     site = data.load(options.images)
     if options.split:
         site = data.select(site, options.split)

@@ -146,7 +146,11 @@ class Trained:
 def save(trained: Trained, file: Path) -> None:
     """Write the `.keras` file and its card; each is whole or not there, and never beside an older other."""
     part = file.with_name(f"part-{file.name}")
-    trained.network.save(part)
+    try:
+        trained.network.save(part)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     facts = {
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
         "framing": trained.framing.value,

@@ -175,6 +175,18 @@ def test_a_video_without_a_picture_is_an_error(tmp_path: Path) -> None:
         VideoFile(record(tmp_path / "film.avi", "MJPG", frames=0))
 
 
+def test_a_video_too_small_to_show_a_cell_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "small.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (16, 12))
+    for _ in range(5):
+        writer.write(np.full((12, 16, 3), 90, np.uint8))
+    writer.release()
+    with pytest.raises(
+        UserError, match=r"small\.avi: its frames are 16 x 12 pixels: too small"
+    ):
+        VideoFile(path)
+
+
 def save(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     good, data = cv2.imencode(path.suffix.lower(), np.full((20, 24, 3), (90, 60, 30 + shade), np.uint8))

@@ -112,7 +112,9 @@ def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store
     first = begin(store)
     for name in ("field 10.png", "field 2.png"):
         first.take(step(first, name))
-    store._db.execute("INSERT INTO field (specimen, name, again) VALUES (1, 'early 1.png', 0)")  # by name alone, as it once was
+    store._db.execute(
+        "INSERT INTO field (specimen, name, again) VALUES (1, 'early 1.png', 0)"
+    )  # by name alone, as it once was
     images = begin(store).result(complete=True)["images"]
     assert [image["source"] for image in images] == ["early 1.png", "field 10.png", "field 2.png"]
     assert first.result(complete=True)["images"] == images[1:]
