@@ -179,6 +179,11 @@ class Locator:
             behind = (edges[:, 2:] > end + slack) & (end < shape)
             whole = ~(before | behind).any(axis=1)
             found.append((edges[whole], scores[whole]))
+        if unit is not None and len(found) > 1:
+            # Specks may have been taken for red cells: what no tile can hold is looked for in the whole.
+            edges, scores = self._seek(image)
+            large = (edges[:, 2:] - edges[:, :2]).max(axis=1) > _OVERLAP * unit
+            found.append((edges[large], scores[large]))
         edges, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
         kept = distinct(edges, scores)
         return edges[kept], scores[kept]

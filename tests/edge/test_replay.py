@@ -181,9 +181,7 @@ def test_a_video_too_small_to_show_a_cell_is_an_error(tmp_path: Path) -> None:
     for _ in range(5):
         writer.write(np.full((12, 16, 3), 90, np.uint8))
     writer.release()
-    with pytest.raises(
-        UserError, match=r"small\.avi: its frames are 16 x 12 pixels: too small"
-    ):
+    with pytest.raises(UserError, match=r"small\.avi: its frames are 16 x 12 pixels: too small"):
         VideoFile(path)
 
 
