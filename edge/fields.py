@@ -18,19 +18,25 @@ class StillFields:
 
     Args:
         decision: how a class is decided.
-        known: numbers of the cells counted earlier, by source and box, on every image that showed them.
+        known: numbers of cells counted earlier on images that are to be read again, by source and box.
+        count: cells counted earlier, these too.
         fields: distinct ones read earlier.
     """
 
     def __init__(
-        self, decision: Decision, known: Mapping[tuple[int | str, Box], int] | None = None, *, fields: int = 0
+        self,
+        decision: Decision,
+        known: Mapping[tuple[int | str, Box], int] | None = None,
+        *,
+        count: int = 0,
+        fields: int = 0,
     ) -> None:
         self._decision = decision
         self._known: defaultdict[int | str, dict[Box, int]] = defaultdict(dict)
         """By source: what an earlier run had counted on it."""
         for (source, box), number in (known or {}).items():
             self._known[source][box] = number
-        self._count = max((known or {}).values(), default=0)
+        self._count = count
         self._album = Album()
         self._sightings: dict[int, Sightings] = {}
         """What was seen of each cell on the photographs of the album, by its number."""
@@ -72,11 +78,11 @@ class StillFields:
             tuple(cells), tuple(numbers), lost=False, place=None, again=again, revised=tuple(revised)
         )
 
-    def recall(self, frame: Frame) -> None:
+    def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""
-        if frame.source in self._known:
+        if cells := tuple(shown) or tuple(self._known.get(frame.source, {}).items()):
             picture = Photograph(frame.image)
-            picture.cells = tuple(self._known[frame.source].items())
+            picture.cells = cells
             self._album.add(picture)
 
     def finish(self) -> tuple[Cell, ...]:

@@ -66,6 +66,7 @@ class Session:
         self._skipped_files = {(s.source, s.reason) for s in resumed.skips if isinstance(s.source, str)}
         self._read = dict(resumed.files)
         """Image files that were read (`_key`); True for one that showed a place photographed before."""
+        self._shown = dict(resumed.shown)
         self._earlier = {found[0] for key in self._read if (found := _CONTENT.search(key))}
         """Contents of those."""
         self._frames = resumed.frames
@@ -81,10 +82,11 @@ class Session:
             slide = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]
             self.counter = MovingStage(decision, slide, resumed.keys)
         else:
-            known = {(c.source, c.box): c.number for c in resumed.cells}
-            known |= {(_CONTENT.sub("", file), box): number for (file, box), number in resumed.shown.items()}
+            # The cells of images that were not read to their end are known by the images' names alone.
+            whole = {number for shown in resumed.shown.values() for _, number in shown}
+            known = {(c.source, c.box): c.number for c in resumed.cells if c.number not in whole}
             places = sum(not again for again in self._read.values())
-            self.counter = StillFields(decision, known, fields=places)
+            self.counter = StillFields(decision, known, count=len(resumed.cells), fields=places)
 
     @property
     def total(self) -> int:
@@ -133,7 +135,7 @@ class Session:
         if isinstance(frame, Skip) or key is None:
             return True
         if key in self._read:
-            self.counter.recall(frame)
+            self.counter.recall(frame, self._shown.get(key, ()))
             return False
         if (found := _CONTENT.search(key)) is None or found[0] not in self._earlier:
             return True
@@ -170,8 +172,8 @@ class Session:
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
-        numbered = zip(step.tracked.numbers, step.detections, strict=True) if file else ()
-        shown = [(number, detection.box) for number, detection in numbered if number is not None]
+        numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
+        shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
         self._unstored = True
         # What the target left out has no number in the store; what a person has named stays so.
         revised = [
@@ -196,6 +198,7 @@ class Session:
         self._unstored = False
         if file:
             self._read[file] = step.tracked.again
+            self._shown[file] = shown
             self._earlier.add(file[-_DIGITS - 1 :])
         for cell in revised:
             self.cells[cell.number - 1] = cell

@@ -23,6 +23,9 @@ from edge.gates import Gates
 from edge.mosaic import StoredTile
 from edge.stage import KeyView
 
+Shown = tuple[tuple[Box, int], ...]
+"""The cells on one image: box, in its pixels, and number of each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
@@ -37,8 +40,8 @@ class Resumed:
     """Of these, frames that could not be laid on the slide."""
     files: Mapping[str, bool]
     """Images read already, by name and content; True for one that showed a place photographed before."""
-    shown: Mapping[tuple[str, Box], int]
-    """Numbers of the cells on these images, by the image (name and content) and the cell's box there."""
+    shown: Mapping[str, Shown]
+    """The cells on each of these images; of those that an early version read none is known."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
     gates: Gates
@@ -115,9 +118,8 @@ class Store:
                 for file, again in self._select("SELECT name, again FROM field WHERE specimen = ?", specimen)
             },
             {
-                (file, Box(*box)): number
+                file: tuple((Box(*box), number) for number, *box in json.loads(shown))
                 for file, shown in self._select("SELECT name, shown FROM field WHERE specimen = ?", specimen)
-                for number, *box in json.loads(shown)
             },
             tuple(self._keys(specimen)),
             tuple(
@@ -179,7 +181,7 @@ class Store:
         key: KeyView | None = None,
         file: str | None = None,
         again: bool = False,
-        shown: Sequence[tuple[int, Box]] = (),
+        shown: Shown = (),
         anew: bool = False,
         skip: Skip | None = None,
         frames: int | None = None,
@@ -195,7 +197,7 @@ class Store:
             key: a new key view of the slide.
             file: an image that has been read, by name and content.
             again: whether it shows a place photographed before.
-            shown: number and box of each cell on it.
+            shown: the cells on it.
             anew: whether the slide begins with this key view: earlier ones and the map go.
             skip: a frame that could not be had.
             frames: number of frames of the specimen read so far.
@@ -220,7 +222,7 @@ class Store:
                 row = (specimen, key.x, key.y, *key.size, *thumb, key.angle)
                 self._db.execute("INSERT INTO key_view VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             if file is not None:
-                boxes = json.dumps([(number, b.x, b.y, b.width, b.height) for number, b in shown])
+                boxes = json.dumps([(number, b.x, b.y, b.width, b.height) for b, number in shown])
                 self._db.execute("INSERT INTO field VALUES (?, ?, ?, ?)", (specimen, file, again, boxes))
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)

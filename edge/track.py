@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from edge.cells import Cell, Detection, Frame
+from edge.cells import Box, Cell, Detection, Frame
 from edge.grid import Grid
 from edge.nucleus import reduced
 from edge.sightings import Decision, Known, Sightings, one_cell, weight_of
@@ -60,8 +60,8 @@ class Counter(Protocol):
         """Take the detections of the next frame: none where the gates `refused` it."""
         ...
 
-    def recall(self, frame: Frame) -> None:
-        """Take a frame that an earlier run has counted: its cells are known again on later ones."""
+    def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
+        """Take a frame that an earlier run has counted: the cells `shown` on it are known on later ones."""
         ...
 
     def finish(self) -> tuple[Cell, ...]:
@@ -135,7 +135,7 @@ class MovingStage:
         revised = self._revise([n for n in numbers if n is not None])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
-    def recall(self, frame: Frame) -> None:
+    def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
 
     def finish(self) -> tuple[Cell, ...]:

@@ -96,7 +96,7 @@ def test_the_oldest_photographs_are_forgotten() -> None:
 
 def test_a_later_run_knows_the_photographs_that_it_is_shown_again() -> None:
     box = detection(160, 120).box
-    later = StillFields(DECISION, {("a", box): 1}, fields=1)
+    later = StillFields(DECISION, {("a", box): 1}, count=1, fields=1)
     later.recall(Frame(0, 0.0, picture(1), "a"))
     view, move = turned(picture(1), 60, 10, 10)
     assert later.update(Frame(1, 0.0, view, "b"), [at(move, 160, 120)]).numbers == (1,)

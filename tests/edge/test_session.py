@@ -406,3 +406,13 @@ def test_a_photograph_of_cells_counted_on_another_tells_them_after_a_restart(sto
         Frame(0, 0.0, turned(picture(1), 50, 5, 5)[0], "b.png")
     )  # a.png lies too far back
     assert photograph(resumed, "c.png", 100).tracked.numbers == (1,)
+
+
+def test_images_of_one_name_and_equal_boxes_are_told_apart_after_a_restart(store: Store) -> None:
+    session = begin(store)
+    session.take(step(session, "1.png", 0))
+    resumed = begin(store)
+    other = replace(step(resumed, "1.png", 0).frame, image=np.full((20, 20, 3), 9, np.uint8))
+    assert resumed.wants(other)
+    found = step(resumed, "1.png", 0).detections
+    assert resumed.counter.update(other, found).numbers[0] != 1

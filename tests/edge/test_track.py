@@ -254,7 +254,7 @@ def test_a_resumed_count_knows_its_cells() -> None:
 
 def test_still_fields_count_everything_at_once() -> None:
     seen = detection(60, 60)
-    counter = StillFields(DECISION, {("a.png", seen.box): 1}, fields=2)
+    counter = StillFields(DECISION, {("a.png", seen.box): 1}, count=1, fields=2)
     still = Frame(0, 0.0, np.zeros((9, 9, 3), np.uint8), "a.png")
     tracked = counter.update(still, [detection(30, 30), seen, detection(90, 30, 0.3)])
     assert [c.number for c in tracked.cells] == [2, 3]
