@@ -135,11 +135,14 @@ class Instrument:
 
     def _write(self, outcome: Outcome) -> UserError | None:
         """Write the files that the settings name; return why one could not be written."""
+        session, chart = outcome.session, self._config.map
         try:
             if self._config.json:
-                write_json(self._config.json, outcome.session.result(outcome.complete))
-            if self._config.map:
-                outcome.session.write_map(self._config.map)
+                write_json(self._config.json, session.result(outcome.complete))
+            if chart and session.map_view() is None:
+                return UserError(f"{chart}: no map: no frame fit to count from was laid on the slide")
+            if chart:
+                session.write_map(chart)
         except UserError as problem:
             again = "the count itself is saved: run again with the same --specimen and another file"
             return UserError(f"{problem}; {again}")

@@ -261,7 +261,7 @@ def write_map(path: Path, mosaic: Mosaic, cells: Sequence[Cell], classes: Sequen
     """
     view = mosaic.view(cells, _FILE_SIDE)
     if view is None:
-        raise UserError(f"{path}: no map was made: none of the frames could be laid on the slide")
+        raise UserError(f"{path}: no map: no frame fit to count from was laid on the slide")
     picture = cv2.resize(view.image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     for cell in view.cells:
         _draw_cell(picture, cell, view, classes)

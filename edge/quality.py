@@ -43,8 +43,9 @@ class Limits:
 
 MOVING = Limits(blur_least=0.055, blur_most=0.2, over=0.75, under=35.0, crowded=0.85)
 """A moving stage shows the same cell again: what is doubtful is left for a better frame."""
-STILL = Limits(blur_least=np.inf, blur_most=0.3, over=0.985, under=20.0, crowded=np.inf)
-"""A single image has no second chance, and may be a tight crop: only what nobody could read is refused."""
+STILL = Limits(blur_least=np.inf, blur_most=0.17, over=0.985, under=20.0, crowded=np.inf)
+"""A single image has no second chance, and may be a tight crop: only what nobody could read is refused.
+Of 960 labelled crops of three laboratories, whole and cut tightly, none has edges wider than 0.15."""
 
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15

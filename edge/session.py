@@ -20,6 +20,8 @@ from edge.sightings import Decision, Known
 from edge.store import Store
 from edge.track import Counter, MovingStage
 
+_REASONS = 3
+"""As many of the reasons for which frames were skipped are shown."""
 _DIGITS = 16
 _CONTENT = re.compile(f" [0-9a-f]{{{_DIGITS}}}$")
 """What follows the name of an image file in the store; in files of an early version nothing did."""
@@ -323,13 +325,13 @@ class Session:
     ) -> dict[str, Any]:
         """Return what the page shows, ready for JSON.
 
-        Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, ""
-        when all is well), total, target, unsettled (why a result would not be final), review (cells that a
-        person must look at), namings (how often persons gave cells their classes), frames, fields, skipped,
-        lost (frames of a place that the map does not show), gated and warned (frames by gate), fps, source,
-        classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted), model
-        (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in pixels,
-        or None).
+        Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, "" when
+        all is well), total, target, unsettled (why a result would not be final), review (cells that a person
+        must look at), namings (how often persons gave cells their classes), frames, fields, skipped, skips
+        (of the commonest reasons: how many frames each), lost (frames of a place that the map does not
+        show), gated and warned (frames by gate), fps, source, classes (name, role, count, percent, low,
+        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y, angle] as
+        `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -359,6 +361,7 @@ class Session:
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),
+            "skips": dict(self.skipped.most_common(_REASONS)),
             "lost": self._lost,
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),

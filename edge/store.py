@@ -103,9 +103,9 @@ class Store:
                 "other roles; begin another specimen, or give --model the file that it was begun with"
             )
         if was_moving != moving:
+            begun, now = ("a moving stage", "single images")[:: 1 if was_moving else -1]
             raise UserError(
-                "this specimen was begun from a moving stage and cannot go on from single images, or the "
-                "reverse; begin another specimen"
+                f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
             )
         self._hold(specimen)
         return Resumed(

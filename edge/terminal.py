@@ -110,7 +110,7 @@ def table(state: dict[str, Any], specimen: str = "") -> Table:
         caption += f"\nnot counted from: {reasons}"
     if state["message"]:
         caption += f"\n{state['message']}"
-    title = f"{state['total']}{target} cells"
+    title = f"{state['total']}{target} {'cell' if state['total'] == 1 and not target else 'cells'}"
     sheet = Table(title=f"{specimen}: {title}" if specimen else title, caption=caption)
     sheet.add_column("class")
     for heading in ("count", "percent", "95 % limits"):

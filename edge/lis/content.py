@@ -54,12 +54,12 @@ def comments(report: Report, notice: str) -> list[str]:
     if result["review"]:
         said.append(f"Cells that await review, their classes not confirmed: {result['review']}")
     if result["total"] < LEAST_CELLS and report.status is Status.PRELIMINARY:
-        said.append(f"Few cells: {result['total']} were counted")
+        said.append(f"Few cells were counted: {result['total']}")
     elif not result["complete"]:
         said.append(f"The count was not complete when it was released, at {result['total']} cells")
     if result["skipped"]:
         said.append(
-            f"{len(result['skipped'])} images could not be read, or were of no use, and were left out"
+            f"Images that could not be read, or were of no use, and were left out: {len(result['skipped'])}"
         )
     if result["lost_frames"]:
         said.append(f"{result['lost_frames']} images could not be placed on the slide and were left out")

@@ -170,7 +170,7 @@ def test_cells_are_drawn_where_they_lie(tmp_path: Path) -> None:
 
 def test_without_a_placed_frame_there_is_no_map(tmp_path: Path) -> None:
     assert Mosaic().view([]) is None
-    with pytest.raises(UserError, match="no map was made"):
+    with pytest.raises(UserError, match="no map: no frame fit"):
         write_map(tmp_path / "map.png", Mosaic(), [], [])
 
 

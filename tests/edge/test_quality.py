@@ -127,6 +127,10 @@ def test_a_single_image_that_nobody_could_read_is_refused(shared_data: Path) -> 
         cell = image.shape[1] / 3
         assert inspector.inspect(over(image, 8, cell, RNG)).refused is Gate.OVER
         assert inspector.inspect(under(image, 9, cell, RNG)).refused is Gate.UNDER
+    # A red cell of these spans 71 pixels: of lobes and granules nothing is left.
+    for image in crops(shared_data)[:12]:
+        gone = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.35 * 71), np.uint8)
+        assert inspector.inspect(gone).refused is Gate.FOCUS
 
 
 def test_frames_are_counted_by_gate() -> None:

@@ -344,7 +344,7 @@ def test_a_count_of_too_few_cells_is_not_final(
     assert {r.split(b"|")[8] for r in message if r.startswith(b"R|")} == {b"P"}
     needed = target[1] if target else 100
     assert f"preliminary (fewer than the {needed} cells of a final result); waiting" in done.stdout
-    said = f"Few cells: {result(tmp_path)['total']} were counted"
+    said = f"Few cells were counted: {result(tmp_path)['total']}"
     assert any(said.encode() in r for r in message)
 
 

@@ -80,7 +80,7 @@ function showState(state) {
   $("fields").textContent = whole(state.fields);
   $("frames").textContent = whole(state.frames);
   $("fps").textContent = `${state.fps.toFixed(1)}/s`;
-  $("skipped").textContent = whole(state.skipped);
+  setText($("skipped"), `${whole(state.skipped)} (${Object.keys(state.skips).join("; ")})`);
   $("skipped-line").hidden = state.skipped === 0;
   $("source").textContent = state.source;
   $("position").textContent = state.stage ? `x ${Math.round(state.stage[0])} y ${Math.round(state.stage[1])}` : "";
