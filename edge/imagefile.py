@@ -31,7 +31,7 @@ def decode_image(data: bytes, *, grey: bool = False) -> Image:
 
     Args:
         data: content of the file.
-        grey: take a picture without colour too: a stream shows one where bare glass lies.
+        grey: take a picture without colour too; a stream shows one where bare glass lies.
 
     Raises:
         BadImage: it is empty, cut short, damaged, too small, too large, not an image, or grey.

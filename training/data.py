@@ -123,13 +123,13 @@ def undoubted(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def read_image(path: Path) -> Image:
-    """Read an image file as the instrument does (`edge.imagefile`): RGB, shape (height, width, 3).
+    """Read an image file as the instrument does (`edge.imagefile`), a grey one too: RGB, (height, width, 3).
 
     Raises:
-        UserError: the file cannot be read as an image, is not whole, is grey, or too small to show a cell.
+        UserError: the file cannot be read as an image, is not whole, or too small to show a cell.
     """
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(path.read_bytes(), grey=True)
     except (OSError, BadImage) as error:
         raise UserError(
             f"{path}: not a readable image ({error}); remove it from the table or replace the file"

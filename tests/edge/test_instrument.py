@@ -67,8 +67,8 @@ def test_a_person_names_a_cell(
 ) -> None:
     decide = Decision.cell
 
-    def decide_and_doubt(self: Decision, number: int, sightings: Sightings) -> Cell:
-        return replace(decide(self, number, sightings), review=True)
+    def decide_and_doubt(self: Decision, number: int, sightings: Sightings, *, again: bool = False) -> Cell:
+        return replace(decide(self, number, sightings, again=again), review=True)
 
     monkeypatch.setattr(Decision, "cell", decide_and_doubt)
     asked: list[Future[Any]] = []
