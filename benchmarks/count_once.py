@@ -24,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,8 @@ MOST_TWICE = 0.002
 """Greatest share of the cells counted twice."""
 LEAST_RIGHT = 0.995
 """Least share of the counted cells with the right class of the five."""
+_SETTLING = 40
+"""Frames until the scale of a microscope is known."""
 LEAST_RATIO = 10.0
 """Every other tracker's count error over ours, at least."""
 
@@ -233,11 +236,17 @@ def measure(
 
 
 def cost(slide: Slide, seed: int, classifier: Classifier) -> str:
-    """Return what the parts of the instrument take per frame, measured side by side on 60 frames."""
+    """Return what the parts of the instrument take per frame, measured side by side on 60 frames.
+
+    Those before them settle the scale.
+    """
     locator = Locator(steady=True)
     counter = MovingStage(Decision(classifier.card.classes, classifier.card.review_below))
     spent, crops, frames = np.zeros(3), 0, 0
-    for (image, _), frames in zip(film(slide, SCRIPTS["rows"], seed), range(1, 61), strict=False):
+    reel = film(slide, SCRIPTS["rows"], seed)
+    for image, _ in islice(reel, _SETTLING):
+        locator.locate(image)
+    for (image, _), frames in zip(reel, range(1, 61), strict=False):
         frame = Frame(frames, 0.0, image)
         moments = [time.perf_counter()]
         locator.locate(image)

@@ -27,8 +27,8 @@ from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.framing import single_cell_box
 from training.locating import Locate, empty_fields, measure
 
-_ROUNDS = 50
-"""Frames that are timed."""
+_SETTLING, _ROUNDS = 40, 50
+"""Frames until the scale of a microscope is known, and frames that are timed."""
 
 
 def saturation(image: Image) -> list[Box]:
@@ -101,10 +101,12 @@ def show_single(name: str, samples: Sequence[Sample], locator: Locator, classifi
 
 
 def show_cost(sample: Sample, locator: Locator, classifier: Classifier) -> None:
-    """Print the time of a frame and of a crop of a cell, one thread each."""
+    """Print the time of a frame of a session and of a crop of a cell, one thread each."""
     image = read_image(sample.path)
     frame = np.asarray(cv2.resize(image, (640, 480)), np.uint8)
     view = crop(image, single_cell_box(image), classifier.card.size)
+    for _ in range(_SETTLING):
+        locator.locate(frame)
     locate_ms = _median_ms(lambda: locator.locate(frame))
     classify_ms = _median_ms(lambda: classifier.classify([view]))
     print(
@@ -181,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_single("pbc, five classes", [s for s in own if s.name in STUDY_CLASSES], locator, classifier)
         for source in ("bccd", "zheng1"):
             show_single(source, [s for s in samples if s.source == source], locator, classifier)
-        show_cost(own[0], locator, classifier)
+        show_cost(own[0], Locator(model=options.model, steady=True), classifier)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
