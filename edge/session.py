@@ -155,12 +155,7 @@ class Session:
             UserError: it cannot be stored; nothing of the frame is then part of the count.
         """
         if isinstance(step, Skip):
-            if (step.source, step.reason) not in self._skipped_files:
-                self._gates.refused.update([step.gate] if step.gate else [])
-                self._store.add(self._row, skip=step, gates=self._gates)
-                self._skips.append(step)
-                if isinstance(step.source, str):
-                    self._skipped_files.add((step.source, step.reason))
+            self._skip(step)
             return ()
         self._frames += 1
         self._lost += step.tracked.lost
@@ -176,13 +171,8 @@ class Session:
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
         shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
+        revised = self._revised(step.tracked.revised)
         self._unstored = True
-        # What the target left out has no number in the store; what a person has named stays so.
-        revised = [
-            _decided_again(self.cells[cell.number - 1], cell)
-            for cell in step.tracked.revised
-            if cell.number <= len(self.cells) and not self.cells[cell.number - 1].namings
-        ]
         if cells or revised or key or file:
             self._store.add(
                 self._row,
@@ -207,6 +197,21 @@ class Session:
         self._revisions += len(revised)
         self.cells += cells
         return cells
+
+    def _skip(self, skip: Skip) -> None:
+        if (skip.source, skip.reason) in self._skipped_files:
+            return
+        self._gates.refused.update([skip.gate] if skip.gate else [])
+        self._store.add(self._row, skip=skip, gates=self._gates)
+        self._skips.append(skip)
+        if isinstance(skip.source, str):
+            self._skipped_files.add((skip.source, skip.reason))
+
+    def _revised(self, decided: tuple[Cell, ...]) -> list[Cell]:
+        """Return the cells as they are `decided` again; what a person has named stays as it is."""
+        counted = [cell for cell in decided if cell.number <= len(self.cells)]  # the target left others out
+        pairs = [(self.cells[cell.number - 1], cell) for cell in counted]
+        return [_decided_again(before, now) for before, now in pairs if not before.namings]
 
     def name_cell(self, number: int, name: str, namings: int) -> None:
         """Give a counted cell the class that a person sees: it needs no review any more. Stored on return.
