@@ -37,7 +37,7 @@ from benchmarks.real_slide import Slide, build_slide
 from benchmarks.simulate_stage import film
 from benchmarks.stage_script import INSIDE_PX, ORDINARY, SCRIPTS, FrameTruth, seen_well, stage_truth
 from benchmarks.tally import HEADING, Counted, Tally, score
-from edge import classify, localise, preprocess, quality, ruler, second_look
+from edge import chromatin, classify, localise, preprocess, quality, ruler, second_look
 from edge.cells import Box, Cell, Detection, Frame, Image, Located, Probabilities, Role
 from edge.classify import Classifier
 from edge.errors import UserError
@@ -93,7 +93,7 @@ class TrueBoxes(Locator):
         return found
 
 
-_EYES = (classify, localise, preprocess, quality, ruler, second_look)
+_EYES = (chromatin, classify, localise, preprocess, quality, ruler, second_look)
 """A change of these makes what was found before worthless."""
 Seen = tuple[Detection, ...] | None
 """What was found in a frame; None where the gates refused it."""

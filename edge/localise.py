@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image, Located
+from edge.chromatin import nucleated, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
-from edge.ruler import RED_CELL_UM, TINTED, red_cell_px, stain
+from edge.ruler import RED_CELL_UM, red_cell_px
 
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
@@ -34,17 +35,8 @@ _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
 """Share of the smaller of two boxes that both cover from which they are of one cell."""
-_NUCLEUS, _DARKEST, _EVEN, _DARK, _LEAST_RED = 0.25, 95, 0.78, 4.0, 0.25
-_STEEPEST, _STEEP = 97, 11.0
-"""What a nucleus has and a platelet lacks: a disc as wide as this share of a red cell that is dark all over,
-at least so much (0..1) of this percentile of its box, and so many times as dense as the red cells (these at
-least so much: shade is not one). Blur makes granules even, but spoils edges too: over a red cell's width the
-steepest (a percentile) of a sharp picture climb so many times that density. Of PBC's training images 28 of 35
-erythroblasts that this decides on have all that, 31 of 37 at 0.6 of their scale; of 44 platelets none."""
 _SETTLED = 31
 """Frames after which a microscope's red cells are known."""
-_SMOOTH = 0.017
-"""Over a red cell's width: what is finer is noise."""
 _CUT = 0.08
 """Share of a cell's side that may lie beyond the border before the cell counts as cut."""
 _LEAST_RED_PX, _TILE_RED_PX = 6.5, 9.0
@@ -53,17 +45,6 @@ fields, shrunken to half that, all): the frame is then looked at in tiles, in wh
 _OVERLAP, _MOST_TILES = 3.5, 144
 """Red cell diameters that neighbouring tiles have in common, so that the widest leukocyte is whole in one of
 them; and how many there are at most."""
-_LEAST_CONTRAST = 0.1
-"""Share of its brightest green light that the darkest spot of a box holds back, at least: bare glass has no
-cell, whatever the network makes of it. Of 5,100 boxes in labelled images none has less than 0.26."""
-_LEAST_STAIN, _DENSEST = 1.8, 90
-"""How many times as dense as the red cells round it this percentile of a leukocyte's box is, at least, in
-green light or in what chromatin holds back most. Where a strange stain makes the red cells as dark as a
-nucleus that the network knows, it takes some for leukocytes: of 36 in Raabin's validation fields, taken by a
-network that never saw that laboratory, 29 have less. Of 863 leukocytes in training fields none has."""
-_LEAST_AROUND = 0.05
-"""Share of a picture that red cells must take before they can be compared with."""
-
 _TIGHT = 0.5
 """Share of a single image's shorter side from which its only cell is taken for what it was cut out round."""
 _LONGEST_TIGHT = 2.0
@@ -153,16 +134,16 @@ class Locator:
             likeliest = _located(edges[0], image.shape[:2], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]
-        doubted = [
-            cell.whole and score < self._sure for cell, score in zip(found, scores[likely], strict=True)
-        ]
-        if any(doubted) and unit is not None:
+        if unit is not None:
             least = self._least_size * unit
-            found = [
+            small = [
                 cell
-                for cell, doubt in zip(found, doubted, strict=True)
-                if not doubt or cell.box.side >= least or _nucleated(image, cell.box, unit)
+                for cell, score in zip(found, scores[likely], strict=True)
+                if cell.whole and score < self._sure and cell.box.side < least
             ]
+            boxes = [cell.box for cell in small]
+            none = [c for c, nucleus in zip(small, nucleated(image, boxes, unit), strict=True) if not nucleus]
+            found = [cell for cell in found if cell not in none]
         return sorted(found, key=lambda cell: cell.box.x)
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -197,7 +178,7 @@ class Locator:
         edges, scores = decode(self._file.read("heat"), self._file.read("reach"), self._stride, least)
         height, width = (round(scale * side) for side in image.shape[:2])
         apart = distinct(edges, scores)
-        dark = _stained(np.ascontiguousarray(seen[:height, :width]), edges[apart])
+        dark = stained(np.ascontiguousarray(seen[:height, :width]), edges[apart])
         kept = [i for i, is_dark in zip(apart, dark, strict=True) if is_dark]
         return edges[kept] / scale, scores[kept]
 
@@ -288,53 +269,6 @@ def distinct(edges: NDArray[np.float32], scores: NDArray[np.float32]) -> list[in
         if (both <= _SAME * np.minimum(area[kept], area[i])).all():
             kept.append(int(i))
     return kept
-
-
-def _stained(view: Image, edges: NDArray[np.float32]) -> list[bool]:
-    """Tell which boxes hold something dark, and, where red cells lie around, darker than these."""
-    if not len(edges):
-        return []
-    light = np.asarray(cv2.blur(view[..., 1], (5, 5)), np.uint8)
-    dye = stain(view)
-    around = dye.green > TINTED
-    parts = [
-        (slice(top, bottom + 1), slice(left, right + 1))
-        for left, top, right, bottom in np.maximum(edges, 0).astype(int)
-    ]
-    for part in parts:
-        around[part] = False
-    maps = (dye.green, dye.nuclear) if around.mean() >= _LEAST_AROUND else ()
-    limits = [_LEAST_STAIN * float(np.median(density[around])) for density in maps]
-
-    def is_dark(part: tuple[slice, slice]) -> bool:
-        inside = light[part]
-        if not inside.size or 1 - inside.min() / max(inside.max(), 1) < _LEAST_CONTRAST:
-            return False
-        near = max(inside.shape) >= _TIGHT * min(light.shape)
-        densest = [float(np.percentile(density[part], _DENSEST)) for density in maps]
-        return near or not maps or any(d >= limit for d, limit in zip(densest, limits, strict=True))
-
-    return [is_dark(part) for part in parts]
-
-
-def _nucleated(image: Image, box: Box, unit: float) -> bool:
-    """Return whether a box holds something as even, as dark and as sharp as a nucleus."""
-    rows = slice(int(box.y), int(box.y + box.height) + 1)
-    green = image[rows, int(box.x) : int(box.x + box.width) + 1, 1].astype(np.float32)
-    wide = max(1, round(_NUCLEUS * unit)) | 1
-    if min(green.shape) < wide:
-        return False
-    white = float(np.percentile(image[::4, ::4, 1], 95))
-    density = cv2.GaussianBlur(-np.log((green + 4) / (white + 4)), (0, 0), _SMOOTH * unit)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
-    core = float(cv2.erode(density, disc).max())
-    around = stain(image).green
-    tinted = around[around > TINTED]
-    red_cells = max(_LEAST_RED, float(np.median(tinted)) if tinted.size else 0.0)
-    if core < max(_EVEN * float(np.percentile(density, _DARKEST)), _DARK * red_cells):
-        return False
-    along, across = (cv2.Sobel(density, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
-    return float(np.percentile(np.hypot(along, across), _STEEPEST)) * unit >= _STEEP * core
 
 
 def _located(edges: NDArray[np.float32], shape: tuple[int, ...], cut: float = _CUT) -> Located:
