@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 
-.PHONY: run test clean
+.PHONY: run test test-slow clean
 
 run: $(VENV)/edge  ## count the demo smear, live page at http://127.0.0.1:8000
 	@trap : INT; $(BIN)/python -m edge.run --demo --port $(PORT) || test $$? -eq 130  # Ctrl-C
@@ -17,6 +17,9 @@ test: $(VENV)/dev .venv-peers/ready  ## ruff, mypy, pytest
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+test-slow: $(VENV)/dev  ## the tests that `make test` leaves out: training with JAX, on one device and on two
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGUMENTS)
 
 # Each stamp is remade when the requirements change.
 $(VENV)/edge: pyproject.toml | $(BIN)/python

@@ -45,6 +45,7 @@ def test_a_run_leaves_a_model_its_card_its_history_and_its_split(made_data: Path
     assert len(read_history(tmp_path / "run" / "history.csv")) == 2
 
 
+@pytest.mark.slow
 def test_a_run_on_jax_goes_on_with_tensorflow(made_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training.train", "--output", str(tmp_path / "run")]
     for name, value in {"data": made_data, **TINY, "epochs": 1}.items():
@@ -70,6 +71,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_share_batches_of_any_size(made_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SHARED, "--output", str(tmp_path / "run")]
     for name, value in {"data": made_data, **TINY, "epochs": 1, "batch": 7}.items():
