@@ -48,6 +48,8 @@ class Entry:
     """Cells of the report; None for a query."""
     namings: int | None
     """How often persons had given its cells their classes; None for a query and for an early report."""
+    counts: dict[str, int] | None
+    """Cells of the report by class; None for a query."""
     state: State
     created: str
     """UTC, ISO 8601."""
@@ -76,7 +78,7 @@ class Line:
 _ENTRY = (
     "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), "
     "json_extract(r.result, '$.total'), json_extract(r.result, '$.namings'), "
-    "o.state, o.created, o.changed, o.attempts, o.reason "
+    "json_extract(r.result, '$.counts'), o.state, o.created, o.changed, o.attempts, o.reason "
     "FROM outbox o LEFT JOIN report r ON r.id = o.report "
     "LEFT JOIN specimen s ON s.id = r.specimen "
 )
@@ -327,10 +329,10 @@ class Outbox:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, control_id, specimen, version, level, total, namings, *rest = row
+    number, control_id, specimen, version, level, total, namings, counts, *rest = row
     state, created, changed, attempts, reason = rest
     whose = (number, control_id, specimen, version, level, total, namings)
-    return Entry(*whose, State(state), created, changed, attempts, reason)
+    return Entry(*whose, counts and json.loads(counts), State(state), created, changed, attempts, reason)
 
 
 def _now() -> str:

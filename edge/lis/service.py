@@ -201,8 +201,8 @@ class LisService:
 
         Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
-        newest message of this specimen: id, version, status, total, namings, state, changed, reason; None
-        without one), orders (specimens that the LIS asks for).
+        newest message of this specimen: id, version, status, total, namings, counts (by class), state,
+        changed, reason; None without one), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
         newest = next(iter(self._box.entries(1, specimen)), None)
@@ -212,6 +212,7 @@ class LisService:
             "status": newest.status,
             "total": newest.total,
             "namings": newest.namings,
+            "counts": newest.counts,
             "state": newest.state.value,
             "changed": newest.changed,
             "reason": newest.reason,

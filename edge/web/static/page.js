@@ -121,13 +121,15 @@ function sentence({ version, status, state, reason, changed }, problem) {
   return `${report}: ${state === "refused" ? "refused, " : ""}${reason}`;
 }
 
-function showLis({ lis, total, namings }) {
+function showLis({ lis, total, namings, classes }) {
   $("lis").hidden = !lis;
   if (!lis) return;
   const { released, problem, due, waiting, since: oldest, refused: turnedDown } = lis;
   const changed = [];
   if (released && released.total !== total) changed.push(`${released.total} cells then, counted on since`);
   if (released && (released.namings ?? 0) !== namings) changed.push("cells were named since");
+  const otherwise = classes.some(({ name, count }) => released?.counts && count !== (released.counts[name] ?? 0));
+  if (otherwise && !changed.length) changed.push("seen again, cells got other classes since");
   $("lis").dataset.state = released?.state ?? "none";
   setText($("way"), lis.way);
   setText($("sent"), released ? [sentence(released, problem), ...changed].join("; ") : problem ? `not released; ${problem}` : "not released");

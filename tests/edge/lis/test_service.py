@@ -140,6 +140,7 @@ def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
     state = service.state("S-1")
     assert (state["way"], state["waiting"], state["since"]) == ("/dev/none", 1, entry.created)
     assert (state["released"]["status"], state["released"]["state"]) == ("preliminary", "waiting")
+    assert state["released"]["counts"] == result("S-1", review=2)["counts"]
     assert service.state("S-2")["released"] is None
     service.stop()
 

@@ -858,6 +858,7 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
         "version": 1,
         "total": 150,
         "namings": 0,
+        "counts": {c["name"]: c["count"] for c in STATE["classes"]},
         "status": "preliminary",
         "reason": "why",
         "changed": "2026-03-01T09:41:00+00:00",
@@ -904,6 +905,15 @@ def test_a_count_that_went_on_after_its_release_is_told(page: Page, total: int, 
 def test_cells_that_were_named_after_the_release_are_told(page: Page) -> None:
     page.show(view(lis=lis("received"), namings=1))
     assert page.text("sent").endswith("; cells were named since")
+
+
+def test_cells_that_were_decided_again_after_the_release_are_told(page: Page) -> None:
+    released = lis("received")["released"]
+    counts = released["counts"] | {"neutrophil": released["counts"]["neutrophil"] + 1}
+    page.show(view(lis=lis(released=released | {"counts": counts})))
+    assert page.text("sent").endswith("; seen again, cells got other classes since")
+    page.show(view(lis=lis(released=released)))
+    assert "since" not in page.text("sent")
 
 
 def test_what_waits_is_told(page: Page) -> None:
