@@ -22,7 +22,7 @@ from edge.errors import UserError
 Values = NDArray[np.float64]
 Act = Callable[[Values], Values]
 
-_PLACES = 5
+_PLACES = 8
 """Behind an activation and before a depthwise convolution, from the network's beginning."""
 _STRETCHES = np.append(1.0, np.geomspace(0.25, 16, 19))
 _TOPS = np.linspace(0.2, 1, 9)
@@ -32,7 +32,7 @@ _ENDS = np.geomspace(0.4, 1, 5)
 _HEADROOM = 2.5
 """Strange pictures may lie so many times further from a channel's median than the calibration crops do, and
 should not be cut off or bent."""
-_SAMPLE = 20_000
+_SAMPLE = 8_000
 """Values of each channel that are looked at."""
 _STEPS = 255
 _BEND_COSTS = 20.0

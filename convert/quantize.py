@@ -3,7 +3,9 @@
 Full integer means: uint8 in, uint8 out, INT8 built-in operations only, weights per channel. What keeps
 it right is in `training.model` (an activation and scales that integers can carry), in `convert.equalise`
 (channels of like range in the first layers), in `convert.fold` (fewer tensors to round), in
-`convert.fake_quantize` (ranges) and in `convert.distil` (a short fine-tuning of the rounded network).
+`convert.spread` (channels of like range before pointwise convolutions), in `convert.fake_quantize` (ranges),
+in `convert.head` (a head that knows rounded features) and in `convert.distil` (a short fine-tuning of the
+rounded network).
 """
 
 import argparse
@@ -26,9 +28,11 @@ from convert.distil import distil, lessons
 from convert.equalise import equalise
 from convert.fake_quantize import check_supported, measure_ranges, with_fake_quantization
 from convert.fold import centred, fold
+from convert.head import fit_head
 from convert.heat_map import with_heat_map
 from convert.install import install
 from convert.metadata import describe
+from convert.spread import spread
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE
@@ -58,6 +62,7 @@ SOURCES = {
 def quantize(
     network: keras.Model,
     crops: NDArray[np.uint8],
+    restained: NDArray[np.uint8],
     batches: Iterator[NDArray[np.uint8]],
     *,
     steps: int,
@@ -68,6 +73,7 @@ def quantize(
     Args:
         network: input (size, size, 3); first output (classes,) probabilities, second an embedding or none.
         crops: calibration images, shape (n, size, size, 3), that cover what will be seen.
+        restained: cells in other stains and lights, shape (m, size, size, 3), that the head is fitted on.
         batches: crops for the fine-tuning, as `convert.distil.lessons` yields them.
         steps: batches of fine-tuning; 0 leaves the weights as they are.
         learning_rate: of the fine-tuning.
@@ -82,7 +88,8 @@ def quantize(
         raise UserError(f"the model takes {network.input_shape[1:]}, the crops are {crops.shape[1:]}")
     check_supported(network)
     print(f"measuring ranges on {len(crops)} crops", flush=True)
-    folded, seen = fold(equalise(network, crops)), centred(crops)
+    seen = centred(crops)
+    folded = spread(fold(equalise(network, crops)), seen)
     ranges = measure_ranges(folded, seen)
     rounded = with_fake_quantization(folded, ranges)
     if steps:
@@ -90,6 +97,10 @@ def quantize(
         student = with_fake_quantization(folded, ranges, weights=True)
         distil(student, network, batches, steps=steps, learning_rate=learning_rate)
         rounded.set_weights(student.get_weights())
+    print(f"fitting the head on {len(restained)} crops", flush=True)
+    like_file = with_fake_quantization(folded, ranges, weights=True)
+    like_file.set_weights(rounded.get_weights())
+    fit_head(rounded, like_file, network, restained)
     print("converting", flush=True)
     return tflite.integer(with_heat_map(rounded, seen), seen[::4])
 
@@ -129,7 +140,8 @@ def card(
     stem = next(layer for layer in trained.network.layers if isinstance(layer, _BENDS))
     first = "ReLU" if isinstance(stem, keras.layers.ReLU) else "swish"
     conversion = {
-        name: getattr(options, name) for name in ("calibrate", "fine_tune_steps", "fine_tune_rate", "seed")
+        name: getattr(options, name)
+        for name in ("calibrate", "head_crops", "fine_tune_steps", "fine_tune_rate", "seed")
     }
     return {
         "name": f"wbc-{recipe.model.replace('_', '-')}",
@@ -158,6 +170,7 @@ def _convert(options: argparse.Namespace) -> None:
     tflite.check_name(options.output)
     for name, fits, must in (
         ("calibrate", options.calibrate >= 1, "at least 1"),
+        ("head_crops", options.head_crops >= 1, "at least 1"),
         ("fine_tune_steps", options.fine_tune_steps >= 0, "0 or more"),
         ("fine_tune_rate", options.fine_tune_rate > 0, "more than 0"),
         ("seed", options.seed >= 0, "0 or more"),
@@ -175,11 +188,15 @@ def _convert(options: argparse.Namespace) -> None:
     chosen = calibration(learn, options.calibrate, options.seed)
     print(f"cutting {len(chosen)} cells to calibrate with", flush=True)
     crops = _calibration_crops(find_cells(chosen), trained.size, options.seed)
+    taught = calibration(learn, options.head_crops, options.seed)
+    print(f"staining {len(taught)} cells anew to fit the head on", flush=True)
+    restained = _restained(find_cells(taught), trained.size, options.seed)
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw(Path(folder), recipe) if options.fine_tune_steps else []
         content = quantize(
             trained.network,
             crops,
+            restained,
             _lessons(learn + drawn, recipe, trained.size, options.seed),
             steps=options.fine_tune_steps,
             learning_rate=options.fine_tune_rate,
@@ -213,6 +230,13 @@ def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]
         image = data.read_image(sample.path)
         crops += [crop(image, box, size), augment(image, box, size, sample.name, rng)]
     return np.stack(crops)
+
+
+def _restained(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]:
+    """Return each chosen cell in another stain, light and focus."""
+    rng = np.random.default_rng(seed)
+    pairs = zip(chosen.samples, chosen.boxes, strict=True)
+    return np.stack([augment(data.read_image(s.path), box, size, s.name, rng) for s, box in pairs])
 
 
 def figures(
@@ -265,6 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--output", type=Path, default=Path("edge/model/wbc.tflite"), help="the .tflite file to write"
     )
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
+    parser.add_argument(
+        "--head-crops", type=int, default=300, help="training images of each class that fit the head"
+    )
     parser.add_argument("--fine-tune-steps", type=int, default=0, help="batches that teach it to round")
     parser.add_argument("--fine-tune-rate", type=float, default=2e-4, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1, help="of all chance")

@@ -71,7 +71,7 @@ def open_file(content: bytes) -> Interpreter:
 
 
 def test_the_file_is_integer_through_and_through(network: keras.Model) -> None:
-    content = quantize.quantize(network, CROPS, repeat(CROPS), steps=0, learning_rate=0)
+    content = quantize.quantize(network, CROPS, CROPS, repeat(CROPS), steps=0, learning_rate=0)
     assert len(content) < 1_300_000
     interpreter = open_file(content)
     outputs = interpreter.get_output_details()
@@ -89,7 +89,9 @@ def test_the_file_is_integer_through_and_through(network: keras.Model) -> None:
 
 def test_the_file_answers_as_the_float_model_does(small: keras.Model) -> None:
     lessons = (coloured_crops(8, seed) for seed in count())
-    content = quantize.quantize(small, coloured_crops(60, 0), lessons, steps=3, learning_rate=1e-5)
+    content = quantize.quantize(
+        small, coloured_crops(60, 0), coloured_crops(60, 1), lessons, steps=3, learning_rate=1e-5
+    )
     interpreter = open_file(content)
     given = interpreter.get_input_details()[0]
     answer = next(o for o in interpreter.get_output_details() if len(o["shape"]) == 2)
@@ -105,20 +107,26 @@ def test_the_file_answers_as_the_float_model_does(small: keras.Model) -> None:
 
 
 def test_the_converter_does_not_chatter(small: keras.Model, capfd: pytest.CaptureFixture) -> None:
-    quantize.quantize(small, coloured_crops(60, 0), repeat(CROPS), steps=0, learning_rate=0)
+    quantize.quantize(
+        small, coloured_crops(60, 0), coloured_crops(60, 1), repeat(CROPS), steps=0, learning_rate=0
+    )
     printed = capfd.readouterr()
-    assert printed.out.splitlines() == ["measuring ranges on 60 crops", "converting"]
+    assert printed.out.splitlines() == [
+        "measuring ranges on 60 crops",
+        "fitting the head on 60 crops",
+        "converting",
+    ]
     assert printed.err == ""
 
 
 def test_too_few_calibration_images_are_an_error(network: keras.Model) -> None:
     with pytest.raises(UserError, match="10 calibration images are too few"):
-        quantize.quantize(network, CROPS[:10], repeat(CROPS), steps=0, learning_rate=0)
+        quantize.quantize(network, CROPS[:10], CROPS, repeat(CROPS), steps=0, learning_rate=0)
 
 
 def test_another_input_size_is_an_error(network: keras.Model) -> None:
     with pytest.raises(UserError, match=r"\(64, 64, 3\), the crops are \(48, 48, 3\)"):
-        quantize.quantize(network, CROPS[:, :48, :48], repeat(CROPS), steps=0, learning_rate=0)
+        quantize.quantize(network, CROPS[:, :48, :48], CROPS, repeat(CROPS), steps=0, learning_rate=0)
 
 
 def test_calibration_covers_every_class(made_data: Path) -> None:

@@ -44,7 +44,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[model.Trained, 
     features = rng.normal(0, 1, (800, 576)), np.repeat(np.arange(8), 100)
     both, familiar = finish.add_embedding(plain, features, features[0])
     facts = {"familiar": familiar.facts(), "temperature": 1.0, "epochs": 1}
-    content = quantize.quantize(both, CROPS, iter(()), steps=0, learning_rate=0)
+    content = quantize.quantize(both, CROPS, CROPS, iter(()), steps=0, learning_rate=0)
     file = tmp_path_factory.mktemp("file") / "made.tflite"
     write(file, content, CARD | {"familiar": familiar.facts()})
     return model.Trained(both, data.CLASSES, Framing.CELL, facts), file
