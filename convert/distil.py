@@ -83,6 +83,7 @@ def beyond(crop: Image, other: Image, rng: np.random.Generator) -> Image:
 def distil(
     student: keras.Model,
     teacher: keras.Model,
+    folded: keras.Model,
     batches: Iterator[NDArray[np.uint8]],
     *,
     steps: int,
@@ -93,12 +94,13 @@ def distil(
     Args:
         student: of `with_fake_quantization`, of the folded network.
         teacher: the float network; its first output are probabilities.
+        folded: that of which `student` is the rounded copy; its bottlenecks are stretched as that one's.
         batches: crops (n, height, width, 3) RGB.
         steps: batches that are used.
         learning_rate: at the beginning; it falls to 0 along a cosine.
     """
-    inner = _bottlenecks(teacher)
-    shown = keras.Model(teacher.input, [*teacher.outputs, *(teacher.get_layer(n).output for n in inner)])
+    inner = _bottlenecks(folded)
+    shown = keras.Model(folded.input, [folded.get_layer(n).output for n in inner])
     ranged = (student.get_layer(range_name(n)).output for n in inner)
     learner = keras.Model(student.input, [*student.outputs, *ranged])
     others = len(teacher.outputs) - 1
@@ -109,8 +111,10 @@ def distil(
     )
     recent: deque[float] = deque(maxlen=_REPORTED)
     for step, crops in zip(range(1, steps + 1), batches, strict=False):
-        aim = shown.predict_on_batch(crops.astype(np.float32))
-        told = learner.train_on_batch(centred(crops).astype(np.float32), aim, return_dict=True)
+        taken = centred(crops).astype(np.float32)
+        answers = keras.tree.flatten(teacher.predict_on_batch(crops.astype(np.float32)))
+        aim = answers + keras.tree.flatten(shown.predict_on_batch(taken))
+        told = learner.train_on_batch(taken, aim, return_dict=True)
         recent.append(float(told["loss"]))
         if step % _REPORTED == 0 or step == steps:
             print(f"batch {step} of {steps}, difference {sum(recent) / len(recent):.4f}", flush=True)

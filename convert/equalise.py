@@ -5,7 +5,7 @@ range from 0 to 16 leaves some five steps for what they say, and on pale picture
 The depthwise convolution behind reads each channel by itself, so a channel may be stretched and moved, and
 that convolution's weights take it back (cross-layer equalisation, Nagel et al. 2019, section 4.1). Behind
 ReLU that is exact as long as nothing falls below 0 that did not before; behind swish it holds where swish is
-nearly straight over what the channel holds. That is measured here, not assumed. Later layers lose less by
+nearly straight over what the channel holds. That is measured here, not assumed. The last layers lose less by
 their steps than by the bend.
 """
 
@@ -23,7 +23,7 @@ Values = NDArray[np.float64]
 Act = Callable[[Values], Values]
 
 _PLACES = 8
-"""Behind an activation and before a depthwise convolution, from the network's beginning."""
+"""Behind an activation and before a depthwise convolution, from the network's beginning, of eleven."""
 _STRETCHES = np.append(1.0, np.geomspace(0.25, 16, 19))
 _TOPS = np.linspace(0.2, 1, 9)
 """Where the greatest value of a channel may come to lie, over the range's upper end."""

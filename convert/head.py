@@ -6,6 +6,9 @@ network's answers is found in one step (ridge regression). It stays near the hea
 changes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +38,7 @@ def fit_head(
         crops: training cells in other stains, RGB, shape (n, height, width, 3).
     """
     kernel, bias = rounded.get_layer(HEAD).get_weights()
-    features, exact = _features(like_file, centred(crops)), _features(network, crops)
+    features, exact = _features(like_file, crops, centred), _features(network, crops)
     own_kernel, own_bias = network.get_layer(HEAD).get_weights()
     wanted = exact @ own_kernel + own_bias
     missing = wanted - features @ kernel - bias
@@ -46,18 +49,21 @@ def fit_head(
     rows = np.concatenate([features - middle, np.ones((len(features), 1))], axis=1)
     stay = np.full(rows.shape[1], _STAY * len(rows) * weight.mean() * features.var(axis=0).mean())
     stay[-1] = 0  # the bias is free
-    # Features that never vary leave nothing to solve for: the least change is taken.
+    # Where no feature varies there is nothing to solve for: the least change is taken.
     change, *_ = np.linalg.lstsq(rows.T @ (weight * rows) + np.diag(stay), rows.T @ (weight * missing))
     rounded.get_layer(HEAD).set_weights([kernel + change[:-1], bias + change[-1] - middle @ change[:-1]])
 
 
 def _features(
-    network: keras.Model, crops: NDArray[np.uint8 | np.int8], batch: int = 64
+    network: keras.Model,
+    crops: NDArray[np.uint8],
+    taken: Callable[[NDArray[np.uint8]], NDArray[Any]] = np.asarray,
+    batch: int = 64,
 ) -> NDArray[np.float64]:
-    """Return what the head reads, shape (n, features)."""
+    """Return what the head reads, shape (n, features), of crops, which the network takes as `taken` gives."""
     probe = keras.Model(network.input, network.get_layer(HEAD).input)
     parts = [
-        np.asarray(probe.predict_on_batch(crops[start : start + batch].astype(np.float32)))
+        np.asarray(probe.predict_on_batch(taken(crops[start : start + batch]).astype(np.float32)))
         for start in range(0, len(crops), batch)
     ]
     return np.concatenate(parts).astype(np.float64)

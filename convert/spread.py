@@ -17,8 +17,8 @@ _END = 0.9995
 """Quantile of what a channel holds that is taken for its end: single outliers are not worth the steps."""
 _MOST = 32.0
 """How much further than the widest a channel is stretched at most: a silent one may yet be roused."""
-_EVERY = 7
-"""One place in so many is looked at."""
+_EVERY = 11
+"""One place in so many is looked at; no map is a multiple of it wide, so that all columns have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def spread(network: keras.Model, crops: NDArray[np.int8], batch: int = 32) -> ke
     probe = keras.Model(copy.input, [spot.tensor for spot in spots])
     held: list[list[NDArray[np.float32]]] = [[] for _ in spots]
     for start in range(0, len(crops), batch):
-        tensors = probe.predict_on_batch(crops[start : start + batch].astype(np.float32))
+        tensors = keras.tree.flatten(probe.predict_on_batch(crops[start : start + batch].astype(np.float32)))
         for kept, tensor in zip(held, tensors, strict=True):
-            kept.append(np.asarray(tensor).reshape(-1, tensor.shape[-1])[::_EVERY])
+            kept.append(np.asarray(tensor).reshape(-1, tensor.shape[-1])[::_EVERY].copy())
     for spot, kept in zip(spots, held, strict=True):
         _change(spot, np.concatenate(kept))
     return copy
@@ -63,7 +63,7 @@ def _spot(operation: Any) -> _Spot | None:
     if not (isinstance(operation, keras.layers.BatchNormalization) and operation.scale and operation.center):
         return None
     last, following = operation, _following(operation)
-    if len(following) == 1 and isinstance(following[0], keras.layers.ReLU) and not following[0].max_value:
+    if len(following) == 1 and _stretches(following[0]):
         last, following = following[0], _following(following[0])
     bare = last is operation
     readers: dict[str, Any] = {}
@@ -72,13 +72,22 @@ def _spot(operation: Any) -> _Spot | None:
         if isinstance(reader, keras.layers.GlobalAveragePooling2D | keras.layers.Multiply):
             following += _following(reader)
             bare = False
-        elif type(reader) is keras.layers.Conv2D and reader.kernel_size == (1, 1):
+        elif type(reader) is keras.layers.Conv2D and reader.kernel_size == (1, 1) and reader.groups == 1:
             readers[reader.name] = reader
         else:
             return None
+    if not readers:
+        return None
     after = [layer for reader in readers.values() for layer in _following(reader)]
     bare = bare and all(isinstance(layer, keras.layers.BatchNormalization) for layer in after)
     return _Spot(operation, last.output, list(readers.values()), after if bare else [])
+
+
+def _stretches(operation: Any) -> bool:
+    """Return whether an operation makes of a stretched channel the same, stretched."""
+    return (
+        isinstance(operation, keras.layers.ReLU) and operation.max_value is None and not operation.threshold
+    )
 
 
 def _following(operation: Any) -> list[Any]:
@@ -90,7 +99,8 @@ def _change(spot: _Spot, values: NDArray[np.float32]) -> None:
     low, high = np.quantile(values, [1 - _END, _END], axis=0)
     middle = (low + high) / 2 if spot.after else np.zeros_like(low)
     reach = np.quantile(np.abs(values - middle), _END, axis=0)
-    stretch = reach.max() / np.maximum(reach, max(reach.max() / _MOST, 1e-6))
+    widest = max(float(reach.max()), 1e-6)
+    stretch = widest / np.maximum(reach, widest / _MOST)
     scale, shift, *statistics = spot.before.get_weights()
     spot.before.set_weights([scale * stretch, (shift - middle) * stretch, *statistics])
     for reader, after in zip(spot.readers, spot.after or [None] * len(spot.readers), strict=True):

@@ -142,8 +142,8 @@ class Locator:
                 if cell.whole and score < self._sure and cell.box.side < least
             ]
             boxes = [cell.box for cell in small]
-            none = [c for c, nucleus in zip(small, nucleated(image, boxes, unit), strict=True) if not nucleus]
-            found = [cell for cell in found if cell not in none]
+            bare = [c for c, nucleus in zip(small, nucleated(image, boxes, unit), strict=True) if not nucleus]
+            found = [cell for cell in found if cell not in bare]
         return sorted(found, key=lambda cell: cell.box.x)
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

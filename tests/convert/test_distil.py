@@ -8,6 +8,7 @@ import pytest
 from convert.distil import beyond, distil, lessons, relative_error
 from convert.fake_quantize import measure_ranges, with_fake_quantization
 from convert.fold import MIDDLE, centred
+from convert.spread import spread
 from training import data
 from training.batches import find_cells
 from training.recipe import Balance
@@ -49,7 +50,7 @@ def test_the_copy_comes_closer_in_all_its_outputs(capsys: pytest.CaptureFixture)
         return [float(np.abs(a - b).mean()) for a, b in zip(said, exact, strict=True)]
 
     before = apart()
-    distil(student, network, repeat(CROPS), steps=150, learning_rate=1e-2)
+    distil(student, network, folded, repeat(CROPS), steps=150, learning_rate=1e-2)
     after = apart()
     assert all(now < 0.9 * first for now, first in zip(after, before, strict=True)), (before, after)
     again = network.predict(given, verbose=0)
@@ -58,6 +59,19 @@ def test_the_copy_comes_closer_in_all_its_outputs(capsys: pytest.CaptureFixture)
     assert [line.split(",")[0] for line in printed] == [f"batch {n} of 150" for n in range(25, 151, 25)]
     told = [float(line.split()[-1]) for line in printed]
     assert told[-1] < told[0]
+
+
+def test_a_copy_whose_channels_were_stretched_holds_what_it_should(capsys: pytest.CaptureFixture) -> None:
+    network, folded = build(0), build(MIDDLE)
+    for model in (network, folded):
+        bottleneck = model.get_layer("bottleneck")
+        bottleneck.set_weights([np.geomspace(0.01, 1, 6), *bottleneck.get_weights()[1:]])
+    stretched = spread(folded, centred(CROPS))
+    held, before = (m.get_layer("bottleneck").get_weights()[0] for m in (stretched, folded))
+    assert np.abs(held / before).max() > 5
+    student = with_fake_quantization(stretched, measure_ranges(stretched, centred(CROPS)), weights=True)
+    distil(student, network, stretched, repeat(CROPS), steps=1, learning_rate=1e-9)
+    assert float(capsys.readouterr().out.split()[-1]) < 0.1
 
 
 def test_an_error_counts_by_what_its_channel_varies() -> None:

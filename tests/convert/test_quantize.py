@@ -185,6 +185,7 @@ def test_the_name_of_the_output_is_looked_at_first(
     [
         (["--calibrate", "0"], "--calibrate 0: must be at least 1"),
         (["--calibrate", "-1"], "--calibrate -1: must be at least 1"),
+        (["--head-crops", "0"], "--head-crops 0: must be at least 1"),
         (["--fine-tune-steps", "-1"], "--fine-tune-steps -1: must be 0 or more"),
         (["--fine-tune-rate", "0"], "--fine-tune-rate 0.0: must be more than 0"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),

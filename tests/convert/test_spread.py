@@ -20,6 +20,7 @@ GATED, BARE, ADDED = (
 @pytest.fixture(scope="module")
 def networks() -> tuple[keras.Model, keras.Model]:
     """The real network, its channels of very unlike range, before and after."""
+    keras.utils.set_random_seed(0)
     built = model.build("mobilenet_v3_small", 8, None, size=64)
     rng = np.random.default_rng(1)
     for layer in built.layers:
@@ -63,6 +64,19 @@ def test_what_nothing_bends_is_moved_to_the_middle(networks: tuple[keras.Model, 
 def test_what_is_added_to_another_tensor_stays(networks: tuple[keras.Model, keras.Model]) -> None:
     before, after = (held(n, ADDED) for n in networks)
     assert after == pytest.approx(before, rel=1e-3, abs=1e-3)
+
+
+def test_silence_and_what_nobody_reads_are_left_alone() -> None:
+    image = keras.Input((8, 8, 3))
+    silent, read = (keras.layers.BatchNormalization(name=n) for n in ("silent", "read"))
+    x = keras.layers.Conv2D(4, 1, use_bias=False)(keras.layers.ReLU()(silent(image)))
+    built = keras.Model(image, keras.layers.GlobalAveragePooling2D()(read(x)))
+    silent.set_weights([np.zeros(3), np.full(3, -1.0), np.zeros(3), np.ones(3)])
+    answers = [
+        np.asarray(m.predict(CROPS[:, :8, :8], verbose=0)) for m in (built, spread(built, CROPS[:, :8, :8]))
+    ]
+    assert np.isfinite(answers[1]).all()
+    assert answers[1] == pytest.approx(answers[0])
 
 
 def test_the_network_given_is_left_alone(networks: tuple[keras.Model, keras.Model]) -> None:

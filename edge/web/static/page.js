@@ -112,6 +112,7 @@ function speak({ specimen, phase, total }) {
   $("spoken").textContent = `${phase}: ${total} ${$("target").textContent}`;
 }
 
+const sum = (numbers) => numbers.reduce((all, number) => all + number, 0);
 const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 
 function sentence({ version, status, state, reason, changed }, problem) {
@@ -126,10 +127,12 @@ function showLis({ lis, total, namings, classes }) {
   if (!lis) return;
   const { released, problem, due, waiting, since: oldest, refused: turnedDown } = lis;
   const changed = [];
-  if (released && released.total !== total) changed.push(`${released.total} cells then, counted on since`);
+  // Early results told no counts. Cells of all roles are counted on; `total` is of counted classes alone.
+  const then = released?.counts ?? null;
+  const grown = then ? sum(classes.map(({ count }) => count)) !== sum(Object.values(then)) : released && released.total !== total;
+  if (grown) changed.push(`${whole(released.total)} cells then, counted on since`);
   if (released && (released.namings ?? 0) !== namings) changed.push("cells were named since");
-  const otherwise = classes.some(({ name, count }) => released?.counts && count !== (released.counts[name] ?? 0));
-  if (otherwise && !changed.length) changed.push("seen again, cells got other classes since");
+  else if (then && !grown && classes.some(({ name, count }) => count !== (then[name] ?? 0))) changed.push("seen again, cells got other classes since");
   $("lis").dataset.state = released?.state ?? "none";
   setText($("way"), lis.way);
   setText($("sent"), released ? [sentence(released, problem), ...changed].join("; ") : problem ? `not released; ${problem}` : "not released");

@@ -1,6 +1,7 @@
 """The live page in a real browser."""
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -896,24 +897,42 @@ def test_the_page_tells_whether_the_result_has_arrived(page: Page, state: dict[s
     assert page.text("way") == "/dev/ttyUSB0"
 
 
-@pytest.mark.parametrize(("total", "on"), [(150, False), (151, True)])
-def test_a_count_that_went_on_after_its_release_is_told(page: Page, total: int, on: bool) -> None:
-    page.show(view(lis=lis("received"), total=total))
-    assert ("; 150 cells then, counted on since" in page.text("sent")) is on
+def recounted(**changes: int) -> list[dict[str, Any]]:
+    """The classes of the state, some with so many cells more."""
+    return [c | {"count": c["count"] + changes.get(c["name"], 0)} for c in STATE["classes"]]
+
+
+GONE_ON = "; 150 cells then, counted on since"
+OTHERWISE = "; seen again, cells got other classes since"
+
+
+@pytest.mark.parametrize(
+    ("total", "more", "said"),
+    [
+        (150, {}, ""),
+        (151, {"neutrophil": 1}, GONE_ON),
+        (150, {"platelet": 1}, GONE_ON),
+        (150, {"neutrophil": 1, "immature_granulocyte": -1}, OTHERWISE),
+        (149, {"neutrophil": -1, "erythroblast": 1}, OTHERWISE),
+    ],
+)
+def test_what_became_of_the_count_after_its_release_is_told(
+    page: Page, total: int, more: dict[str, int], said: str
+) -> None:
+    page.show(view(lis=lis("received"), total=total, classes=recounted(**more)))
+    assert re.fullmatch(r".* at \d\d:\d\d(.*)", page.text("sent"))[1] == said
+
+
+@pytest.mark.parametrize(("total", "said"), [(150, ""), (151, GONE_ON)])
+def test_of_an_early_result_the_total_tells(page: Page, total: int, said: str) -> None:
+    released = lis("received")["released"] | {"counts": None}
+    page.show(view(lis=lis(released=released), total=total))
+    assert re.fullmatch(r".* at \d\d:\d\d(.*)", page.text("sent"))[1] == said
 
 
 def test_cells_that_were_named_after_the_release_are_told(page: Page) -> None:
     page.show(view(lis=lis("received"), namings=1))
     assert page.text("sent").endswith("; cells were named since")
-
-
-def test_cells_that_were_decided_again_after_the_release_are_told(page: Page) -> None:
-    released = lis("received")["released"]
-    counts = released["counts"] | {"neutrophil": released["counts"]["neutrophil"] + 1}
-    page.show(view(lis=lis(released=released | {"counts": counts})))
-    assert page.text("sent").endswith("; seen again, cells got other classes since")
-    page.show(view(lis=lis(released=released)))
-    assert "since" not in page.text("sent")
 
 
 def test_what_waits_is_told(page: Page) -> None:

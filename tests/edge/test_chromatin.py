@@ -1,0 +1,56 @@
+import cv2
+import numpy as np
+import pytest
+
+from edge import chromatin
+from edge.cells import Box, Image
+from edge.chromatin import nucleated, stained
+
+RED = (215, 180, 185)
+
+
+def smear(dye: float, wide: int = 26) -> Image:
+    """Nine red cells, the middle one `dye` times as dense as the others."""
+    frame = np.full((192, 192, 3), 230, np.uint8)
+    for x in (32, 96, 160):
+        for y in (32, 96, 160):
+            density = dye if (x, y) == (96, 96) else 1
+            colour = [round(230 * (channel / 230) ** density) for channel in RED]
+            cv2.circle(frame, (x, y), wide, colour, -1, cv2.LINE_AA)
+    return frame
+
+
+def edges(*boxes: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+@pytest.mark.parametrize(("dye", "dark"), [(1.0, False), (1.4, False), (2.5, True), (5.0, True)])
+def test_a_leukocyte_is_darker_than_the_red_cells_around_it(dye: float, dark: bool) -> None:
+    assert stained(smear(dye), edges((66, 66, 126, 126))) == [dark]
+
+
+def test_boxes_are_judged_one_by_one_and_no_box_is_compared_with_another() -> None:
+    frame = smear(4.0)
+    leukocyte, red_cell, glass = (66, 66, 126, 126), (2, 2, 62, 62), (60, 30, 68, 40)
+    assert stained(frame, edges(leukocyte, red_cell, glass)) == [True, False, False]
+    assert stained(frame, edges()) == []
+
+
+def test_where_a_box_leaves_little_around_it_any_contrast_will_do() -> None:
+    assert stained(smear(1.0), edges((40, 40, 150, 150))) == [True]
+    assert stained(np.full((192, 192, 3), 230, np.uint8), edges((40, 40, 150, 150))) == [False]
+
+
+def test_a_box_beyond_the_border_holds_what_lies_inside() -> None:
+    assert stained(smear(5.0), edges((-30, -30, -2, -2), (66, 66, 400, 126))) == [False, True]
+
+
+def test_a_frame_is_measured_once_for_all_doubtful_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = smear(6.0, wide=20)
+    stain, measured = chromatin.stain, []
+    monkeypatch.setattr(chromatin, "stain", lambda image: measured.append(1) or stain(image))
+    boxes = [Box(70, 70, 52, 52), Box(6, 6, 52, 52), Box(94, 94, 2, 2)]
+    assert nucleated(frame, boxes, 52) == [True, False, False]
+    assert measured == [1]
+    assert nucleated(frame, [], 52) == []
+    assert measured == [1]
