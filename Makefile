@@ -15,11 +15,11 @@ test: $(VENV)/dev .venv-peers/ready  ## ruff, mypy, pytest
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-
 test-slow: $(VENV)/dev  ## the tests that `make test` leaves out: training with JAX, on one device and on two
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGUMENTS)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
 
 # Each stamp is remade when the requirements change.
 $(VENV)/edge: pyproject.toml | $(BIN)/python

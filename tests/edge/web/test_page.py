@@ -704,7 +704,9 @@ def test_a_cell_to_review_is_shown_on_the_map(page: Page) -> None:
     page.run(f"{CARDS}[2].querySelector('.reveal').click()")
     assert page.text("found") == "cell 3 is not on the map yet"
     # Who looks for another one meanwhile is not taken back to it.
-    page.browser.find_element("id", "find-number").send_keys("57\n")
+    number = page.browser.find_element("id", "find-number")
+    page.until(number.is_displayed)  # the list over it is being closed
+    number.send_keys("57\n")
     assert page.text("found") == "no cell 57 on the map"
     page.run("document.getElementById('review-show').click()")
     page.until(lambda: page.run(f"{CARDS}.length") == 3)
