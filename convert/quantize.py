@@ -221,13 +221,10 @@ def _lessons(
 
 
 def _calibration_crops(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]:
-    """Return each chosen cell as it is, and once in another stain, light and focus."""
-    rng = np.random.default_rng(seed)
-    crops = []
-    for sample, box in zip(chosen.samples, chosen.boxes, strict=True):
-        image = data.read_image(sample.path)
-        crops += [crop(image, box, size), augment(image, box, size, sample.name, rng)]
-    return np.stack(crops)
+    """Return each chosen cell as it is, and behind it once in another stain, light and focus."""
+    pairs = zip(chosen.samples, chosen.boxes, strict=True)
+    plain = np.stack([crop(data.read_image(s.path), box, size) for s, box in pairs])
+    return np.stack([plain, _restained(chosen, size, seed)], axis=1).reshape(-1, size, size, 3)
 
 
 def _restained(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]:
