@@ -5,6 +5,7 @@ seen near looks like a small leukocyte seen from afar. Both are compared with th
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -25,6 +26,11 @@ _LEAST_AROUND = 0.05
 """Share of a picture that red cells must take before they can be compared with."""
 _NEAR = 0.5
 """Share of a picture's shorter side from which a box leaves too little around it to compare with."""
+_LEAST_CORE = 2.0
+"""How many times as dense as the red cells a place of a nucleus' width is in a leukocyte, at least. Of what a
+network took for cells in Raabin's training fields, a laboratory that it never saw, it believed 52 of 58 false
+ones by less than 0.5: 47 of them have less than that, of 323 leukocytes one, of 863 where it knows the
+laboratory one."""
 _NUCLEUS, _DARKEST, _EVEN, _DARK, _LEAST_RED = 0.25, 95, 0.78, 4.0, 0.25
 _STEEPEST, _STEEP = 97, 11.0
 """What a nucleus has and a platelet lacks: a disc as wide as this share of a red cell that is dark all over,
@@ -68,8 +74,19 @@ def stained(view: Image, edges: NDArray[np.float32]) -> list[bool]:
     return [is_dark(part) for part in parts]
 
 
-def nucleated(image: Image, boxes: Sequence[Box], unit: float) -> list[bool]:
-    """Tell which boxes hold something as even, as dark and as sharp as a nucleus.
+class Core(IntEnum):
+    """What the darkest place of a box, as wide as a nucleus, is like."""
+
+    PALE = 0
+    """Not much denser than red cells."""
+    DARK = 1
+    """Denser, as in every leukocyte; a clump of platelets may be too."""
+    NUCLEUS = 2
+    """Far denser, even and sharp."""
+
+
+def cores(image: Image, boxes: Sequence[Box], unit: float) -> list[Core]:
+    """Tell what the darkest place of each box is like.
 
     Args:
         image: RGB, shape (height, width, 3).
@@ -82,19 +99,22 @@ def nucleated(image: Image, boxes: Sequence[Box], unit: float) -> list[bool]:
     around = stain(image).green
     tinted = around[around > TINTED]
     red_cells = max(_LEAST_RED, float(np.median(tinted)) if tinted.size else 0.0)
-    return [_nucleated(image, box, unit, white, red_cells) for box in boxes]
+    return [_core(image, box, unit, white, red_cells) for box in boxes]
 
 
-def _nucleated(image: Image, box: Box, unit: float, white: float, red_cells: float) -> bool:
+def _core(image: Image, box: Box, unit: float, white: float, red_cells: float) -> Core:
     rows = slice(int(box.y), int(box.y + box.height) + 1)
     green = image[rows, int(box.x) : int(box.x + box.width) + 1, 1].astype(np.float32)
     wide = max(1, round(_NUCLEUS * unit)) | 1
     if min(green.shape) < wide:
-        return False
+        return Core.PALE
     density = cv2.GaussianBlur(-np.log((green + 4) / (white + 4)), (0, 0), _SMOOTH * unit)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core = float(cv2.erode(density, disc).max())
+    if core < _LEAST_CORE * red_cells:
+        return Core.PALE
     if core < max(_EVEN * float(np.percentile(density, _DARKEST)), _DARK * red_cells):
-        return False
+        return Core.DARK
     along, across = (cv2.Sobel(density, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
-    return float(np.percentile(np.hypot(along, across), _STEEPEST)) * unit >= _STEEP * core
+    sharp = float(np.percentile(np.hypot(along, across), _STEEPEST)) * unit >= _STEEP * core
+    return Core.NUCLEUS if sharp else Core.DARK

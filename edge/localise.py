@@ -4,8 +4,8 @@ The network sees the whole frame shrunken into a square. For every place of a co
 a leukocyte has its middle there, and how far the whole cell reaches from there, also beyond the border.
 
 It does not know the scale, and a large platelet seen near looks like a small lymphocyte seen from afar. So
-where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is smaller than a
-leukocyte is none, unless it has a nucleus, as late erythroblasts do.
+where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is not much darker
+than they are is no leukocyte, nor what is smaller, unless it has a nucleus, as late erythroblasts do.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image, Located
-from edge.chromatin import nucleated, stained
+from edge.chromatin import Core, cores, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
 from edge.ruler import RED_CELL_UM, red_cell_px
@@ -27,10 +27,11 @@ from edge.ruler import RED_CELL_UM, red_cell_px
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
 LOCATOR_MODEL = Path(__file__).parent / "model" / "locator.tflite"
-_LEAST_SCORE = 0.3
-"""Certainty (0..1) from which a place may be a leukocyte's middle."""
+_LEAST_SCORE, _UNMEASURED = 0.2, 0.3
+"""Certainty (0..1) from which a place may be a leukocyte's middle; the same where no red cell was seen that
+it can be compared with."""
 _SURE = 0.5
-"""Certainty from which it is one, whatever its size."""
+"""Certainty from which it is one, whatever its size and its darkness."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
@@ -90,7 +91,7 @@ class Locator:
         model: the network's file, its card beside it.
         least_score: certainty (0..1) from which a cell large enough is reported.
         sure: certainty from which a cell of any size is.
-        least_size: of a doubtful one, its longer side in red cell diameters.
+        least_size: of a doubtful one, its longer visible side in red cell diameters.
 
     Raises:
         UserError: the model file is missing, damaged or another than its card says.
@@ -127,23 +128,19 @@ class Locator:
         """
         unit = self._red_cell_px(image)
         edges, scores = self._seek_all(image, unit)
-        likely = scores >= self._least_score
+        likely = scores >= (self._least_score if unit is not None else max(self._least_score, _UNMEASURED))
         found = [_located(e, image.shape[:2]) for e in edges[likely]]
+        if unit is not None:
+            least = self._least_size * unit
+            doubtful = [c for c, score in zip(found, scores[likely], strict=True) if score < self._sure]
+            for cell, core in zip(doubtful, cores(image, [c.box for c in doubtful], unit), strict=True):
+                if core < (Core.NUCLEUS if cell.box.side < least else Core.DARK):
+                    found.remove(cell)
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]
-        if unit is not None:
-            least = self._least_size * unit
-            small = [
-                cell
-                for cell, score in zip(found, scores[likely], strict=True)
-                if cell.whole and score < self._sure and cell.box.side < least
-            ]
-            boxes = [cell.box for cell in small]
-            bare = [c for c, nucleus in zip(small, nucleated(image, boxes, unit), strict=True) if not nucleus]
-            found = [cell for cell in found if cell not in bare]
         return sorted(found, key=lambda cell: cell.box.x)
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

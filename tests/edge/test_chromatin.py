@@ -4,7 +4,7 @@ import pytest
 
 from edge import chromatin
 from edge.cells import Box, Image
-from edge.chromatin import nucleated, stained
+from edge.chromatin import Core, cores, stained
 
 RED = (215, 180, 185)
 
@@ -45,12 +45,19 @@ def test_a_box_beyond_the_border_holds_what_lies_inside() -> None:
     assert stained(smear(5.0), edges((-30, -30, -2, -2), (66, 66, 400, 126))) == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("dye", "core"), [(1.0, Core.PALE), (1.6, Core.PALE), (2.6, Core.DARK), (6.0, Core.NUCLEUS)]
+)
+def test_a_core_is_compared_with_the_red_cells(dye: float, core: Core) -> None:
+    assert cores(smear(dye, wide=20), [Box(70, 70, 52, 52)], 40) == [core]
+
+
 def test_a_frame_is_measured_once_for_all_doubtful_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = smear(6.0, wide=20)
     stain, measured = chromatin.stain, []
     monkeypatch.setattr(chromatin, "stain", lambda image: measured.append(1) or stain(image))
     boxes = [Box(70, 70, 52, 52), Box(6, 6, 52, 52), Box(94, 94, 2, 2)]
-    assert nucleated(frame, boxes, 52) == [True, False, False]
+    assert cores(frame, boxes, 52) == [Core.NUCLEUS, Core.PALE, Core.PALE]
     assert measured == [1]
-    assert nucleated(frame, [], 52) == []
+    assert cores(frame, [], 52) == []
     assert measured == [1]

@@ -182,11 +182,14 @@ def test_of_a_small_doubtful_cell_the_nucleus_decides(
     assert seen(least_size=1.1) == nucleus
 
 
-@pytest.mark.parametrize(("dye", "cell"), [(1.0, True), (0.4, True), (0.1, False)])
+@pytest.mark.parametrize(
+    ("dye", "sure", "cell"),
+    [(1.0, 0.02, True), (0.4, 0.02, True), (0.1, 0.02, False), (1.0, 1.1, True), (0.4, 1.1, False)],
+)
 def test_what_is_no_darker_than_the_red_cells_is_no_leukocyte(
-    neutrophil: Image, dye: float, cell: bool
+    neutrophil: Image, dye: float, sure: float, cell: bool
 ) -> None:
-    # The same cell ever paler, the red cells as they were, and a network that is content with little.
+    # The same cell ever paler, red cells as they were; a network that is content with little, or never sure.
     white = np.percentile(neutrophil.reshape(-1, 3), 95, axis=0)
     own = single_cell_box(neutrophil)
     mask = np.zeros(neutrophil.shape[:2], np.float32)
@@ -195,7 +198,7 @@ def test_what_is_no_darker_than_the_red_cells_is_no_leukocyte(
     pale = white * np.clip(neutrophil / white, 0.01, 1) ** (1 - (1 - dye) * mask[..., None])
     wide = ((160, 160), (160, 160), (0, 0))
     frame = np.pad(np.clip(pale, 0, 255).astype(np.uint8), wide, mode="reflect")
-    found = Locator(steady=True, least_score=0.02, sure=0.02).locate(frame)
+    found = Locator(steady=True, least_score=0.02, sure=sure).locate(frame)
     middle = np.add(own.centre, 160)
     assert any(np.hypot(*(middle - f.box.centre)) < 0.3 * own.side for f in found) == cell
 
