@@ -5,12 +5,13 @@ a leukocyte has its middle there, and how far the whole cell reaches from there,
 
 It does not know the scale, and a large platelet seen near looks like a small lymphocyte seen from afar. So
 where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is not much darker
-than they are is no leukocyte, nor what is smaller, unless it has a nucleus, as late erythroblasts do.
+than they are is no leukocyte, nor what is as small, unless it has a nucleus, as late erythroblasts do.
 """
 
 import json
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,10 @@ PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
 LOCATOR_MODEL = Path(__file__).parent / "model" / "locator.tflite"
 _LEAST_SCORE, _UNMEASURED = 0.2, 0.3
-"""Certainty (0..1) from which a place may be a leukocyte's middle; the same where no red cell was seen that
-it can be compared with."""
+"""Certainty (0..1) from which a place may be a leukocyte's middle; from which it is one where no red cell was
+seen that it could be compared with."""
 _SURE = 0.5
-"""Certainty from which it is one, whatever its size and its darkness."""
+"""Certainty from which it is one, of whatever size, and no darker than `stained` asks of all."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
@@ -89,8 +90,9 @@ class Locator:
         steady: True where all frames come from one microscope: the ruler is then the median over the
             last measured frames. False measures each image by itself.
         model: the network's file, its card beside it.
-        least_score: certainty (0..1) from which a cell large enough is reported.
-        sure: certainty from which a cell of any size is.
+        least_score: certainty (0..1) from which a cell large and dark enough is reported; at least 0.3 while
+            no red cells were seen.
+        sure: certainty from which any cell is.
         least_size: of a doubtful one, its longer visible side in red cell diameters.
 
     Raises:
@@ -124,24 +126,28 @@ class Locator:
 
         A box covers the cell with its cytoplasm. A single image that shows nothing but one large cell was,
         unless it is a long strip, cut out round it: that cell counts as whole though its border lies a little
-        outside.
+        outside, and is not compared with the red cells, of which little is left around it.
         """
         unit = self._red_cell_px(image)
         edges, scores = self._seek_all(image, unit)
         likely = scores >= (self._least_score if unit is not None else max(self._least_score, _UNMEASURED))
         found = [_located(e, image.shape[:2]) for e in edges[likely]]
         if unit is not None:
-            least = self._least_size * unit
             doubtful = [c for c, score in zip(found, scores[likely], strict=True) if score < self._sure]
-            for cell, core in zip(doubtful, cores(image, [c.box for c in doubtful], unit), strict=True):
-                if core < (Core.NUCLEUS if cell.box.side < least else Core.DARK):
-                    found.remove(cell)
+            refused = self._refused(image, doubtful, unit)
+            found = [cell for cell in found if cell not in refused]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
+
+    def _refused(self, image: Image, doubtful: Sequence[Located], unit: float) -> list[Located]:
+        """Return which cells are too pale beside the red cells, or as small as they are without a nucleus."""
+        least = self._least_size * unit
+        told = zip(doubtful, cores(image, [cell.box for cell in doubtful], unit), strict=True)
+        return [c for c, core in told if core < (Core.NUCLEUS if c.box.side < least else Core.DARK)]
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return edges in the image's pixels, shape (n, 4), and scores, best first; small cells in tiles."""

@@ -9,13 +9,13 @@ from edge.chromatin import Core, cores, stained
 RED = (215, 180, 185)
 
 
-def smear(dye: float, wide: int = 26) -> Image:
+def smear(dye: float, wide: int = 26, red: tuple[int, int, int] = RED) -> Image:
     """Nine red cells, the middle one `dye` times as dense as the others."""
     frame = np.full((192, 192, 3), 230, np.uint8)
     for x in (32, 96, 160):
         for y in (32, 96, 160):
             density = dye if (x, y) == (96, 96) else 1
-            colour = [round(230 * (channel / 230) ** density) for channel in RED]
+            colour = [round(230 * (channel / 230) ** density) for channel in red]
             cv2.circle(frame, (x, y), wide, colour, -1, cv2.LINE_AA)
     return frame
 
@@ -45,11 +45,15 @@ def test_a_box_beyond_the_border_holds_what_lies_inside() -> None:
     assert stained(smear(5.0), edges((-30, -30, -2, -2), (66, 66, 400, 126))) == [False, True]
 
 
-@pytest.mark.parametrize(
-    ("dye", "core"), [(1.0, Core.PALE), (1.6, Core.PALE), (2.6, Core.DARK), (6.0, Core.NUCLEUS)]
-)
-def test_a_core_is_compared_with_the_red_cells(dye: float, core: Core) -> None:
-    assert cores(smear(dye, wide=20), [Box(70, 70, 52, 52)], 40) == [core]
+@pytest.mark.parametrize("red", [(220, 198, 200), RED, (190, 140, 150)], ids=["pale", "usual", "dark"])
+@pytest.mark.parametrize(("dye", "dark"), [(1.0, False), (1.7, False), (2.5, True), (4.0, True)])
+def test_a_core_is_compared_with_the_red_cells(dye: float, dark: bool, red: tuple[int, int, int]) -> None:
+    assert (cores(smear(dye, wide=20, red=red), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
+
+
+def test_a_nucleus_is_far_darker_than_the_red_cells() -> None:
+    told = [cores(smear(dye, wide=20), [Box(70, 70, 52, 52)], 40)[0] for dye in (1.5, 3.0, 6.0)]
+    assert told == [Core.PALE, Core.DARK, Core.NUCLEUS]
 
 
 def test_a_frame_is_measured_once_for_all_doubtful_cells(monkeypatch: pytest.MonkeyPatch) -> None:

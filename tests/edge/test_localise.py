@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Box, Image
+from edge.cells import Box, Image, Located
 from edge.demo import DemoSource
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, PAD, Locator, _tiles, decode, distinct, letterbox
+from edge.ruler import RED_CELL_UM
 from training.data import read_image
 from training.framing import single_cell_box
 from training.locating import empty_fields, measure, overlap
@@ -182,14 +183,11 @@ def test_of_a_small_doubtful_cell_the_nucleus_decides(
     assert seen(least_size=1.1) == nucleus
 
 
-@pytest.mark.parametrize(
-    ("dye", "sure", "cell"),
-    [(1.0, 0.02, True), (0.4, 0.02, True), (0.1, 0.02, False), (1.0, 1.1, True), (0.4, 1.1, False)],
-)
+@pytest.mark.parametrize(("dye", "cell"), [(1.0, True), (0.4, True), (0.1, False)])
 def test_what_is_no_darker_than_the_red_cells_is_no_leukocyte(
-    neutrophil: Image, dye: float, sure: float, cell: bool
+    neutrophil: Image, dye: float, cell: bool
 ) -> None:
-    # The same cell ever paler, red cells as they were; a network that is content with little, or never sure.
+    # The same cell ever paler, the red cells as they were, and a network that is content with little.
     white = np.percentile(neutrophil.reshape(-1, 3), 95, axis=0)
     own = single_cell_box(neutrophil)
     mask = np.zeros(neutrophil.shape[:2], np.float32)
@@ -198,9 +196,72 @@ def test_what_is_no_darker_than_the_red_cells_is_no_leukocyte(
     pale = white * np.clip(neutrophil / white, 0.01, 1) ** (1 - (1 - dye) * mask[..., None])
     wide = ((160, 160), (160, 160), (0, 0))
     frame = np.pad(np.clip(pale, 0, 255).astype(np.uint8), wide, mode="reflect")
-    found = Locator(steady=True, least_score=0.02, sure=sure).locate(frame)
+    found = Locator(steady=True, least_score=0.02, sure=0.02).locate(frame)
     middle = np.add(own.centre, 160)
     assert any(np.hypot(*(middle - f.box.centre)) < 0.3 * own.side for f in found) == cell
+
+
+RED_PX = 52
+"""Diameter of the red cells that `doubted` draws."""
+LARGE, SMALL, CUT, WIDE = (60, 60, 130, 130), (70, 70, 122, 122), (166, 70, 218, 122), (40, 40, 152, 152)
+
+
+def doubted(
+    monkeypatch: pytest.MonkeyPatch,
+    score: float,
+    edges: tuple[int, int, int, int],
+    *,
+    dye: float,
+    red_cells: bool = True,
+    steady: bool = True,
+) -> list[Located]:
+    """Return what becomes of one answer of the network: a disc `dye` times as dense as red cells is there."""
+    frame = np.full((192, 192, 3), 230, np.uint8)
+    middle = ((edges[0] + min(edges[2], 192)) // 2, (edges[1] + edges[3]) // 2)
+    for place in [(32, 32), (32, 160), (160, 32), (160, 160)] * red_cells:
+        cv2.circle(frame, place, RED_PX // 2, (215, 180, 185), -1, cv2.LINE_AA)
+    density = dye * np.log(230 / np.array([215, 180, 185]))
+    cv2.circle(frame, middle, 12, tuple(230 * np.exp(-density)), -1, cv2.LINE_AA)
+    locator = Locator(RED_CELL_UM / RED_PX if red_cells else None, steady=steady)
+    answer = np.array([edges], np.float32), np.array([score], np.float32)
+    monkeypatch.setattr(locator, "_seek_all", lambda image, unit: answer)
+    if not red_cells:
+        monkeypatch.setattr("edge.localise.red_cell_px", lambda image: None)
+    return locator.locate(frame)
+
+
+@pytest.mark.parametrize(
+    ("score", "edges", "dye", "cell"),
+    [
+        (0.25, LARGE, 3.0, True),
+        (0.15, LARGE, 3.0, False),
+        (0.25, LARGE, 1.5, False),
+        (0.45, LARGE, 1.5, False),
+        (0.55, LARGE, 1.5, True),
+        (0.45, SMALL, 3.0, False),
+        (0.45, SMALL, 6.0, True),
+        (0.55, SMALL, 1.5, True),
+        (0.45, CUT, 3.0, False),
+    ],
+)
+def test_what_the_network_doubts_is_compared_with_the_red_cells(
+    monkeypatch: pytest.MonkeyPatch, score: float, edges: tuple[int, int, int, int], dye: float, cell: bool
+) -> None:
+    assert bool(doubted(monkeypatch, score, edges, dye=dye)) == cell
+
+
+@pytest.mark.parametrize(("score", "cell"), [(0.25, False), (0.35, True)])
+def test_without_red_cells_the_network_must_be_surer(
+    monkeypatch: pytest.MonkeyPatch, score: float, cell: bool
+) -> None:
+    assert bool(doubted(monkeypatch, score, LARGE, dye=3.0, red_cells=False)) == cell
+
+
+@pytest.mark.parametrize(("steady", "cell"), [(True, False), (False, True)])
+def test_the_only_cell_of_a_tight_image_is_not_compared(
+    monkeypatch: pytest.MonkeyPatch, steady: bool, cell: bool
+) -> None:
+    assert bool(doubted(monkeypatch, 0.45, WIDE, dye=1.5, steady=steady)) == cell
 
 
 def test_boxes_come_left_to_right_inside_the_frame(locator: Locator, neutrophil: Image) -> None:
