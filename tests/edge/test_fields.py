@@ -162,3 +162,17 @@ def test_two_boxes_on_one_cell_of_a_later_photograph_are_that_cell() -> None:
         1,
         1,
     )
+
+
+@pytest.mark.parametrize("degrees", [0, 60, 135])
+def test_lobes_boxed_apart_on_a_later_photograph_are_the_cell_that_they_are_in(degrees: float) -> None:
+    counter = StillFields(DECISION)
+    cell = replace(detection(160, 120), box=Box(110, 70, 100, 100))
+    counter.update(Frame(0, 0.0, picture(1), "a"), [cell])
+    view, move = turned(picture(1), degrees, 5, 5)
+    lobes = [at(move, 150, 115), at(move, 183, 135)]
+    assert counter.update(Frame(1, 0.0, view, "b"), lobes).numbers == (1, 1)
+    larger = [replace(d, box=Box(d.box.x - 4, d.box.y - 4, 58, 58)) for d in lobes]
+    assert counter.update(Frame(2, 0.0, view, "c"), larger).numbers == (1, 1)
+    beside = [at(move, 150, 115), at(move, 225, 135)]
+    assert counter.update(Frame(3, 0.0, view, "d"), beside).numbers == (1, 2)
