@@ -1,6 +1,7 @@
 """Which image is in which part of a run: its `split.csv`, which holds once the run has begun."""
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -98,6 +99,29 @@ def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data
     known = read(file) if file.exists() else {}
     keyed = zip(_keys_of(samples), samples, strict=True)
     return data.select([replace(s, split=known.get(key, s.split)) for key, s in keyed], split)
+
+
+def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
+    """Return those of selected samples that the model learned from: figures on them are no evidence.
+
+    What the run's `split.csv` says decides, an image counting whole where one of its cells was learned; where
+    there is none, it is the training part of the sources that the file's card names, and the one that joined.
+
+    Args:
+        samples: of the data that the model may have learned from.
+        model: a model file.
+    """
+    file = model.parent / "split.csv"
+    if file.exists():
+        taught = {key[:3] for key, part in read(file).items() if part == "train"}
+        return [s for s in samples if (s.source, s.file, s.name) in taught]
+    try:
+        card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+        sources, joined = set(card["sources"]), str(card["recipe"]["join"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # it does not tell
+    trained = [s for s in samples if s.source == joined or (s.split == "train" and s.source in sources)]
+    return data.undoubted(trained)
 
 
 def _keys_of(samples: Iterable[data.Sample]) -> list[Key]:

@@ -167,10 +167,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     samples = data.load(options.images or options.data)
     if not options.images:
         samples = division.select(samples, options.split or "test", file)
+        if taught := len(division.learned(samples, file)):
+            print(f"the model learned from {taught} of these {len(samples)} images: no evidence")
     predictor = open_model(file)
-    known = [c.name for c in predictor.classes]
-    five = [name for name in data.STUDY_CLASSES if name in known]
-    classes = five if options.classes == "five" else known
+    names = [c.name for c in predictor.classes]
+    five = [name for name in data.STUDY_CLASSES if name in names]
+    classes = five if options.classes == "five" else names
     others = of_others(samples, classes)
     if others and options.classes == "all":
         raise UserError(f"the model does not tell {others}; --classes five leaves them out")

@@ -73,6 +73,18 @@ def test_a_part_of_the_run_can_be_chosen(file: Path, tmp_path: Path) -> None:
         division.select(DATA, "test", tmp_path / "elsewhere" / "model.keras")
 
 
+def test_what_a_model_learned_from_is_known_by_its_run_or_its_card(file: Path, tmp_path: Path) -> None:
+    taught = [s for s in RUN if s.split == "train" or s.file == "field"]
+    assert division.learned(RUN, file.with_name("model.keras")) == taught
+    model = tmp_path / "elsewhere" / "wbc.tflite"
+    assert division.learned(RUN, model) == []
+    model.parent.mkdir()
+    model.with_suffix(".json").write_text('{"sources": {"pbc": ""}, "recipe": {"join": "bccd"}}')
+    pbc, strange = sample("x", "train"), sample("x", "train", "lisc")
+    bccd = sample("y", "other-laboratory", "bccd")
+    assert division.learned([pbc, strange, bccd, sample("z", "test")], model) == [pbc, bccd]
+
+
 def test_a_split_wins_over_a_source_of_its_name() -> None:
     samples = [sample("a", "train", "test"), sample("b", "test", "test")]
     assert select(samples, "test") == samples[1:]

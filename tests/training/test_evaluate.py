@@ -138,6 +138,19 @@ def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture)
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_images_that_the_model_learned_from_are_told(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def judge(*_: object) -> None:
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate, "judge", judge)
+    told = {"bccd": "the model learned from 303 of these 351 images", "zheng1": "", "test": ""}
+    for split, begins in told.items():
+        assert main(["--data", str(shared_data), "--split", split, "--classes", "five"]) == 1
+        assert capsys.readouterr().out.partition(":")[0].strip() == begins
+
+
 def test_a_part_of_the_models_run_is_judged(
     made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -153,7 +153,7 @@ function showNotices() {
   const silentMs = performance.now() - newestMs;
   const stale = phase === "counting" && silentMs > STALE_MS;
   const { message, unsettled } = shown?.state ?? {};
-  const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
+  const told = over && unsettled.length ? `${message}; preliminary: ${unsettled.join(", ")}` : message;
   const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
   setText($("message"), notice || "");
   $("message").hidden = !notice;
@@ -377,7 +377,7 @@ function askRelease() {
   const { specimen, total, unsettled } = shown.state;
   $("release-form").reset();
   $("release-specimen").textContent = specimen;
-  const open = unsettled.length ? `; ${unsettled.join(", ")}: it goes out as not final` : "";
+  const open = unsettled.length ? `; ${unsettled.join(", ")}: it goes out as preliminary` : "";
   $("release-what").textContent = `${whole(total)} cells counted${open}.`;
   $("release-refusal").textContent = "";
   $("release-dialog").showModal();

@@ -345,7 +345,7 @@ def test_the_last_picture_stays_when_the_target_is_reached(page: Page) -> None:
     page.until(lambda: page.text("phase") == "finished")
     assert page.text("message") == "target reached"
     page.latest.put(view(phase="finished", message="target reached", unsettled=["4 to review"]))
-    page.until(lambda: page.text("message") == "target reached; not final: 4 to review")
+    page.until(lambda: page.text("message") == "target reached; preliminary: 4 to review")
     assert not page.visible("empty")
     assert page.picture_label().startswith("On the picture: 90")
 
@@ -959,7 +959,7 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.press("r")
     page.until(lambda: page.visible("release-dialog"))
     why = "fewer than the 200 cells of a final result, 4 to review"
-    assert page.text("release-what") == f"150 cells counted; {why}: it goes out as not final."
+    assert page.text("release-what") == f"150 cells counted; {why}: it goes out as preliminary."
     page.browser.find_element("id", "operator").send_keys("Dr A")
     page.browser.find_element("id", "wbc").send_keys("x")
     page.browser.find_element("css selector", "#release-form [type=submit]").click()
