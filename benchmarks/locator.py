@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("runs/locator-sources"), help="of those trainings"
     )
-    parser.add_argument("--epochs", type=int, default=20, help="of those trainings")
+    parser.add_argument("--epochs", type=int, default=60, help="of those trainings")
     options = parser.parse_args(arguments)
     try:
         if options.leave_one_source_out:
