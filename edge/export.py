@@ -1,5 +1,10 @@
 """Cells that a person named, as images for `training.adapt`: `python -m edge.export FOLDER`."""
 
+if __name__ == "__main__":
+    from edge import startup
+
+    startup.begin(startup.ENVIRONMENT)
+
 import csv
 import hashlib
 import sys

@@ -1,17 +1,18 @@
 """The instrument: `python -m edge.run --camera`. Command line, wiring, threads, stop."""
 
 import os
-import signal
 
 if __name__ == "__main__":
-    # While the imports run there is nothing to keep: Ctrl-C then ends the program without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from edge import startup
+
+    startup.begin(startup.ENVIRONMENT)
     # OpenCV reads these when it is imported. What is wrong with a film is told in our words, not in its.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import argparse
 import dataclasses
+import signal
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from edge.config import HELP, Config, Parser, flat_field_place, read_config, val
 from edge.errors import UserError
 from edge.flatfield import take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
+from edge.lis.mapping import read_mapping
 from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
@@ -89,6 +91,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
     if (config.operator or config.wbc) and not (config.headless and config.lis):
         told = "operator and wbc go with a headless count into the LIS, and are not used here"
         print(f"note: {told}", file=sys.stderr)
+    read_mapping(config.lis_mapping)  # a fault in it is told now, not on the day that a way to the LIS is set
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.database))
         classifier = Classifier(config.model)
@@ -155,7 +158,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     problem = said or lis.state(entry.specimen)["problem"] or "not tried yet"
     print(
         f"the result is kept in the outbox (message {entry.id}, {entry.state}: {problem}); "
-        "python -m edge.lis status shows it, python -m edge.lis send sends it "
+        f"{sys.executable} -m edge.lis status shows it, edge.lis send sends it "
         "(with the same --config, or the same --database and way to the LIS)",
         file=sys.stderr,
     )

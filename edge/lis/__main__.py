@@ -1,14 +1,14 @@
 """The link to the LIS: what waits, what went wrong, whether the connection works."""
 
-import signal
-
 if __name__ == "__main__":
-    # While the imports run there is nothing to keep: Ctrl-C then ends the program without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from edge import startup
+
+    startup.begin(startup.ENVIRONMENT)
 
 import argparse
 import dataclasses
 import os
+import signal
 import socket
 import sys
 import threading
@@ -25,7 +25,7 @@ from edge.lis.check import check
 from edge.lis.link import AstmLink, Link, Role
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
-from edge.lis.outbox import Entry, Outbox
+from edge.lis.outbox import Entry, Outbox, State
 from edge.lis.port import Opener
 from edge.lis.service import LisService, SenderLock, open_way
 from edge.lis.simulate import Host, PtyOpener
@@ -46,12 +46,13 @@ def status(config: LisConfig, options: argparse.Namespace) -> int:
         print(f"{line.waiting} waiting" + (f" since {_local(line.since)}" if line.waiting else ""), end="")
         print(f", {line.refused} refused" if line.refused else "")
         if line.problem:
-            print(f"line: {line.problem}" + (f"; next attempt {_local(line.due)}" if line.due else ""))
+            after = f"; next attempt {_local(line.due)}" if line.due else ""
+            print(f"line, {_local(line.changed)}: {line.problem}{after}")
         lock = SenderLock(config.database)
         if lock.take():
             lock.free()
             if line.waiting:
-                print("no program sends now: start the counter, or python -m edge.lis send")
+                print(f"no program sends now: start the counter, or {sys.executable} -m edge.lis send")
         return 4 if line.waiting or line.refused else 0
 
 
@@ -116,16 +117,23 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
     """Ask the LIS what is ordered for a specimen, and wait for the answer."""
     if config.lis_protocol != "astm" or config.lis_folder:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
-    with _Sending(config) as service, Outbox(config.database) as box:
+    with Outbox(config.database) as box:
+        service = _Sending(config)
         entry = box.query(options.specimen)
-        print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
-        end_s = time.monotonic() + ANSWER_S
-        while time.monotonic() < end_s and not service.stopped.wait(0.2):
-            if found := box.orders(options.specimen):
-                print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
-                return 0
-        reason = box.entry(entry.id).reason or box.line().problem or "not sent"
-    print(f"no order came; the query: {reason}")
+        with service:
+            print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
+            end_s = time.monotonic() + ANSWER_S
+            found = box.orders(options.specimen)
+            while not found and time.monotonic() < end_s and not service.stopped.wait(0.2):
+                found = box.orders(options.specimen)
+        # Nobody waits any more: a query that is still here must not go out later.
+        entry = box.entry(entry.id)
+        if entry.state is State.WAITING:
+            box.cancel(entry.id, "nobody waits for the answer any more")
+        if found:
+            print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
+            return 0
+        print(f"no order came; the query: {entry.reason or box.line().problem or 'not sent'}")
     return 130 if service.stopped.is_set() else 1
 
 
@@ -249,5 +257,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

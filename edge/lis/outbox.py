@@ -73,6 +73,8 @@ class Line:
     """When the oldest of these was released; "" without one."""
     refused: int
     """Messages that the LIS refused and nobody has dealt with."""
+    changed: str
+    """When its owner wrote so, UTC; "" before the first time."""
 
 
 _ENTRY = (
@@ -323,7 +325,7 @@ class Outbox:
                 "SELECT problem, due, "
                 "(SELECT count(*) FROM outbox WHERE state = 'waiting' AND query IS NULL), "
                 "(SELECT coalesce(min(created), '') FROM outbox WHERE state = 'waiting' AND query IS NULL), "
-                "(SELECT count(*) FROM outbox WHERE state = 'refused') FROM line"
+                "(SELECT count(*) FROM outbox WHERE state = 'refused'), changed FROM line"
             ).fetchone()
         return Line(*row)
 

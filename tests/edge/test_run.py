@@ -469,6 +469,7 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
         (["--demo", "--video", "x.avi"], "--video, --demo given"),
         ([], "none given"),
         (["--camera", "/dev/video99"], "/dev/video99"),
+        (["--demo", "--lis-mapping", "nowhere"], "nowhere: No such file"),
     ],
 )
 def test_an_error_is_one_clear_line(tmp_path: Path, arguments: list[str], message: str) -> None:

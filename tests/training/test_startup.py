@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_in import run_without
+
 PROGRAMS = ("training.train", "convert.quantize", "benchmarks.count_once")
 
 
@@ -18,14 +20,7 @@ PROGRAMS = ("training.train", "convert.quantize", "benchmarks.count_once")
 def test_what_ends_the_imports_is_told_in_one_line(
     tmp_path: Path, program: str, fault: str, code: int, told: str
 ) -> None:
-    """The fault stands in for the first libraries that the programs import."""
-    (tmp_path / "numpy.py").write_text(fault)
-    (tmp_path / "keras.py").write_text(fault)
-    # As `python -m`, with the stand-ins before the installed packages.
-    run = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_module(sys.argv[2], alter_sys=True)"
-    done = subprocess.run(
-        [sys.executable, "-c", run, tmp_path, program], capture_output=True, text=True, check=False
-    )
+    done = run_without(tmp_path, program, ("numpy", "keras"), fault)
     assert done.returncode == code
     assert done.stderr.startswith(told)
     assert len(done.stderr.splitlines()) == 1

@@ -231,3 +231,26 @@ def test_nothing_heavy_is_imported() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded & {"hl7apy", "starlette", "tensorflow", "ai_edge_litert", "cv2"} == set()
     assert os.path.isdir(ROOT / "edge")
+
+
+def test_a_query_that_was_given_up_does_not_go_out_later(database: Path) -> None:
+    way = ("--serial", "/dev/none", "--database", database)
+    with subprocess.Popen(
+        command("query", "S-9", *way), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        assert any("no device /dev/none" in line for line in asking.stdout)
+        asking.send_signal(signal.SIGINT)
+        said = asking.communicate(timeout=15)[0]
+    assert asking.returncode == 130
+    assert said.startswith("no order came; the query: no device /dev/none")
+    with Outbox(database) as box:
+        assert box.entry(3).state is State.CANCELLED
+
+
+def test_status_tells_when_the_line_failed(database: Path) -> None:
+    with Outbox(database) as box:
+        box.set_line("no device /dev/none")
+        failed = datetime.fromisoformat(box.line().changed).astimezone()
+    done = run("status", "--database", database)
+    assert f"line, {failed:%Y-%m-%d %H:%M:%S %Z}: no device /dev/none" in done.stdout
