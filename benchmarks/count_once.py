@@ -89,7 +89,7 @@ class TrueBoxes(Locator):
             half = cell.diameter / 2
             reach = half + INSIDE_PX / 2
             if reach <= x <= width - reach and reach <= y <= height - reach:
-                found.append(Located(Box(x - half, y - half, 2 * half, 2 * half), True))
+                found.append(Located(Box(x - half, y - half, 2 * half, 2 * half), True, True))
         return found
 
 

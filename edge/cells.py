@@ -91,6 +91,8 @@ class Located:
     """The cell with its cytoplasm, clipped to the frame."""
     whole: bool
     """False where the frame's border cuts the nucleus: the cell cannot be classified yet."""
+    sure: bool
+    """False where the locator doubts that it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Detection:
     """Variance of the Laplacian over the crop (grey levels squared); 0 is featureless."""
     strangeness: float
     """How unlike the training cells it is (`edge.strangeness`); above 1 is strange."""
+    sure: bool
+    """False where the locator doubts that it is a leukocyte."""
     heat: NDArray[np.float32] | None = None
     """How much each place of the crop speaks for the class, 0..1, shape (side, side); None without a map."""
 

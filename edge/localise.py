@@ -131,14 +131,14 @@ class Locator:
         unit = self._red_cell_px(image)
         edges, scores = self._seek_all(image, unit)
         likely = scores >= (self._least_score if unit is not None else max(self._least_score, _UNMEASURED))
-        found = [_located(e, image.shape[:2]) for e in edges[likely]]
+        sure = scores >= self._sure
+        found = [_located(e, image.shape[:2], s) for e, s in zip(edges[likely], sure[likely], strict=True)]
         if unit is not None:
-            doubtful = [c for c, score in zip(found, scores[likely], strict=True) if score < self._sure]
-            refused = self._refused(image, doubtful, unit)
+            refused = self._refused(image, [cell for cell in found if not cell.sure], unit)
             found = [cell for cell in found if cell not in refused]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
-            likeliest = _located(edges[0], image.shape[:2], _TIGHT_CUT)
+            likeliest = _located(edges[0], image.shape[:2], sure[0], _TIGHT_CUT)
             if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
@@ -274,11 +274,14 @@ def distinct(edges: NDArray[np.float32], scores: NDArray[np.float32]) -> list[in
     return kept
 
 
-def _located(edges: NDArray[np.float32], shape: tuple[int, ...], cut: float = _CUT) -> Located:
+def _located(
+    edges: NDArray[np.float32], shape: tuple[int, ...], sure: np.bool_, cut: float = _CUT
+) -> Located:
     """Return a cell by its edges in frame pixels: clipped to the frame, and whether the border cuts it."""
     border = np.array([0, 0, shape[1], shape[0]], np.float32)
     left, top = np.maximum(edges[:2], 0).tolist()
     right, bottom = np.minimum(edges[2:], border[2:]).tolist()
     beyond = np.concatenate([-edges[:2], edges[2:] - border[2:]]).max()
     whole = beyond <= cut * (edges[2:] - edges[:2]).max()
-    return Located(Box(left, top, max(right - left, 1.0), max(bottom - top, 1.0)), bool(whole))
+    box = Box(left, top, max(right - left, 1.0), max(bottom - top, 1.0))
+    return Located(box, bool(whole), bool(sure))

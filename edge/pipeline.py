@@ -25,14 +25,14 @@ class Step:
 
 def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Detection, ...]:
     """Find and classify the whole leukocytes of one frame."""
-    boxes = [found.box for found in locator.locate(frame.image) if found.whole]
-    crops = [crop(frame.image, box, classifier.card.size) for box in boxes]
+    whole = [found for found in locator.locate(frame.image) if found.whole]
+    crops = [crop(frame.image, found.box, classifier.card.size) for found in whole]
     answers = classifier.classify(crops)
-    heats = [None] * len(boxes) if answers.heat is None else answers.heat
+    heats = [None] * len(whole) if answers.heat is None else answers.heat
     return tuple(
-        Detection(box, p, view, sharpness(view), float(strangeness), heat)
-        for box, p, view, strangeness, heat in zip(
-            boxes, answers.probabilities, crops, answers.strangeness, heats, strict=True
+        Detection(found.box, p, view, sharpness(view), float(strangeness), found.sure, heat)
+        for found, p, view, strangeness, heat in zip(
+            whole, answers.probabilities, crops, answers.strangeness, heats, strict=True
         )
     )
 

@@ -101,6 +101,8 @@ class Sightings:
         """Frames that showed its place, and no cell there."""
         self.strangeness = first.strangeness
         """The weighted mean."""
+        self.sure = first.sure
+        """True where one sighting at least is surely of a leukocyte."""
         self._best_weight = self._weight = weight
         self._sum = weight * first.probabilities.astype(np.float64)
         self._votes = np.zeros(len(first.probabilities))
@@ -126,6 +128,7 @@ class Sightings:
         self.side += share * (detection.box.side - self.side)
         self.strangeness += share * (detection.strangeness - self.strangeness)
         self.number += 1
+        self.sure |= detection.sure
         if weight > self._best_weight:
             self.best, self.source, self._best_weight = detection, source, weight
 

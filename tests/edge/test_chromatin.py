@@ -9,13 +9,13 @@ from edge.chromatin import Core, cores, stained
 RED = (215, 180, 185)
 
 
-def smear(dye: float, wide: int = 26, red: tuple[int, int, int] = RED) -> Image:
-    """Nine red cells, the middle one `dye` times as dense as the others."""
+def smear(dye: float, wide: int = 26, red: tuple[int, int, int] = RED, *, blue: float = 0.5) -> Image:
+    """Nine discs: red cells, and in their middle one that is `dye` times as dense, in blue `blue` of that."""
     frame = np.full((192, 192, 3), 230, np.uint8)
     for x in (32, 96, 160):
         for y in (32, 96, 160):
-            density = dye if (x, y) == (96, 96) else 1
-            colour = [round(230 * (channel / 230) ** density) for channel in red]
+            density = np.array([dye, dye, blue * dye]) if (x, y) == (96, 96) else np.ones(3)
+            colour = (230 * (np.array(red) / 230) ** density).round().tolist()
             cv2.circle(frame, (x, y), wide, colour, -1, cv2.LINE_AA)
     return frame
 
@@ -26,7 +26,7 @@ def edges(*boxes: tuple[float, float, float, float]) -> np.ndarray:
 
 @pytest.mark.parametrize(("dye", "dark"), [(1.0, False), (1.4, False), (2.5, True), (5.0, True)])
 def test_a_leukocyte_is_darker_than_the_red_cells_around_it(dye: float, dark: bool) -> None:
-    assert stained(smear(dye), edges((66, 66, 126, 126))) == [dark]
+    assert stained(smear(dye, blue=1.0), edges((66, 66, 126, 126))) == [dark]
 
 
 def test_boxes_are_judged_one_by_one_and_no_box_is_compared_with_another() -> None:
@@ -49,6 +49,12 @@ def test_a_box_beyond_the_border_holds_what_lies_inside() -> None:
 @pytest.mark.parametrize(("dye", "dark"), [(1.0, False), (1.7, False), (2.5, True), (4.0, True)])
 def test_a_core_is_compared_with_the_red_cells(dye: float, dark: bool, red: tuple[int, int, int]) -> None:
     assert (cores(smear(dye, wide=20, red=red), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
+
+
+@pytest.mark.parametrize("dye", [3.0, 6.0])
+@pytest.mark.parametrize(("blue", "dark"), [(0.5, True), (0.9, True), (1.0, False), (1.1, False)])
+def test_red_cells_over_each_other_keep_their_colour(dye: float, blue: float, dark: bool) -> None:
+    assert (cores(smear(dye, wide=20, blue=blue), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
 
 
 def test_a_nucleus_is_far_darker_than_the_red_cells() -> None:

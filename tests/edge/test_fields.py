@@ -34,7 +34,7 @@ def turned(image: np.ndarray, degrees: float, x: float, y: float) -> tuple[np.nd
 
 def detection(x: float, y: float) -> Detection:
     crop = np.zeros((8, 8, 3), np.uint8)
-    return Detection(Box(x - 25, y - 25, 50, 50), np.ones(1, np.float32), crop, 100.0, 0.0)
+    return Detection(Box(x - 25, y - 25, 50, 50), np.ones(1, np.float32), crop, 100.0, 0.0, True)
 
 
 def at(move: np.ndarray, x: float, y: float) -> Detection:

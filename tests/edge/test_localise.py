@@ -215,12 +215,12 @@ def doubted(
     red_cells: bool = True,
     steady: bool = True,
 ) -> list[Located]:
-    """Return what becomes of one answer of the network: a disc `dye` times as dense as red cells is there."""
+    """Return what becomes of one answer: chromatin, `dye` times as dense as red cells, lies there."""
     frame = np.full((192, 192, 3), 230, np.uint8)
     middle = ((edges[0] + min(edges[2], 192)) // 2, (edges[1] + edges[3]) // 2)
     for place in [(32, 32), (32, 160), (160, 32), (160, 160)] * red_cells:
         cv2.circle(frame, place, RED_PX // 2, (215, 180, 185), -1, cv2.LINE_AA)
-    density = dye * np.log(230 / np.array([215, 180, 185]))
+    density = dye * np.array([1, 1, 0.5]) * np.log(230 / np.array([215, 180, 185]))
     cv2.circle(frame, middle, 12, tuple(230 * np.exp(-density)), -1, cv2.LINE_AA)
     locator = Locator(RED_CELL_UM / RED_PX if red_cells else None, steady=steady)
     answer = np.array([edges], np.float32), np.array([score], np.float32)
@@ -247,7 +247,8 @@ def doubted(
 def test_what_the_network_doubts_is_compared_with_the_red_cells(
     monkeypatch: pytest.MonkeyPatch, score: float, edges: tuple[int, int, int, int], dye: float, cell: bool
 ) -> None:
-    assert bool(doubted(monkeypatch, score, edges, dye=dye)) == cell
+    found = doubted(monkeypatch, score, edges, dye=dye)
+    assert [c.sure for c in found] == [score > 0.5] * cell
 
 
 @pytest.mark.parametrize(("score", "cell"), [(0.25, False), (0.35, True)])

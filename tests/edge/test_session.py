@@ -48,7 +48,7 @@ def step(session: Session, name: str, *classes: int) -> Step:
     crop = np.zeros((8, 8, 3), np.uint8)
     boxes = [Box(1 + 10 * i, 2, 8, 8) for i in range(len(classes))]
     found = tuple(
-        Detection(box, np.eye(3, dtype=np.float32)[c], crop, 1.0, 0.0)
+        Detection(box, np.eye(3, dtype=np.float32)[c], crop, 1.0, 0.0, True)
         for box, c in zip(boxes, classes, strict=True)
     )
     return Step(frame, found, session.counter.update(frame, found))
@@ -166,7 +166,7 @@ def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
 
     def show(session: Session, *places: int) -> None:
         found = tuple(
-            Detection(Box(x, 100, 20, 20), np.eye(3, dtype=np.float32)[0], image[:8, :8], 1.0, 0.0)
+            Detection(Box(x, 100, 20, 20), np.eye(3, dtype=np.float32)[0], image[:8, :8], 1.0, 0.0, True)
             for x in places
         )
         frame = Frame(0, 0.0, image)
@@ -206,7 +206,9 @@ def test_what_the_target_left_over_is_counted_by_whoever_goes_on(store: Store) -
     image = np.zeros((20, 20, 3), np.uint8)
     frame = Frame(0, 0.0, image, "a.png")
     crop = np.zeros((8, 8, 3), np.uint8)
-    found = tuple(Detection(Box(x, 2, 8, 8), np.eye(3, dtype=np.float32)[0], crop, 1.0, 0.0) for x in (1, 10))
+    found = tuple(
+        Detection(Box(x, 2, 8, 8), np.eye(3, dtype=np.float32)[0], crop, 1.0, 0.0, True) for x in (1, 10)
+    )
     first.take(Step(frame, found, first.counter.update(frame, found)))
     assert first.total == 1
     again = begin(store)

@@ -26,11 +26,13 @@ def frame(index: int, x: int, y: int) -> Frame:
     return Frame(index, index / 15, view)
 
 
-def detection(x: float, y: float, neutrophil: float = 0.95, sharpness: float = 100.0) -> Detection:
+def detection(
+    x: float, y: float, neutrophil: float = 0.95, sharpness: float = 100.0, *, sure: bool = True
+) -> Detection:
     """A cell 40 px wide whose centre is at (x, y) of the frame."""
     probabilities = np.array([neutrophil, 1 - neutrophil], np.float32)
     crop = np.zeros((8, 8, 3), np.uint8)
-    return Detection(Box(x - 20, y - 20, 40, 40), probabilities, crop, sharpness, 0.0)
+    return Detection(Box(x - 20, y - 20, 40, 40), probabilities, crop, sharpness, 0.0, sure)
 
 
 def walk(
@@ -85,6 +87,30 @@ def test_what_is_taken_for_a_cell_now_and_then_only_is_none() -> None:
 def test_a_cell_that_is_overlooked_now_and_then_is_one() -> None:
     frames = [[] if i % 3 == 0 else [detection(100, 100)] for i in range(60)]
     assert len(counted_of(frames)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "sure", "counted"),
+    [
+        ("110110110", True, [False]),
+        ("110110110", False, []),
+        ("111111111", False, [True]),
+        ("111111112", False, [False]),
+        ("100000000", True, []),
+        ("1", True, [True]),
+        ("1", False, []),
+        ("11", False, [True]),
+    ],
+)
+def test_what_is_doubted_each_time_must_be_there_steadily_and_goes_to_review(
+    seen: str, sure: bool, counted: list[bool]
+) -> None:
+    """In each frame: 0 nothing, 1 the cell, 2 the cell for sure; counted, and whether to review."""
+    counter = MovingStage(DECISION)
+    for index, there in enumerate(seen):
+        shown = [detection(100, 100, sure=sure or there == "2")] if there != "0" else []
+        assert not counter.update(frame(index, 0, 0), shown).cells
+    assert [cell.review for cell in counter.finish()] == counted
 
 
 def test_a_frame_that_the_gates_refuse_misses_no_cell() -> None:
@@ -296,7 +322,7 @@ def test_what_lay_there_before_the_slide_does_not_keep_the_count_lost() -> None:
 
 def sized(side: float, *shares: float) -> Sightings:
     crop = np.zeros((8, 8, 3), np.uint8)
-    seen = Detection(Box(100, 100, side, side), np.array(shares, np.float32), crop, 1.0, 0.0)
+    seen = Detection(Box(100, 100, side, side), np.array(shares, np.float32), crop, 1.0, 0.0, True)
     return Sightings(seen, 0, (100, 100))
 
 
@@ -349,7 +375,7 @@ def test_help_by_size_does_not_end_because_it_helps() -> None:
 def stained(nucleus: int, *shares: float, strangeness: float = 0.0) -> Sightings:
     crop = np.full((48, 48, 3), 220, np.uint8)
     crop[16:32, 16:32] = nucleus
-    seen = Detection(Box(100, 100, 50, 50), np.array(shares, np.float32), crop, 1.0, strangeness)
+    seen = Detection(Box(100, 100, 50, 50), np.array(shares, np.float32), crop, 1.0, strangeness, True)
     return Sightings(seen, 0, (100, 100))
 
 
