@@ -33,11 +33,13 @@ Of what a network that never saw Raabin's laboratory doubts there in training fi
 paler, and none of 46 leukocytes. Of 22 leukocytes that the shipped one doubts in training fields two are,
 both of BCCD."""
 _LEAST_TINT = 1.06
-"""Over its density in green, that place has so many times as much of what chromatin holds back most
-(`edge.ruler.Stain.nuclear`) as the red cells, at least: red cells that lie over each other are as dark as a
-nucleus, but keep their colour. Those that are doubted on slides of validation cells have 1.05 at most. Of
-3,537 leukocytes in a third of the labelled fields, as they are and darker, brighter, redder, bluer, blurred
-and noisy, six have less, and none of the 59 of them that are doubted."""
+"""Over its density in green, the darkest of a box has so many times as much of what chromatin holds back most
+(`edge.ruler.Stain.nuclear`) as the red cells, at least: red cells that lie over each other are as dark as
+a nucleus, but keep their colour. Those that are doubted on slides of validation cells have 1.05 at most.
+Of 3,537 leukocytes in a third of the labelled fields, as they are and darker, brighter, redder, bluer,
+blurred and noisy, six have less, and none of the 59 of them that are doubted."""
+_PINKEST = 1.6
+"""With so much of it in the red cells it tells nothing: they hold back little blue, or blue is burnt out."""
 _NUCLEUS, _DARKEST, _EVEN, _DARK, _LEAST_RED = 0.25, 95, 0.78, 4.0, 0.25
 _STEEPEST, _STEEP = 97, 11.0
 """What a nucleus has and a platelet lacks: a disc as wide as this share of a red cell that is dark all over,
@@ -133,7 +135,8 @@ def _core(image: Image, box: Box, unit: float, red_cells: _RedCells) -> Core:
     density, blue = (cv2.GaussianBlur(absorbed[..., i], (0, 0), _SMOOTH * unit) for i in (1, 2))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core, nuclear = (float(cv2.erode(dye, disc).max()) for dye in (density, 2 * density - blue))
-    if core < _LEAST_CORE * red_cells.density or nuclear < _LEAST_TINT * red_cells.tint * core:
+    red_tinted = red_cells.tint < _PINKEST and nuclear < _LEAST_TINT * red_cells.tint * core
+    if core < _LEAST_CORE * red_cells.density or red_tinted:
         return Core.PALE
     if core < max(
         _EVEN * float(np.percentile(density, _DARKEST)), _DARK * max(_LEAST_RED, red_cells.density)

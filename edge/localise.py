@@ -5,7 +5,8 @@ a leukocyte has its middle there, and how far the whole cell reaches from there,
 
 It does not know the scale, and a large platelet seen near looks like a small lymphocyte seen from afar. So
 where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is not much darker
-than they are is no leukocyte, nor what is as small, unless it has a nucleus, as late erythroblasts do.
+than they are, or of their colour, is no leukocyte, nor what is as small, unless it has a nucleus, as late
+erythroblasts do.
 """
 
 import json
@@ -144,7 +145,7 @@ class Locator:
         return sorted(found, key=lambda cell: cell.box.x)
 
     def _refused(self, image: Image, doubtful: Sequence[Located], unit: float) -> list[Located]:
-        """Return which cells are too pale beside the red cells, or as small as they are without a nucleus."""
+        """Return which cells are as pale as red cells, of their colour, or as small and without a nucleus."""
         least = self._least_size * unit
         told = zip(doubtful, cores(image, [cell.box for cell in doubtful], unit), strict=True)
         return [c for c, core in told if core < (Core.NUCLEUS if c.box.side < least else Core.DARK)]

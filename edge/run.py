@@ -158,7 +158,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     problem = said or lis.state(entry.specimen)["problem"] or "not tried yet"
     print(
         f"the result is kept in the outbox (message {entry.id}, {entry.state}: {problem}); "
-        f"{sys.executable} -m edge.lis status shows it, edge.lis send sends it "
+        f"{sys.executable} -m edge.lis status shows it; send, for status, sends it "
         "(with the same --config, or the same --database and way to the LIS)",
         file=sys.stderr,
     )

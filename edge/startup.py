@@ -12,7 +12,7 @@ ENVIRONMENT = (
 
 
 def begin(remedy: str) -> None:
-    """Let Ctrl-C or a missing package during the imports end this process with one line.
+    """Let Ctrl-C or a missing package end this process with one line from now on.
 
     Args:
         remedy: what to do where a package is missing; told after its name.

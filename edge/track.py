@@ -226,8 +226,8 @@ class MovingStage:
             return self._believed(sightings) or _glimpsed(sightings)
         if not self._believed(sightings):
             return False
-        sure = sightings.probabilities.max() >= self._decision.review_below
-        return sightings.number >= (self._decide_after if sure else self._most_sightings)
+        settled = sightings.probabilities.max() >= self._decision.review_below
+        return sightings.number >= (self._decide_after if settled else self._most_sightings)
 
     def _count_in(self, sightings: Sightings) -> Cell:
         self._count += 1

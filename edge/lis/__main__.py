@@ -25,7 +25,7 @@ from edge.lis.check import check
 from edge.lis.link import AstmLink, Link, Role
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
-from edge.lis.outbox import Entry, Outbox, State
+from edge.lis.outbox import Entry, Outbox
 from edge.lis.port import Opener
 from edge.lis.service import LisService, SenderLock, open_way
 from edge.lis.simulate import Host, PtyOpener
@@ -120,20 +120,22 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
     with Outbox(config.database) as box:
         service = _Sending(config)
         entry = box.query(options.specimen)
-        with service:
-            print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
-            end_s = time.monotonic() + ANSWER_S
-            found = box.orders(options.specimen)
-            while not found and time.monotonic() < end_s and not service.stopped.wait(0.2):
-                found = box.orders(options.specimen)
-        # Nobody waits any more: a query that is still here must not go out later.
-        entry = box.entry(entry.id)
-        if entry.state is State.WAITING:
-            box.cancel(entry.id, "nobody waits for the answer any more")
-        if found:
-            print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
-            return 0
-        print(f"no order came; the query: {entry.reason or box.line().problem or 'not sent'}")
+        try:
+            with service:
+                print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
+                end_s = time.monotonic() + ANSWER_S
+                while time.monotonic() < end_s and not box.orders(options.specimen, since=entry.created):
+                    if service.stopped.wait(0.2):
+                        break
+            found = box.orders(options.specimen, since=entry.created)
+            reason = box.entry(entry.id).reason or box.line().problem or "not sent"
+        finally:
+            # Nobody waits any more: a query that is still here must not go out later.
+            box.give_up(entry.id, "nobody waits for the answer any more")
+    if found:
+        print(f"ordered: {' '.join(found[0].tests) or 'no test named'}")
+        return 0
+    print(f"no order came; the query: {reason}")
     return 130 if service.stopped.is_set() else 1
 
 

@@ -74,7 +74,7 @@ class Line:
     refused: int
     """Messages that the LIS refused and nobody has dealt with."""
     changed: str
-    """When its owner wrote so, UTC; "" before the first time."""
+    """When that began, or when the last attempt failed so, UTC; "" before the first time."""
 
 
 _ENTRY = (
@@ -283,6 +283,15 @@ class Outbox:
                 raise UserError(f"message {number} was received by the LIS; release a correction instead")
             self._set(number, State.CANCELLED, f"cancelled: {reason.strip()}")
 
+    def give_up(self, number: int, reason: str) -> None:
+        """Take a message out if it still waits; another program may have sent it meanwhile."""
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE outbox SET state = 'cancelled', changed = ?, reason = ? "
+                "WHERE id = ? AND state = 'waiting'",
+                (_now(), reason, number),
+            )
+
     def _set(self, number: int, state: State, reason: str) -> None:
         now = _now()
         self._db.execute("INSERT INTO attempt VALUES (?, ?, ?, '')", (number, now, reason))
@@ -302,13 +311,14 @@ class Outbox:
                     self._db.execute("INSERT INTO lis_order VALUES (?, ?, ?, ?, ?)", row)
             self._db.execute("DELETE FROM lis_order WHERE received < ?", (_iso(now - ORDERS_KEPT),))
 
-    def orders(self, specimen: str | None = None, limit: int = 200) -> list[Order]:
-        """Return the orders kept, newest first; of one specimen where given."""
+    def orders(self, specimen: str | None = None, limit: int = 200, *, since: str = "") -> list[Order]:
+        """Return the orders kept, newest first; of one specimen, or `since` a time (UTC), where given."""
         with self._db.explained():
             rows = self._db.execute(
                 "SELECT specimen, tests, patient_id, patient_name FROM lis_order "
-                "WHERE ?1 IS NULL OR specimen = ?1 ORDER BY received DESC, specimen LIMIT ?2",
-                (specimen, limit),
+                "WHERE (?1 IS NULL OR specimen = ?1) AND received >= ?3 "
+                "ORDER BY received DESC, specimen LIMIT ?2",
+                (specimen, limit, since),
             ).fetchall()
         return [Order(name, tuple(json.loads(tests)), *patient) for name, tests, *patient in rows]
 

@@ -52,9 +52,24 @@ def test_a_core_is_compared_with_the_red_cells(dye: float, dark: bool, red: tupl
 
 
 @pytest.mark.parametrize("dye", [3.0, 6.0])
-@pytest.mark.parametrize(("blue", "dark"), [(0.5, True), (0.9, True), (1.0, False), (1.1, False)])
+@pytest.mark.parametrize(
+    ("blue", "dark"), [(0.5, True), (0.9, True), (0.95, False), (1.0, False), (1.1, False)]
+)
 def test_red_cells_over_each_other_keep_their_colour(dye: float, blue: float, dark: bool) -> None:
     assert (cores(smear(dye, wide=20, blue=blue), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
+
+
+@pytest.mark.parametrize(("blue", "core"), [(0.5, Core.DARK), (1.0, Core.PALE)])
+def test_the_colour_is_seen_on_yellow_glass_too(blue: float, core: Core) -> None:
+    yellow = (smear(3.0, wide=20, blue=blue) * np.array([1, 1, 0.7])).astype(np.uint8)
+    assert cores(yellow, [Box(70, 70, 52, 52)], 40) == [core]
+
+
+@pytest.mark.parametrize("blue", [1.0, 3.0])
+def test_red_cells_that_hold_back_no_blue_do_not_tell_by_their_colour(blue: float) -> None:
+    assert cores(smear(3.0, wide=20, red=(225, 180, 222), blue=blue), [Box(70, 70, 52, 52)], 40) == [
+        Core.DARK
+    ]
 
 
 def test_a_nucleus_is_far_darker_than_the_red_cells() -> None:

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Detection, Frame, Skip
+from edge.cells import Box, Detection, Frame, Located, Skip
 from edge.classify import Classifier
 from edge.demo import DemoSource
 from edge.fields import StillFields
 from edge.gates import Gate
 from edge.localise import Locator
-from edge.pipeline import Step, labels, run
+from edge.pipeline import Step, detect, labels, run
 from edge.quality import Inspector
 from edge.sightings import Decision
 from edge.track import MovingStage, Tracked
@@ -41,6 +41,14 @@ def test_steps_and_skips_come_in_the_order_of_the_frames(classifier: Classifier,
     (label, *_) = labels(first, classifier)
     assert label.number == 1
     assert label.name == first.tracked.cells[0].name
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_what_the_locator_doubts_stays_doubted(classifier: Classifier, sure: bool) -> None:
+    locator, cell = Locator(), Located(Box(60, 60, 80, 80), whole=True, sure=sure)
+    locator.locate = lambda image: [cell, replace(cell, whole=False)]  # type: ignore[method-assign]
+    found = detect(Frame(0, 0.0, np.full((200, 200, 3), 200, np.uint8)), locator, classifier)
+    assert [(d.box, d.sure) for d in found] == [(cell.box, sure)]
 
 
 def test_a_refused_image_becomes_a_skip_with_its_reason(classifier: Classifier) -> None:

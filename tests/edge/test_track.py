@@ -96,6 +96,8 @@ def test_a_cell_that_is_overlooked_now_and_then_is_one() -> None:
         ("110110110", False, []),
         ("111111111", False, [True]),
         ("111111112", False, [False]),
+        ("211111111", False, [False]),
+        ("111011101110", False, [True]),
         ("100000000", True, []),
         ("1", True, [True]),
         ("1", False, []),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.lis.astm import Order
 from edge.lis.outbox import Outbox, State
 from edge.lis.trace import monitor_path
 from tests.edge.lis.reports import release
@@ -231,6 +232,19 @@ def test_nothing_heavy_is_imported() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded & {"hl7apy", "starlette", "tensorflow", "ai_edge_litert", "cv2"} == set()
     assert os.path.isdir(ROOT / "edge")
+
+
+def test_an_order_from_before_does_not_answer_a_query(database: Path) -> None:
+    with Outbox(database) as box:
+        box.keep_orders([Order("S-9", ("WBC",))], patient=False)
+    way = ("--serial", "/dev/none", "--database", database)
+    with subprocess.Popen(
+        command("query", "S-9", *way), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        assert any("no device /dev/none" in line for line in asking.stdout)
+        asking.send_signal(signal.SIGINT)
+        assert "no order came" in asking.communicate(timeout=15)[0]
 
 
 def test_a_query_that_was_given_up_does_not_go_out_later(database: Path) -> None:
