@@ -259,4 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A script starts what it puts into the background with Ctrl-C ignored; `kill -INT` must end it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
