@@ -135,12 +135,12 @@ def _core(image: Image, box: Box, unit: float, red_cells: _RedCells) -> Core:
     density, blue = (cv2.GaussianBlur(absorbed[..., i], (0, 0), _SMOOTH * unit) for i in (1, 2))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core, nuclear = (float(cv2.erode(dye, disc).max()) for dye in (density, 2 * density - blue))
-    red_tinted = red_cells.tint < _PINKEST and nuclear < _LEAST_TINT * red_cells.tint * core
-    if core < _LEAST_CORE * red_cells.density or red_tinted:
+    if core < _LEAST_CORE * red_cells.density:
         return Core.PALE
-    if core < max(
-        _EVEN * float(np.percentile(density, _DARKEST)), _DARK * max(_LEAST_RED, red_cells.density)
-    ):
+    if red_cells.tint < _PINKEST and nuclear < _LEAST_TINT * red_cells.tint * core:
+        return Core.PALE
+    even = _EVEN * float(np.percentile(density, _DARKEST))
+    if core < max(even, _DARK * max(_LEAST_RED, red_cells.density)):
         return Core.DARK
     along, across = (cv2.Sobel(density, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
     sharp = float(np.percentile(np.hypot(along, across), _STEEPEST)) * unit >= _STEEP * core
