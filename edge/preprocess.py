@@ -1,19 +1,32 @@
 """From a box in a frame to the square crop that the model sees. Geometry only: arithmetic on the
 pixel values (scaling, centring) is part of the model file."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.cells import Box, Image
 
 CONTEXT = 1.5
 """Side of the crop over the longer side of the box: the whole cell, with some neighbours as a ruler."""
+_CUT_OUT = 0.5
+"""Longer side of a cell over the image's shorter one, from which the image was cut out round it."""
+_AT_BORDER = 0.05
+"""Of such a cell, what ends less than this many box sides from the image's border reaches it, or nearly."""
+_FADE = 0.06
+"""Share of the crop's side in which what is beyond a cell's cut edge becomes bare glass."""
+_GLASS = 80
+"""Percentile of brightness along the border from which it is taken for glass."""
 
 
 def crop(image: Image, box: Box, size: int) -> Image:
     """Return the square round `box`, `CONTEXT` times its longer side, as (`size`, `size`, 3) RGB.
 
-    Where the square reaches beyond the image, the image's edge is repeated.
+    Where the square reaches beyond the image, the image's edge is repeated. In an image that was cut tightly
+    round the cell that would draw it out into streaks: where the cell reaches the border of such a one, the
+    repeated edge soon fades into the light of bare glass.
 
     Raises:
         ValueError: the whole square lies outside the image.
@@ -25,17 +38,33 @@ def crop(image: Image, box: Box, size: int) -> Image:
     if not (-side < left < width and -side < top < height):
         raise ValueError(f"{box} lies outside the image of {width} x {height} pixels")
     inner = image[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
-    padded = cv2.copyMakeBorder(
-        inner,
-        max(-top, 0),
-        max(top + side - height, 0),
-        max(-left, 0),
-        max(left + side - width, 0),
-        cv2.BORDER_REPLICATE,
-    )
+    beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
+    padded = np.asarray(cv2.copyMakeBorder(inner, *beyond, cv2.BORDER_REPLICATE), np.uint8)
+    if box.side >= _CUT_OUT * min(height, width):
+        gaps = (box.y, height - box.y - box.height, box.x, width - box.x - box.width)
+        cut = [depth if gap < _AT_BORDER * box.side else 0 for depth, gap in zip(beyond, gaps, strict=True)]
+        padded = _faded(padded, cut, _glass(inner))
     shrinks = side > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(padded, (size, size), interpolation=method), np.uint8)
+
+
+def _glass(image: Image) -> NDArray[np.float32]:
+    """Return the colour of the brightest part of an image's border, shape (3,): glass, if it shows any."""
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).astype(np.float32)
+    light = rim.sum(axis=1)
+    return np.asarray(np.median(rim[light >= np.percentile(light, _GLASS)], axis=0), np.float32)
+
+
+def _faded(square: Image, cut: Sequence[int], glass: NDArray[np.float32]) -> Image:
+    """Return a square whose outer `cut` rows and columns (top, bottom, left, right) fade into `glass`."""
+    top, bottom, left, right = cut
+    place = np.arange(len(square))
+    rows = np.maximum(top - place, place - (len(square) - 1 - bottom))
+    columns = np.maximum(left - place, place - (len(square) - 1 - right))
+    away = np.maximum(rows[:, None], columns[None, :])
+    kept = np.clip(1 - away / (_FADE * len(square)), 0, 1)[..., None]
+    return np.asarray(kept * square + (1 - kept) * glass, np.uint8)
 
 
 def sharpness(crop_image: Image) -> float:

@@ -4,6 +4,8 @@ import pytest
 from edge.cells import Box
 from edge.preprocess import CONTEXT, crop, sharpness
 
+GLASS, DARK = (230, 215, 200), (90, 40, 120)
+
 
 def gradient(height: int, width: int) -> np.ndarray:
     """An image whose red value is its column and whose green value is its row."""
@@ -27,6 +29,42 @@ def test_beyond_the_border_the_edge_is_repeated(box: Box) -> None:
     assert view.shape == (224, 224, 3)
     middle = view[112, 112, :2].astype(int)
     assert middle == pytest.approx(np.clip(box.centre, 0, 199), abs=2)
+
+
+def beside_the_border(gap: int, side: int = 100) -> np.ndarray:
+    """Glass with a dark cell, 60 pixels across, that begins `gap` pixels right of the left border."""
+    image = np.full((side, side, 3), GLASS, np.uint8)
+    image[20:80, gap : gap + 60] = DARK
+    image[0] = 255  # one bright line is no glass
+    return image
+
+
+def test_a_cell_at_the_border_of_its_image_is_not_drawn_out() -> None:
+    view = crop(beside_the_border(0), Box(0, 20, 60, 60), 90)
+    assert (view[20:70, :8] == GLASS).all()  # beyond the border, a tenth of the view away
+    assert (view[20:70, 16:74] == DARK).all()
+
+
+def test_a_cell_at_the_border_of_a_field_is_repeated_as_ever() -> None:
+    view = crop(beside_the_border(0, 150), Box(0, 20, 60, 60), 90)
+    assert (view[20:70, :74] == DARK).all()
+
+
+def test_a_tight_image_is_laid_on_its_glass() -> None:
+    image = np.full((60, 60, 3), DARK, np.uint8)
+    for rows in (slice(0, 12), slice(48, 60)):  # a round cell leaves glass in the corners
+        for columns in (slice(0, 12), slice(48, 60)):
+            image[rows, columns] = GLASS
+    view = crop(image, Box(0, 0, 60, 60), 90)
+    border = np.concatenate([view[:6].reshape(-1, 3), view[:, -6:].reshape(-1, 3)])
+    assert (border == GLASS).all()
+
+
+def test_beside_a_cell_well_inside_the_edge_is_repeated_as_it_is() -> None:
+    image = beside_the_border(6)
+    image[:, 0] = DARK  # a red cell there, say
+    view = crop(image, Box(6, 20, 60, 60), 90)
+    assert (view[:, :9] == DARK).all()
 
 
 @pytest.mark.parametrize(
