@@ -10,6 +10,7 @@ import cv2
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
+from edge.void import filled
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
 """Files of a folder with other endings are passed over."""
@@ -197,6 +198,6 @@ def _load(file: Path) -> Image:
             raise BadImage("not a file")
         if file.stat().st_size > MAX_BYTES:
             raise BadImage(f"more than {MAX_BYTES // 10**6} MB")
-        return decode_image(file.read_bytes())
+        return filled(decode_image(file.read_bytes()))
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from None

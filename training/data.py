@@ -18,6 +18,7 @@ import numpy as np
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
 from edge.imagefile import BadImage, decode_image
+from edge.void import filled
 from training.progress import watch
 
 CLASSES = (
@@ -123,13 +124,16 @@ def undoubted(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def read_image(path: Path) -> Image:
-    """Read an image file as the instrument does (`edge.imagefile`), a grey one too: RGB, (height, width, 3).
+    """Read an image file as the instrument does (`edge.imagefile`, `edge.void`), a grey one too.
+
+    Returns:
+        RGB, shape (height, width, 3).
 
     Raises:
         UserError: the file cannot be read as an image, is not whole, or too small to show a cell.
     """
     try:
-        return decode_image(path.read_bytes(), grey=True)
+        return filled(decode_image(path.read_bytes(), grey=True))
     except (OSError, BadImage) as error:
         raise UserError(
             f"{path}: not a readable image ({error}); remove it from the table or replace the file"

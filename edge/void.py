@@ -1,0 +1,50 @@
+"""What is no picture in an image file: the black corners of a turned one, bars, the rim of an eyepiece.
+
+Black is the densest of stains to whoever looks for nuclei, and a shape that no cell has to a network.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Image
+
+_BLACK = 16
+"""Greatest value (0..255) of each colour. Stained and lit cells are brighter."""
+_LIT = 60
+"""Where the light of what is left is no brighter, the image is dark rather than empty."""
+_SEAM = 3
+"""Pixels around what is empty in which it is mixed with the picture."""
+_BRIGHT = 95
+"""Percentile of what is left that stands for bare glass."""
+
+
+def filled(image: Image) -> Image:
+    """Return an image with the light of bare glass where black reaches in from its border.
+
+    It is the same where there is no such place, and where too little light is left to tell.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+    """
+    if _rim(image).max(axis=-1).min() > _BLACK:
+        return image
+    # JPEG leaves specks in what is black.
+    black = (cv2.medianBlur(image.max(axis=2), 5) <= _BLACK).astype(np.uint8)
+    _, labels = cv2.connectedComponents(black)
+    outer = np.unique(_rim(labels))
+    mask = np.isin(labels, outer[outer > 0]).astype(np.uint8)
+    empty = cv2.dilate(mask, np.ones((2 * _SEAM + 1, 2 * _SEAM + 1), np.uint8)) > 0
+    if empty.all():
+        return image
+    glass = np.percentile(image[~empty], _BRIGHT, axis=0)
+    if glass.max() < _LIT:
+        return image
+    whole = image.copy()
+    whole[empty] = glass.astype(np.uint8)
+    return whole
+
+
+def _rim(values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return what lies along the border."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])

@@ -1,0 +1,46 @@
+import cv2
+import numpy as np
+import pytest
+
+from edge.void import filled
+
+GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A cell on glass, with noise."""
+    image = np.full((120, 160, 3), GLASS, np.uint8)
+    cv2.circle(image, (80, 60), 25, NUCLEUS, -1)
+    return np.clip(image + np.random.default_rng(0).normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+
+
+def test_a_picture_without_black_is_left_alone(picture: np.ndarray) -> None:
+    assert filled(picture) is picture
+
+
+@pytest.mark.parametrize("quality", [None, 60])
+def test_the_corners_of_a_turned_picture_become_glass(picture: np.ndarray, quality: int | None) -> None:
+    turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D((80, 60), 30, 1), (160, 120))
+    if quality is not None:  # JPEG leaves no black at 0
+        _, data = cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        turned = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    whole = filled(turned)
+    assert (whole.max(axis=2) < 60).mean() < 1e-3
+    assert np.median(whole[:10, :10], axis=(0, 1)) == pytest.approx(GLASS, abs=8)
+    assert np.array_equal(whole[50:70, 70:90], turned[50:70, 70:90])
+
+
+def test_black_inside_the_picture_is_a_stain(picture: np.ndarray) -> None:
+    cv2.circle(picture, (80, 60), 10, (5, 0, 8), -1)
+    picture[:30] = 0
+    whole = filled(picture)
+    assert (whole[55:65, 75:85] < 10).all()
+    assert whole[:30].min() > 200
+
+
+@pytest.mark.parametrize("light", [0, 40])
+def test_a_dark_picture_is_not_lit(light: int) -> None:
+    image = np.full((60, 60, 3), light, np.uint8)
+    image[:20] = 0
+    assert np.array_equal(filled(image), image)
