@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.cells import Box, Image
 from training import data
 from training.augment import augment
-from training.framing import Framing, single_cell_box, view
+from training.framing import Framing, find_cell, view
 from training.hardware import cores, sharers
 from training.progress import watch
 from training.recipe import Balance, Recipe
@@ -48,7 +48,7 @@ class Boxed:
 def find_cells(samples: Sequence[data.Sample]) -> Boxed:
     """Return the samples with the boxes of their cells: as the data set gives them, else found here."""
     with ThreadPoolExecutor() as pool:
-        boxes = pool.map(lambda s: s.box or single_cell_box(data.read_image(s.path)), samples)
+        boxes = pool.map(lambda s: s.box or find_cell(data.read_image(s.path)), samples)
         return Boxed(samples, list(watch(boxes, len(samples), "images")))
 
 

@@ -1,10 +1,13 @@
 """What a network sees of a labelled image, and where the one cell lies that it was cut around.
 
 The instrument sees whole fields and measures by their red cells (`edge.localise.Locator`). A labelled
-image shows one leukocyte, in the middle, often with no whole red cell at all; so here the nucleus itself
-is the ruler. Boxes of both have the same meaning: the cell with its cytoplasm.
+image mostly shows one leukocyte, in the middle, often with no whole red cell at all; so here the nucleus
+itself is the ruler. Boxes of both have the same meaning: the cell with its cytoplasm. Some data sets have
+whole fields instead, with the cell anywhere in them: there the locator has a say.
 """
 
+import math
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image
+from edge.localise import Locator
 from edge.preprocess import CONTEXT, crop
 from edge.ruler import stain
+from edge.sightings import one_cell
 
 _STAINED = 0.45
 """A nucleus is stained at least this much of the darkest stain in the image's middle."""
@@ -28,6 +33,9 @@ _LEAST_LOBE = 0.04
 """Area of a lobe over the first one's; less is dust or a platelet."""
 _CELL = 1.25
 """Longer side of the cell over its nucleus': the median over lobed and round nuclei."""
+
+_TOO_LARGE = 1.7
+"""A box this many times as long as the cell in it is of more than that cell."""
 
 
 class Framing(StrEnum):
@@ -46,6 +54,34 @@ def view(image: Image, box: Box, size: int, framing: Framing) -> Image:
     shrinks = max(image.shape[:2]) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
+
+
+class _Own(threading.local):
+    """What each thread has for itself: a locator cannot be shared."""
+
+    locator: Locator | None = None
+
+
+_own = _Own()
+
+
+def _locator() -> Locator:
+    _own.locator = _own.locator or Locator()
+    return _own.locator
+
+
+def find_cell(image: Image) -> Box:
+    """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere.
+
+    It is `single_cell_box`, unless the instrument's locator is sure of leukocytes and that box is of none of
+    them, or far too large: then it is the one that lies nearest to the middle.
+    """
+    box = single_cell_box(image)
+    cells = [found.box for found in _locator().locate(image) if found.whole and found.sure]
+    if not cells or any(one_cell(box, cell) and box.side < _TOO_LARGE * cell.side for cell in cells):
+        return box
+    middle = (image.shape[1] / 2, image.shape[0] / 2)
+    return min(cells, key=lambda cell: math.dist(cell.centre, middle))
 
 
 def single_cell_box(image: Image) -> Box:

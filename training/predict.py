@@ -17,7 +17,7 @@ from edge.errors import UserError
 from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
-from training.framing import Framing, single_cell_box, view
+from training.framing import Framing, find_cell, view
 from training.progress import show
 
 Change = Callable[[Image, Box, int], tuple[Image, Box]]
@@ -144,9 +144,9 @@ def look(sample: data.Sample, predictor: Predictor, number: int = 0, change: Cha
     image = data.read_image(sample.path)
     if not data.box_fits(sample.box, image.shape[1], image.shape[0]):
         raise UserError(f"{sample.path}: a box of no size or outside the image; mend it or remove the image")
-    box = sample.box or single_cell_box(image)
+    box = sample.box or find_cell(image)
     if change is not None:
         image, box = change(image, box, number)
         # The cell must be found in the spoiled image too, unless the data set says where it is.
-        box = box if sample.box else single_cell_box(image)
+        box = box if sample.box else find_cell(image)
     return view(image, box, predictor.size, predictor.framing)

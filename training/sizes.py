@@ -19,7 +19,7 @@ from edge.localise import Locator
 from edge.sightings import one_cell
 from edge.sizes import Sizes
 from training import data
-from training.framing import Framing, single_cell_box
+from training.framing import Framing, find_cell
 from training.predict import Change, Predictor, predict
 from training.progress import show
 
@@ -42,14 +42,14 @@ def sides(samples: Sequence[data.Sample], change: Change | None = None) -> NDArr
     for number, sample in enumerate(samples):
         image, box = data.read_image(sample.path), sample.box
         if change is not None:
-            image, box = change(image, sample.box or single_cell_box(image), number)
+            image, box = change(image, sample.box or find_cell(image), number)
         found[number] = box.side if box is not None and sample.box else _located_side(locator, image)
         show(number + 1, len(samples), "sizes", begun)
     return found
 
 
 def _located_side(locator: Locator, image: Image) -> float:
-    cut_round = single_cell_box(image)
+    cut_round = find_cell(image)
     for cell in locator.locate(image):
         if cell.whole and one_cell(cell.box, cut_round):
             return cell.box.side

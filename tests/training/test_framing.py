@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.smear import Smear
 from training.data import read_image
-from training.framing import Framing, single_cell_box, view
+from training.framing import Framing, find_cell, single_cell_box, view
 
 PURPLE = (120, 40, 160)
 
@@ -59,3 +60,32 @@ def test_a_whole_image_is_resized(shape: tuple[int, int]) -> None:
     seen = view(image, single_cell_box(image), 64, Framing.IMAGE)
     assert seen.shape == (64, 64, 3)
     assert (seen == 7).all()
+
+
+def test_in_a_field_the_cell_is_found_wherever_it_lies() -> None:
+    slide = Smear(1, 1600, 1200, 14)
+    right = wrong = 0
+    for cell in slide.cells:
+        for x, y in ((60, 60), (360, 240), (60, 240), (360, 60)):
+            left, top = cell.x - x, cell.y - y
+            others = [c for c in slide.cells if -40 < c.x - left < 460 and -40 < c.y - top < 340]
+            if not (0 <= left <= 1180 and 0 <= top <= 900) or len(others) > 1:
+                continue
+            field = slide.view(left, top, 420, 300)
+            right += np.hypot(*np.subtract(find_cell(field).centre, (x, y))) < 20
+            wrong += np.hypot(*np.subtract(single_cell_box(field).centre, (x, y))) >= 20
+    assert right >= 5
+    assert wrong >= 5, "these fields show nothing that the nucleus alone does not find"
+
+
+def test_of_two_cells_that_lie_side_by_side_one_is_taken() -> None:
+    slide = Smear(1, 1600, 1200, 14)
+    cell = slide.cells[0]
+    image = slide.view(cell.x - 70, cell.y - 70, 140, 140)
+    pair = np.concatenate([image, image], axis=1)
+    assert find_cell(pair).side < 1.4 * find_cell(image).side
+
+
+def test_a_cell_that_fills_its_image_is_framed_by_its_nucleus(shared_data: Path) -> None:
+    image = read_image(shared_data / "cells" / "zheng1" / "001.png")
+    assert find_cell(image) == single_cell_box(image)
