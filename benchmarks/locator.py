@@ -2,8 +2,8 @@
 
 Beside it, in the same run, stands the plainest alternative: the largest connected areas of an Otsu
 threshold on saturation, the usual first step of classical WBC segmentation. Then come fields without a
-leukocyte, images of single cells (found once, and classified by the box that was found), and the time of a
-frame.
+leukocyte, images of single cells (found once, and classified by the box that was found), the same images cut
+and turned as data sets have them, and the time of a frame.
 
 --leave-one-source-out trains a locator for each laboratory on the others alone, and judges it there.
 """
@@ -23,8 +23,9 @@ from edge.classify import Classifier
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.preprocess import crop
+from edge.void import filled
 from training.data import STUDY_CLASSES, Sample, load, read_image
-from training.framing import single_cell_box
+from training.framing import find_cell, single_cell_box
 from training.locating import Locate, empty_fields, measure
 
 _SETTLING, _ROUNDS = 40, 50
@@ -74,20 +75,62 @@ def show_empty(data: Path, split: str, locate: Locate) -> None:
     print(f"false cells per 100 fields without one: {100 * sum(every) / len(every):.2f} ({by_source})")
 
 
-def show_single(name: str, samples: Sequence[Sample], locator: Locator, classifier: Classifier) -> None:
+def cut_out(share: float) -> Callable[[Image], Image]:
+    """Return how to cut an image of one cell to this share of the cell's box, as training finds it."""
+
+    def cut(image: Image) -> Image:
+        box = single_cell_box(image)
+        (x, y), width, height = box.centre, share * box.width / 2, share * box.height / 2
+        rows = slice(max(round(y - height), 0), round(y + height))
+        return np.ascontiguousarray(image[rows, max(round(x - width), 0) : round(x + width)])
+
+    return cut
+
+
+def turned_on_black(image: Image) -> Image:
+    """Return an image turned by 30 degrees, its corners black."""
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 30, 1)
+    return np.asarray(cv2.warpAffine(image, turn, (width, height)), np.uint8)
+
+
+def shown_alone(image: Image) -> Image:
+    """Return the cell alone, in the ellipse of its box, on black."""
+    box, mask = single_cell_box(image), np.zeros(image.shape[:2], np.uint8)
+    middle = round(box.centre[0]), round(box.centre[1])
+    cv2.ellipse(mask, middle, (round(0.52 * box.width), round(0.52 * box.height)), 0, 0, 360, 1, cv2.FILLED)
+    return np.asarray(image * mask[..., None], np.uint8)
+
+
+CHANGES: dict[str, Callable[[Image], Image]] = {
+    "cut to its box": cut_out(1.0),
+    "cut 5 % into": cut_out(0.9),
+    "turned on black": turned_on_black,
+    "alone on black": shown_alone,
+}
+"""What people do to images of one cell before they share them."""
+
+
+def show_single(
+    name: str,
+    samples: Sequence[Sample],
+    locator: Locator,
+    classifier: Classifier,
+    change: Callable[[Image], Image] = np.asarray,
+) -> None:
     """Print how often exactly one whole cell is found in an image of one, and is classified rightly.
 
-    Beside it stands the box that training finds, knowing that one cell lies in the middle.
+    Beside it stands the box that training finds, knowing that the image shows one cell.
     """
     names = [c.name for c in classifier.card.classes]
     once = right = framed = 0
     for sample in samples:
-        image = read_image(sample.path)
+        image = filled(change(read_image(sample.path)))
         boxes = [found.box for found in locator.locate(image) if found.whole]
         once += len(boxes) == 1
         middle = np.array(image.shape[1::-1]) / 2
         nearest = min(boxes, key=lambda box: float(np.hypot(*(box.centre - middle))), default=None)
-        chosen = [single_cell_box(image)] + ([nearest] if nearest else [])
+        chosen = [find_cell(image)] + ([nearest] if nearest else [])
         crops = [crop(image, box, classifier.card.size) for box in chosen]
         answers = classifier.classify(crops).probabilities
         told = [names[i] for i in answers.argmax(axis=1)]
@@ -95,7 +138,7 @@ def show_single(name: str, samples: Sequence[Sample], locator: Locator, classifi
         right += told[1:] == [sample.name]
     n = len(samples)
     print(
-        f"{name:24}{n:7}{100 * once / n:15.2f}{100 * right / n:17.2f}{100 * framed / n:19.2f}",
+        f"{name:28}{n:7}{100 * once / n:15.2f}{100 * right / n:17.2f}{100 * framed / n:19.2f}",
         flush=True,
     )
 
@@ -175,14 +218,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ratio = missed["saturation"] / max(missed["ours"], 1e-4)
         print(f"the saturation threshold misses {ratio:.0f} times as many cells (mean over sources)")
         show_empty(options.data, options.split, boxes_of(locator))
-        print(f"{'images of one cell':24}{'images':>7}{'found once':>15}{'named':>17}{'framed':>19}")
+        print(f"{'images of one cell':28}{'images':>7}{'found once':>15}{'named':>17}{'framed':>19}")
         samples = load(options.data)
         own = [s for s in samples if s.source == "pbc" and s.split == options.split]
         show_single("pbc, nucleated", [s for s in own if s.name != "platelet"], locator, classifier)
         show_single("pbc, erythroblast", [s for s in own if s.name == "erythroblast"], locator, classifier)
-        show_single("pbc, five classes", [s for s in own if s.name in STUDY_CLASSES], locator, classifier)
+        five = [s for s in own if s.name in STUDY_CLASSES]
+        show_single("pbc, five classes", five, locator, classifier)
         for source in ("bccd", "zheng1"):
             show_single(source, [s for s in samples if s.source == source], locator, classifier)
+        strange = [s for s in samples if s.source == "zheng1"]
+        for name, change in CHANGES.items():
+            show_single(f"pbc five, {name}", five, locator, classifier, change)
+            show_single(f"zheng1, {name}", strange, locator, classifier, change)
         show_cost(own[0], Locator(model=options.model, steady=True), classifier)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,10 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.locator import CHANGES
 from edge.cells import Answers, Box
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.smear import Smear
+from training import data
 from training.data import CLASSES, Sample
 from training.framing import Framing
 from training.predict import look, open_model
@@ -49,3 +51,18 @@ def test_an_integer_file_explains_its_answers_by_its_own_maps() -> None:
     against = predictor.explain(views, [other])
     assert against is not None
     assert not np.allclose(heat, against)
+
+
+@pytest.mark.parametrize(("change", "least"), [("cut 5 % into", 0.65), ("alone on black", 0.6)])
+def test_cells_of_a_strange_laboratory_are_known_however_they_were_cut(
+    shared_data: Path, tmp_path: Path, change: str, least: float
+) -> None:
+    predictor = open_model(DEFAULT_MODEL)
+    five = [i for i, c in enumerate(predictor.classes) if c.name in data.STUDY_CLASSES]
+    right = []
+    for sample in [s for s in data.load(shared_data) if s.source == "zheng1"][::5]:
+        data.write_image(tmp_path / "changed.png", CHANGES[change](data.read_image(sample.path)))
+        view = look(Sample(tmp_path / "changed.png", sample.file, sample.name, "zheng1", ""), predictor)
+        best = five[int(predictor.answer(view[None]).probabilities[0, five].argmax())]
+        right.append(predictor.classes[best].name == sample.name)
+    assert np.mean(right) > least
