@@ -116,7 +116,7 @@ def show_single(
     samples: Sequence[Sample],
     locator: Locator,
     classifier: Classifier,
-    change: Callable[[Image], Image] = np.asarray,
+    change: Callable[[Image], Image] = lambda image: image,
 ) -> None:
     """Print how often exactly one whole cell is found in an image of one, and is classified rightly.
 

@@ -180,7 +180,7 @@ class Locator:
         self._file.run(seen)
         least = min(self._least_score, _TIGHT_SCORE)
         edges, scores = decode(self._file.read("heat"), self._file.read("reach"), self._stride, least)
-        height, width = (round(scale * side) for side in image.shape[:2])
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
         apart = distinct(edges, scores)
         dark = stained(np.ascontiguousarray(seen[:height, :width]), edges[apart])
         kept = [i for i, is_dark in zip(apart, dark, strict=True) if is_dark]

@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,11 +81,15 @@ def _load(model: Path, sha256: str, threads: int) -> Any:
     return interpreter
 
 
+_terminal = threading.Lock()
+"""Held while standard error is elsewhere: it is one for all threads."""
+
+
 @contextmanager
 def _without_chatter() -> Iterator[None]:
     """Keep the lines that the runtime marks INFO off standard error; no setting of its own does."""
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as said:
+    with _terminal, tempfile.TemporaryFile() as said:
         terminal = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:

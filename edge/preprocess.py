@@ -39,31 +39,34 @@ def crop(image: Image, box: Box, size: int) -> Image:
         raise ValueError(f"{box} lies outside the image of {width} x {height} pixels")
     inner = image[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
     beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    padded = np.asarray(cv2.copyMakeBorder(inner, *beyond, cv2.BORDER_REPLICATE), np.uint8)
-    if box.side >= _CUT_OUT * min(height, width):
-        gaps = (box.y, height - box.y - box.height, box.x, width - box.x - box.width)
-        cut = [depth if gap < _AT_BORDER * box.side else 0 for depth, gap in zip(beyond, gaps, strict=True)]
-        padded = _faded(padded, cut, _glass(inner))
+    padded = cv2.copyMakeBorder(inner, *beyond, cv2.BORDER_REPLICATE)
     shrinks = side > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(padded, (size, size), interpolation=method), np.uint8)
+    view = np.asarray(cv2.resize(padded, (size, size), interpolation=method), np.uint8)
+    gaps = (box.y, height - box.y - box.height, box.x, width - box.x - box.width)
+    cut = [
+        depth * size / side if gap < _AT_BORDER * box.side else 0
+        for depth, gap in zip(beyond, gaps, strict=True)
+    ]
+    tight = box.side >= _CUT_OUT * min(height, width)
+    return _faded(view, cut, _glass(inner)) if tight and any(cut) else view
 
 
 def _glass(image: Image) -> NDArray[np.float32]:
-    """Return the colour of the brightest part of an image's border, shape (3,): glass, if it shows any."""
+    """Return the colour of the brightest part of a tight image's border, shape (3,), where it shows glass."""
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).astype(np.float32)
     light = rim.sum(axis=1)
     return np.asarray(np.median(rim[light >= np.percentile(light, _GLASS)], axis=0), np.float32)
 
 
-def _faded(square: Image, cut: Sequence[int], glass: NDArray[np.float32]) -> Image:
+def _faded(square: Image, cut: Sequence[float], glass: NDArray[np.float32]) -> Image:
     """Return a square whose outer `cut` rows and columns (top, bottom, left, right) fade into `glass`."""
     top, bottom, left, right = cut
     place = np.arange(len(square))
     rows = np.maximum(top - place, place - (len(square) - 1 - bottom))
     columns = np.maximum(left - place, place - (len(square) - 1 - right))
     away = np.maximum(rows[:, None], columns[None, :])
-    kept = np.clip(1 - away / (_FADE * len(square)), 0, 1)[..., None]
+    kept = np.clip(1 - away / (_FADE * len(square)), 0, 1).astype(np.float32)[..., None]
     return np.asarray(kept * square + (1 - kept) * glass, np.uint8)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from edge.cells import Image
 
 _BLACK = 16
-"""Greatest value (0..255) of each colour. Stained and lit cells are brighter."""
+"""Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
+_LEAST_LEFT = 0.05
+"""Share that must be picture: what shows less is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
 """Where the light of what is left is no brighter, the image is dark rather than empty."""
 _SEAM = 3
@@ -34,16 +36,19 @@ def filled(image: Image) -> Image:
     if rim.max(axis=1).min() > _BLACK:
         return image
     # JPEG leaves specks in what is black.
-    black = (cv2.medianBlur(image.max(axis=2), 5) <= _BLACK).astype(np.uint8)
+    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+    black = (cv2.medianBlur(brightest, 5) <= _BLACK).astype(np.uint8)
     around = cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     cv2.floodFill(around, None, (0, 0), _OUTER)
     outer = (around[1:-1, 1:-1] == _OUTER).astype(np.uint8)
+    if not _LEAST_LEFT <= 1 - outer.mean() < 1:
+        return image
     empty = cv2.dilate(outer, np.ones((2 * _SEAM + 1, 2 * _SEAM + 1), np.uint8)) > 0
     every = max(1, max(image.shape) // _SAMPLED)
-    left = image[::every, ::every][~empty[::every, ::every]]
-    if not len(left):
+    shown = image[::every, ::every][~empty[::every, ::every]]
+    if not len(shown):
         return image
-    glass = np.percentile(left, _BRIGHT, axis=0)
+    glass = np.percentile(shown, _BRIGHT, axis=0)
     if glass.max() < _LIT:
         return image
     whole = image.copy()

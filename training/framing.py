@@ -34,6 +34,11 @@ _LEAST_LOBE = 0.04
 _CELL = 1.25
 """Longer side of the cell over its nucleus': the median over lobed and round nuclei."""
 
+_FILLS = 0.95
+"""Longer side of a box over the image's shorter one, from which it is of a cell that fills its image, a lobe
+of which the locator may take for a cell, or of a field in which no nucleus stands out."""
+_IN_FIELD = 0.4
+"""The same of a cell, up to which it lies in such a field."""
 _TOO_LARGE = 1.7
 """A box this many times as long as the cell in it is of more than that cell."""
 
@@ -76,8 +81,10 @@ def find_cell(image: Image) -> Box:
     It is `single_cell_box`, unless the instrument's locator is sure of leukocytes and that box is of none of
     them, or far too large: then it is the one that lies nearest to the middle.
     """
-    box = single_cell_box(image)
+    box, side = single_cell_box(image), min(image.shape[:2])
     cells = [found.box for found in _locator().locate(image) if found.whole and found.sure]
+    if box.side >= _FILLS * side:
+        cells = [cell for cell in cells if cell.side <= _IN_FIELD * side]
     if not cells or any(one_cell(box, cell) and box.side < _TOO_LARGE * cell.side for cell in cells):
         return box
     middle = (image.shape[1] / 2, image.shape[0] / 2)

@@ -1,7 +1,9 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -30,6 +32,13 @@ def copy(tmp_path: Path) -> Path:
 def edit(model: Path, **changes: object) -> None:
     card = model.with_suffix(".json")
     card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
+
+
+def test_models_that_are_opened_at_once_leave_standard_error_where_it_was() -> None:
+    before = os.fstat(2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: Classifier(), range(24)))
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_the_runtime_does_not_chatter(capfd: pytest.CaptureFixture[str]) -> None:

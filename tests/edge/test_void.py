@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.quality import Inspector
 from edge.void import filled
 
 GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
@@ -37,6 +38,12 @@ def test_black_inside_the_picture_is_a_stain(picture: np.ndarray) -> None:
     whole = filled(picture)
     assert (whole[55:65, 75:85] < 10).all()
     assert whole[:30].min() > 200
+
+
+def test_a_black_image_with_a_bright_spot_is_still_refused() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[200:220, 200:220] = GLASS
+    assert Inspector(steady=False).inspect(filled(image)).refused
 
 
 @pytest.mark.parametrize("light", [0, 40])

@@ -9,12 +9,20 @@ from training.data import read_image
 from training.framing import Framing, find_cell, single_cell_box, view
 
 PURPLE = (120, 40, 160)
+TWO_CELLS = "pbc/neutrophil/BNE_59746.jpg"
+"""Of the validation split."""
 
 
 def test_of_an_image_without_stain_the_crop_is_all() -> None:
     box = single_cell_box(np.full((90, 120, 3), 200, np.uint8))
     assert box.centre == (60, 45)
     assert box.side == pytest.approx(60)
+
+
+@pytest.mark.parametrize("shape", [(6400, 16), (16, 6400)])
+def test_a_strip_of_one_colour_is_looked_at(shape: tuple[int, int]) -> None:
+    strip = np.full((*shape, 3), 16, np.uint8)
+    assert find_cell(strip) == single_cell_box(strip)
 
 
 def test_of_a_long_strip_the_middle_is_taken() -> None:
@@ -78,12 +86,10 @@ def test_in_a_field_the_cell_is_found_wherever_it_lies() -> None:
     assert wrong >= 5, "these fields show nothing that the nucleus alone does not find"
 
 
-def test_of_two_cells_that_lie_side_by_side_one_is_taken() -> None:
-    slide = Smear(1, 1600, 1200, 14)
-    cell = slide.cells[0]
-    image = slide.view(cell.x - 70, cell.y - 70, 140, 140)
-    pair = np.concatenate([image, image], axis=1)
-    assert find_cell(pair).side < 1.4 * find_cell(image).side
+def test_of_two_cells_that_lie_side_by_side_one_is_taken(shared_data: Path) -> None:
+    image = read_image(shared_data / "cells" / TWO_CELLS)
+    assert single_cell_box(image).side > 0.6 * min(image.shape[:2])
+    assert find_cell(image).side < 0.45 * min(image.shape[:2])
 
 
 def test_a_cell_that_fills_its_image_is_framed_by_its_nucleus(shared_data: Path) -> None:
