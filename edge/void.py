@@ -14,7 +14,7 @@ _LEAST_LEFT = 0.05
 """Share that must be picture: what shows less is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
 """Where the light of what is left is no brighter, the image is dark rather than empty."""
-_SEAM = 3
+_SEAM = 2
 """Pixels around what is empty in which it is mixed with the picture."""
 _OUTER = 2
 """Mark of what is black up to the border."""
