@@ -10,8 +10,8 @@ from edge.cells import Image
 
 _BLACK = 16
 """Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
-_LEAST_LEFT = 0.05
-"""Share that must be picture: what shows less is for the quality gates, which refuse it as under-exposed."""
+_MOST_EMPTY = 0.95
+"""Share of an image: where more is black, it is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
 """Where the light of what is left is no brighter, the image is dark rather than empty."""
 _SEAM = 2
@@ -41,7 +41,8 @@ def filled(image: Image) -> Image:
     around = cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     cv2.floodFill(around, None, (0, 0), _OUTER)
     outer = (around[1:-1, 1:-1] == _OUTER).astype(np.uint8)
-    if not _LEAST_LEFT <= 1 - outer.mean() < 1:
+    share = outer.mean()
+    if share == 0 or share > _MOST_EMPTY:
         return image
     empty = cv2.dilate(outer, np.ones((2 * _SEAM + 1, 2 * _SEAM + 1), np.uint8)) > 0
     every = max(1, max(image.shape) // _SAMPLED)

@@ -8,6 +8,7 @@ whole fields instead, with the cell anywhere in them: there the locator has a sa
 
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Box, Image
+from edge.cells import Box, Image, Located
 from edge.localise import Locator
 from edge.preprocess import CONTEXT, crop
 from edge.ruler import stain
@@ -76,13 +77,18 @@ def _locator() -> Locator:
 
 
 def find_cell(image: Image) -> Box:
-    """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere.
+    """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere."""
+    return cell_among(_locator().locate(image), image)
 
-    It is `single_cell_box`, unless the instrument's locator is sure of leukocytes and that box is of none of
-    them, or far too large: then it is the one that lies nearest to the middle.
+
+def cell_among(located: Iterable[Located], image: Image) -> Box:
+    """Return the same where the instrument's locator has looked at `image` already.
+
+    It is `single_cell_box`, unless the locator is sure of leukocytes and that box is of none of them, or far
+    too large: then it is the one that lies nearest to the middle.
     """
     box, side = single_cell_box(image), min(image.shape[:2])
-    cells = [found.box for found in _locator().locate(image) if found.whole and found.sure]
+    cells = [found.box for found in located if found.whole and found.sure]
     if box.side >= _FILLS * side:
         cells = [cell for cell in cells if cell.side <= _IN_FIELD * side]
     if not cells or any(one_cell(box, cell) and box.side < _TOO_LARGE * cell.side for cell in cells):

@@ -19,7 +19,7 @@ from edge.localise import Locator
 from edge.sightings import one_cell
 from edge.sizes import Sizes
 from training import data
-from training.framing import Framing, find_cell
+from training.framing import Framing, cell_among, find_cell
 from training.predict import Change, Predictor, predict
 from training.progress import show
 
@@ -49,8 +49,9 @@ def sides(samples: Sequence[data.Sample], change: Change | None = None) -> NDArr
 
 
 def _located_side(locator: Locator, image: Image) -> float:
-    cut_round = find_cell(image)
-    for cell in locator.locate(image):
+    located = locator.locate(image)
+    cut_round = cell_among(located, image)
+    for cell in located:
         if cell.whole and one_cell(cell.box, cut_round):
             return cell.box.side
     return float("nan")
