@@ -5,7 +5,7 @@ times more, turned by any angle, shifted by up to an eighth, with other light, f
 series is counted; it is counted rightly where the first image shows a cell and the others add none. Beside it
 stand what counting each image by itself gives, and how many first cells are named rightly (one of all eight
 classes) by the first image and by the series. Pairs: crops follow each other,
-each compared with the hundred before; what was taken for a cell seen before is listed, to be looked at: in
+each compared with the 300 before; what was taken for a cell seen before is listed, to be looked at: in
 BCCD and Zheng 1 some cells were photographed twice.
 """
 
@@ -30,7 +30,7 @@ from training.data import Sample, load, read_image
 
 _SERIES = 6
 """Photographs in a series."""
-_COMPARED = 100
+_COMPARED = 300
 """Photographs before it that one is compared with (`edge.album`)."""
 
 

@@ -18,22 +18,28 @@ from edge.landmarks import Landmarks, find_pose, landmarks
 from edge.pose import Pose
 from edge.sightings import one_cell
 
-_RECENT = 100
-"""Photographs remembered at a time."""
+_RECENT = 300
+"""Photographs remembered at a time: 50 MB of them."""
 _WORK_SIDE = 240
 """Photographs are compared at this many pixels of their longer side. Small ones are enlarged, since they show
 too few landmarks as they are: of 270 views of cells of Zheng 1, 120 pixels wide, one was not laid on its
 photograph, five without that."""
 _LANDMARKS = 300
 """Of a photograph, at most."""
+_TELLING = 100
+"""The strongest landmarks of each remembered photograph, among which those of a new one are sought."""
 _CANDIDATES = 4
 """Photographs that are looked at closely, at most."""
 _LEAST_HINTS = 5
 """Landmarks whose nearest likeness lies in a photograph, to look at it closely."""
 _AROUND = 1.25
 """Side of what must agree about a cell, in sides of its box."""
-_LEAST_INSIDE = 0.6
-"""Share (0..1) of that which both photographs must show."""
+_LEAST_COMMON = 0.25
+"""Share (0..1) of that which both photographs must show: a cell may fill one, the border of the other
+cut it."""
+
+_UNMIXED = 0.99
+"""Least share (0..1) of a patch's pixel that comes from where its picture shows something."""
 
 _SAME_CELL = 0.5
 """Two boxes less than this many sides apart may show one cell."""
@@ -41,8 +47,13 @@ _LARGEST_LOBE = 0.3
 """Area of a lobe's box over its cell's, at most; two cells that were boxed as one are larger, also lying
 corner to corner (0.34)."""
 
-Grey = NDArray[np.uint8]
+_PLAIN = 1
+"""Grey levels within 3 x 3 pixels, at most, where nothing is shown."""
+_RIM = 3
+"""Pixels around that in which it is mixed with the picture."""
+
 Floats = NDArray[np.float32]
+Mask = NDArray[np.uint8]
 
 
 class Photograph:
@@ -60,6 +71,8 @@ class Photograph:
         method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
         self.grey = np.asarray(cv2.resize(grey, size, interpolation=method), np.uint8)
         """Shape (height, width)."""
+        self.shown = _shown(self.grey)
+        """Where it shows picture, shape (height, width): not what was laid around a turned or cut one."""
         self.cells: tuple[tuple[Box, int], ...] = ()
         """Box, in pixels of the photograph, and number of each cell."""
 
@@ -69,15 +82,20 @@ class Photograph:
         found = landmarks(self.grey, most=_LANDMARKS)
         return Landmarks((found.points + 0.5) / np.float32(self.scale) - 0.5, found.looks)
 
+    @cached_property
+    def telling(self) -> NDArray[np.uint8]:
+        """Looks of the strongest landmarks, shape (landmarks, 128)."""
+        return landmarks(self.grey, most=_TELLING).looks
+
 
 class Album:
-    """The last 100 photographs with cells.
+    """The last 300 photographs with cells.
 
     Args:
         least_correlation: how well (-1..1) the two views of a cell must agree to be one cell.
     """
 
-    def __init__(self, least_correlation: float = 0.45) -> None:
+    def __init__(self, least_correlation: float = 0.6) -> None:
         self._least_correlation = least_correlation
         self._photographs: deque[Photograph] = deque(maxlen=_RECENT)
 
@@ -111,10 +129,11 @@ class Album:
 
     def _candidates(self, new: Photograph) -> list[Photograph]:
         """Return the photographs that share the most landmarks with the new one."""
-        counts = [len(p.marks.points) for p in self._photographs]
+        told = [p.telling for p in self._photographs]
+        counts = [len(looks) for looks in told]
         if not sum(counts) or not len(new.marks.points):
             return []
-        looks = np.concatenate([p.marks.looks for p in self._photographs]).astype(np.float32)
+        looks = np.concatenate(told).astype(np.float32)
         # SIFT's descriptors have all about the same length: the greatest product is the nearest.
         nearest = (new.marks.looks.astype(np.float32) @ looks.T).argmax(axis=1)
         hints = np.bincount(np.searchsorted(np.cumsum(counts), nearest, side="right"), minlength=len(counts))
@@ -140,6 +159,15 @@ class Album:
         return sorted(found, key=lambda pair: pair[:2])
 
 
+def _shown(grey: NDArray[np.uint8]) -> Mask:
+    """Return 1 where a picture shows something, 0 where it is plain up to its border."""
+    plain = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) <= _PLAIN
+    around = cv2.copyMakeBorder(plain.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    blank = (around[1:-1, 1:-1] == 2).astype(np.uint8)
+    return np.asarray(1 - cv2.dilate(blank, np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)), np.uint8)
+
+
 def _is_lobe(box: Box, cell: Box) -> bool:
     small = box.width * box.height < _LARGEST_LOBE * cell.width * cell.height
     return small and one_cell(box, cell)
@@ -156,7 +184,7 @@ def agreement(old: Photograph, new: Photograph, pose: Pose, cell: Box) -> float:
     """
     side = max(8, round(_AROUND * cell.side * old.scale))
     x, y = cell.centre
-    patches, insides = [], []
+    patches, insides, showns = [], [], []
     for picture, lies in ((old, Pose(0, 0, 0)), (new, pose)):
         # From the patch's pixels, which are those of `old.grey`, to the picture's.
         u, v = lies.to_frame(x, y)
@@ -167,18 +195,33 @@ def agreement(old: Photograph, new: Photograph, pose: Pose, cell: Box) -> float:
         corner -= matrix @ np.array([(side - 1) / 2, (side - 1) / 2])
         move = np.hstack([matrix, corner[:, None]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        patches.append(cv2.warpAffine(picture.grey, move, (side, side), flags=flags).astype(np.float32))
-        ones = np.ones(picture.grey.shape, np.uint8)
-        insides.append(cv2.warpAffine(ones, move, (side, side), flags=flags) > 0)
-    inside = insides[0] & insides[1]
-    if inside.mean() < _LEAST_INSIDE:
-        return -1.0
+        light, whole, shown = (
+            np.asarray(cv2.warpAffine(values.astype(np.float32), move, (side, side), flags=flags), np.float32)
+            for values in (picture.grey, np.ones_like(picture.grey), picture.shown)
+        )
+        patches.append(light)
+        insides.append(whole > _UNMIXED)
+        showns.append(shown > _UNMIXED)
     sigma = max(1.0, side / 60)
-    a, b = (_contrast(patch, inside, sigma) for patch in patches)
+    # Plain glass around a cell has a say in the first, what lies around a turned picture none in the second.
+    commons = (insides[0] & insides[1], showns[0] & showns[1])
+    return max(_correlation(patches[0], patches[1], common, sigma) for common in commons)
+
+
+def _correlation(first: Floats, second: Floats, common: NDArray[np.bool_], sigma: float) -> float:
+    """Return the correlation of two patches where `common`; -1 where that is too little."""
+    if common.mean() < _LEAST_COMMON:
+        return -1.0
+    a, b = (_contrast(patch, common, sigma) for patch in (first, second))
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
 
 
-def _contrast(patch: Floats, inside: NDArray[np.bool_], sigma: float) -> Floats:
-    fine = cv2.GaussianBlur(patch, (0, 0), sigma) - cv2.GaussianBlur(patch, (0, 0), 8 * sigma)
-    values = fine[inside]
+def _contrast(patch: Floats, common: NDArray[np.bool_], sigma: float) -> Floats:
+    # What lies beside the common part has no say in the blur either.
+    weight = common.astype(np.float32)
+    coarse, fine = (
+        cv2.GaussianBlur(patch * weight, (0, 0), s) / np.maximum(cv2.GaussianBlur(weight, (0, 0), s), 1e-6)
+        for s in (8 * sigma, sigma)
+    )
+    values = (fine - coarse)[common]
     return np.asarray(values - values.mean(), np.float32)

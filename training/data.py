@@ -243,20 +243,36 @@ def check_trainable(samples: Sequence[Sample]) -> None:
         print(f"{len(twice)} images lie in two parts, as {a} ({first}) and {b} ({second})", file=sys.stderr)
 
 
+def readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Return the samples whose images can be read, and the files of the others; shows progress.
+
+    Raises:
+        UserError: names the files whose boxes have no size or lie outside.
+    """
+    found = _look_at(samples)
+    kept = [s for s, look in zip(samples, found, strict=True) if look is not None]
+    return kept, [s.file for s, look in zip(samples, found, strict=True) if look is None]
+
+
 def check_images(samples: Sequence[Sample]) -> list[bytes]:
     """Check that every image can be read, and that every box lies in its image; return the pixels' digests.
 
     Raises:
         UserError: names the files that cannot be read, or whose boxes have no size or lie outside.
     """
-    with ThreadPoolExecutor() as pool:
-        found = list(watch(pool.map(_look, samples), len(samples), "images"))
+    found = _look_at(samples)
     unreadable = [s.file for s, look in zip(samples, found, strict=True) if look is None]
     _refuse("not readable as images", unreadable, "remove or replace them")
-    looks = [look for look in found if look is not None]
-    astray = [s.file for s, look in zip(samples, looks, strict=True) if not box_fits(s.box, *look[:2])]
+    return [look[2] for look in found if look is not None]
+
+
+def _look_at(samples: Sequence[Sample]) -> list[tuple[int, int, bytes] | None]:
+    with ThreadPoolExecutor() as pool:
+        found = list(watch(pool.map(_look, samples), len(samples), "images"))
+    looks = zip(samples, found, strict=True)
+    astray = [s.file for s, look in looks if look is not None and not box_fits(s.box, *look[:2])]
     _refuse("boxes of no size or outside the image", astray, "mend the boxes or remove these images")
-    return [look[2] for look in looks]
+    return found
 
 
 def box_fits(box: Box | None, width: int, height: int) -> bool:

@@ -162,13 +162,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
+    """Judge a model; return 0, or 3 (as `edge.run`) where images that cannot be read were left out."""
     file = options.model or DEFAULT_MODEL
     samples = data.load(options.images or options.data)
     if not options.images:
         samples = division.select(samples, options.split or "test", file)
-        if taught := len(division.learned(samples, file)):
-            print(f"the model learned from {taught} of these {len(samples)} images: no evidence")
+    if taught := len(division.learned(samples, file)):
+        print(f"the model learned from {taught} of these {len(samples)} images: no evidence")
     predictor = open_model(file)
     names = [c.name for c in predictor.classes]
     five = [name for name in data.STUDY_CLASSES if name in names]
@@ -181,10 +182,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     for folder in (options.json and options.json.parent, options.report):
         if folder:  # a place that cannot be written is told before the work
             folder.mkdir(parents=True, exist_ok=True)
-    result = judge(predictor, samples, classes)
+    samples, unreadable = data.readable(samples)
+    if not samples:
+        raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
+    result = judge(predictor, samples, classes) | {"unreadable": unreadable}
     _print(result)
     if others:
         print(f"left out: {others}")
+    if unreadable:
+        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        print(f"not readable as images, left out: {', '.join(unreadable[:5])}{more}", file=sys.stderr)
     if options.robustness:
         result["robustness"] = robustness.sweep(
             file,
@@ -199,6 +206,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         write_json(options.json, result)
     if options.report:
         print(write_report(options.report, result, predictor, samples))
+    return 3 if unreadable else 0
 
 
 def write_report(
@@ -252,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.cross_validate is not None or options.leave_one_source_out:
             _by_turns(options)
         else:
-            _evaluate(options)
+            return _evaluate(options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

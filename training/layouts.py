@@ -26,16 +26,24 @@ from training.data import CLASSES, Sample, read_image
 _LISTS = ("cells.csv", "classes.csv")
 
 _OTHER_NAMES = {
-    "basophil": "ba bas baso bsf",
-    "eosinophil": "eo eos eosi eosino",
-    "lymphocyte": "ly lym lymp lymph lyt",
-    "monocyte": "mo mon mono",
-    "neutrophil": "ne neu neut neutro sne bne ngs ngb seg band segmentedneutrophil bandneutrophil",
-    "immature_granulocyte": "ig mmy my pmy metamyelocyte myelocyte promyelocyte",
+    "basophil": "ba bas baso bsf basofil",
+    "eosinophil": "eo eos eosi eosino eosinofil",
+    "lymphocyte": "ly lym lymp lymph lympho lyt lymfocyt lymphozyt",
+    "monocyte": "mo mon mono monozyt",
+    "neutrophil": "ne neu neut neutro sne bne ngs ngb pmn neutrofil segmentedneutrophil bandneutrophil",
+    "immature_granulocyte": "ig mmy my pmy meta metamyelocyte myelocyte promyelocyte",
     "erythroblast": "erb ebo nrbc normoblast",
     "platelet": "plt thrombocyte",
 }
 """What data sets call the classes, in small letters without blanks and plural."""
+_FORMS = {"seg", "segs", "segmented", "band", "bands", "banded", "stab", "stabs", "rod"}
+"""Of a neutrophil's nucleus: they stand beside the class or for it."""
+_BESIDE = re.compile(
+    r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
+)
+"""Words beside the name of a class that do not change it: parts of the work, sizes."""
+_ENDINGS = ("", "s", "e", "es", "en")
+"""Of the plural, and in other languages."""
 
 _SPLITS = {
     "testa": "test",
@@ -82,8 +90,11 @@ def read(folder: Path) -> DataSet:
 
 def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
-    key = _key(label)
-    return _CLASS_OF.get(key) or _CLASS_OF.get(key.removesuffix("s"))
+    words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", label)]
+    words = [w for w in words if not _BESIDE.fullmatch(w)]
+    key = "".join(w for w in words if w not in _FORMS) or ("neutrophil" if words else "")
+    found = (_CLASS_OF.get(key.removesuffix(ending)) for ending in _ENDINGS)
+    return next((name for name in found if name), None)
 
 
 def _key(label: str) -> str:
@@ -323,6 +334,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     samples, left_out = [], Counter[str]()
     strange, homeless = Counter[str](), list[str]()
     origins = list[str]()
+    own = class_of(folder.resolve().name)
     for image in _images(folder):
         below = image.relative_to(folder)
         parents = below.parts[:-1]
@@ -331,7 +343,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
             left_out[skipped] += 1
             continue
         named = [class_of(p) for p in parents]
-        name = next((n for n in reversed(named) if n), None)
+        name = next((n for n in reversed(named) if n), None if parents else own)
         if len(set(named) - {None}) > 1:
             raise UserError(f"{image}: its folders name several classes; rename all but one")
         if name is None and parents and not split_of(parents[-1]):
@@ -416,7 +428,7 @@ def _lisc_box(folder: Path, image: Path, parents: Sequence[str]) -> Box | None:
 
     The masks lie beside the folder of the fields, which may be `folder`, or below or above it.
     """
-    names = [p for p in parents if class_of(p)]
+    names = [p for p in (folder.resolve().name, *parents) if class_of(p)]
     places = [p for p in image.parents if folder.parent in (p, *p.parents)]
     below = Path("Ground Truth Segmentation", names[-1], "areaforexpert1", f"{image.stem}_expert.bmp")
     file = next((p / below for p in places if (p / below).is_file()), None)

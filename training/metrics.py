@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.differential import clopper_pearson
+
 Labels = NDArray[np.int64]
 """Class indices, shape (cells,)."""
 
@@ -71,7 +73,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a `figure` of the confusion matrix.
 
-    Cells are drawn with replacement, which is the same as a multinomial draw of the matrix's entries.
+    Cells are drawn with replacement, which is the same as a multinomial draw of the matrix's entries. Where
+    every cell is right it would have no width; the lower limit is the exact one of a share then.
     """
     matrix = confusion_matrix(truth.tolist(), predicted.tolist(), classes)
     total = int(matrix.sum())
@@ -79,7 +82,9 @@ def bootstrap(
     drawn = rng.multinomial(total, matrix.ravel() / total, size=draws)
     values = [figure(d.reshape(classes, classes)) for d in drawn]
     low, high = np.nanquantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    # Where all are right each draw is too, however few they are.
+    least = clopper_pearson(total, total)[0] if np.trace(matrix) == total else 1.0
+    return min(float(low), least), float(high)
 
 
 def summary(truth: Labels, predicted: Labels, classes: Sequence[str]) -> dict[str, Any]:

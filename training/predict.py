@@ -127,11 +127,9 @@ def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change
             views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
             answers.append(predictor.answer(np.stack(views)))
             show(numbers.stop, len(samples), "cells", begun)
-    evidence = [a.evidence for a in answers if a.evidence is not None]
+    # Their maps are left: memory does not grow with what nobody reads.
     return Answers(
-        np.concatenate([a.probabilities for a in answers]),
-        np.concatenate([a.strangeness for a in answers]),
-        np.concatenate(evidence) if evidence else None,
+        np.concatenate([a.probabilities for a in answers]), np.concatenate([a.strangeness for a in answers])
     )
 
 

@@ -85,6 +85,29 @@ def test_the_shipped_model_knows_real_cells(
     assert (tmp_path / "report" / "report.html").is_file()
 
 
+def test_an_image_that_cannot_be_read_is_left_out_and_told(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    chosen = [s for s in data.load(shared_data) if s.source == "zheng1"][:3]
+    (tmp_path / "cells.csv").write_text(
+        "file,class\n" + "".join(f"{s.path},{s.name}\n" for s in chosen) + "cut.jpg,neutrophil\n"
+    )
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8no picture")
+    file = tmp_path / "figures.json"
+    assert main(["--images", str(tmp_path), "--classes", "five", "--json", str(file)]) == 3
+    found = json.loads(file.read_text())
+    assert found["unreadable"] == ["cut.jpg"]
+    assert [p["file"] for p in found["predictions"]] == [str(s.path) for s in chosen]
+    assert "cut.jpg" in capsys.readouterr().err
+
+
+def test_where_no_image_can_be_read_the_first_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "neutrophil").mkdir()
+    (tmp_path / "neutrophil" / "cut.jpg").write_bytes(b"\xff\xd8no picture")
+    assert main(["--images", str(tmp_path)]) == 1
+    assert "cut.jpg" in capsys.readouterr().err
+
+
 def test_classes_that_the_model_does_not_tell_are_refused_by_name(
     made_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -149,6 +172,8 @@ def test_images_that_the_model_learned_from_are_told(
     for split, begins in told.items():
         assert main(["--data", str(shared_data), "--split", split, "--classes", "five"]) == 1
         assert capsys.readouterr().out.partition(":")[0].strip() == begins
+    assert main(["--images", str(shared_data), "--classes", "five"]) == 1
+    assert "the model learned from" in capsys.readouterr().out
 
 
 def test_a_part_of_the_models_run_is_judged(

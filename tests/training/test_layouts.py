@@ -26,6 +26,34 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
     return dict(Counter(s.name for s in samples))
 
 
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("NEUTROPHILS", "neutrophil"),
+        ("0_neutrophil", "neutrophil"),
+        ("Neutrophil (band)", "neutrophil"),
+        ("SegmentedNeutrophil", "neutrophil"),
+        ("Bands", "neutrophil"),
+        ("Large lymph", "lymphocyte"),
+        ("SmallLymphocytes", "lymphocyte"),
+        ("Monocytes_train", "monocyte"),
+        ("Monozyten", "monocyte"),
+        ("Basophile", "basophil"),
+        ("atypical lymphocyte", None),
+        ("immature neutrophil", None),
+        ("lymphoblast", None),
+        ("test cells", None),
+    ],
+)
+def test_classes_are_known_by_what_they_are_usually_called(label: str, name: str | None) -> None:
+    assert layouts.class_of(label) == name
+
+
+def test_a_folder_that_is_itself_one_of_a_class_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "Eosinophils", "1.png", "2.png")
+    assert classes(layouts.read(tmp_path / "Eosinophils").samples) == {"eosinophil": 2}
+
+
 def test_raabin_by_parts_knows_splits_and_films(tmp_path: Path) -> None:
     write(
         tmp_path,

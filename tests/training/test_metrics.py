@@ -38,6 +38,12 @@ def test_the_bootstrap_interval_is_about_the_binomial_one() -> None:
     assert (low, high) == pytest.approx((0.9 - 1.96 * 0.015, 0.9 + 1.96 * 0.015), abs=0.004)
 
 
+def test_a_few_cells_that_are_all_right_are_no_certainty() -> None:
+    """Clopper and Pearson 1934: of 20 of 20 the lower limit is the 20th root of 0.025."""
+    right = np.zeros(20, np.int64)
+    assert metrics.bootstrap(right, right, 2, metrics.accuracy) == pytest.approx((0.025 ** (1 / 20), 1))
+
+
 def test_the_calibration_error_is_the_mean_gap() -> None:
     confidence = np.array([0.95, 0.95, 0.55, 0.55])
     bars = metrics.reliability(confidence, np.array([True, True, True, False]))
