@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Image
+from edge.cells import Box, Image
 
 RED_CELL_UM = 7.2
 """Mean diameter of a red cell on a dried smear, micrometres."""
@@ -96,8 +96,9 @@ def _diameter(dye: Stain) -> float | None:
     for nucleus in _nuclei(dye, level):
         # Cytoplasm is tinted too; it reaches less than half a nucleus beyond the nucleus.
         reach = round(0.4 * nucleus.side)
-        rows = slice(max(nucleus.top - reach, 0), nucleus.bottom + reach)
-        peaks[rows, max(nucleus.left - reach, 0) : nucleus.right + reach] = False
+        left, top = max(round(nucleus.x) - reach, 0), max(round(nucleus.y) - reach, 0)
+        right, bottom = round(nucleus.x + nucleus.width), round(nucleus.y + nucleus.height)
+        peaks[top : bottom + reach, left : right + reach] = False
     if not peaks.any():
         return None
     radii = np.sort(depth[peaks])
@@ -115,28 +116,16 @@ def _fill_pallor(body: NDArray[np.uint8]) -> None:
     body[pallor[labels]] = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Nucleus:
-    """A stained patch, or several joined: bounds and area in working pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    area: int
-
-    @property
-    def side(self) -> int:
-        return max(self.right - self.left, self.bottom - self.top)
-
-
 def _floor(red_level: float) -> float:
     """Return the least nuclear stain of a nucleus among red cells of level `red_level`."""
     return max(_MIN_CONTRAST, 2 * red_level)
 
 
-def _nuclei(dye: Stain, red_level: float) -> list[_Nucleus]:
-    """Return the patches stained clearly more than red cells and not much less than the darkest nucleus."""
+def _nuclei(dye: Stain, red_level: float) -> list[Box]:
+    """Return the patches, in working pixels, that are stained clearly more than red cells.
+
+    And not much less than the darkest nucleus.
+    """
     floor = _floor(red_level)
     candidates = dye.nuclear[dye.nuclear > floor]
     if candidates.size == 0:
@@ -144,8 +133,4 @@ def _nuclei(dye: Stain, red_level: float) -> list[_Nucleus]:
     threshold = max(floor, 0.45 * float(np.percentile(candidates, 90)))
     mask = (dye.nuclear > threshold).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
-    return [
-        _Nucleus(int(x), int(y), int(x + w), int(y + h), int(area))
-        for x, y, w, h, area in stats[1:count]
-        if area >= 8
-    ]
+    return [Box(int(x), int(y), int(w), int(h)) for x, y, w, h, area in stats[1:count] if area >= 8]
