@@ -101,6 +101,7 @@ class Instrument:
         self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
         self._shown = View(None, (), {})
+        self._written = False
         self._flat_field = open_flat_field(config)
         self._forget_map()
 
@@ -136,6 +137,9 @@ class Instrument:
     def _write(self, outcome: Outcome) -> UserError | None:
         """Write the files that the settings name; return why one could not be written."""
         session, chart = outcome.session, self._config.map
+        if self._written and not session.frames and not outcome.complete:
+            return None  # stopped before its first picture: the files are those of the specimen before
+        self._written = True
         try:
             if self._config.json:
                 write_json(self._config.json, session.result(outcome.complete))

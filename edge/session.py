@@ -91,6 +91,11 @@ class Session:
             self.counter = StillFields(decision, known, count=len(resumed.cells), fields=places)
 
     @property
+    def frames(self) -> int:
+        """Read for this specimen, in this run and earlier ones."""
+        return self._frames
+
+    @property
     def total(self) -> int:
         """Cells of counted classes."""
         return sum(cell.name in self._counted_names for cell in self.cells)

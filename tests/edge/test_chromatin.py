@@ -77,6 +77,16 @@ def test_a_nucleus_is_far_darker_than_the_red_cells() -> None:
     assert told == [Core.PALE, Core.DARK, Core.NUCLEUS]
 
 
+@pytest.mark.parametrize(("dye", "core"), [(5.0, Core.DARK), (8.0, Core.NUCLEUS)])
+def test_what_is_darker_than_any_platelet_need_not_be_even(dye: float, core: Core) -> None:
+    frame, dense = smear(dye, wide=20), smear(1.6 * dye, wide=20)
+    grains = np.zeros((192, 192), np.uint8)
+    for x, y in ((84, 96), (108, 96), (96, 84), (96, 108)):
+        cv2.circle(grains, (x, y), 4, 1, -1)
+    frame[grains > 0] = dense[grains > 0]
+    assert cores(frame, [Box(70, 70, 52, 52)], 40) == [core]
+
+
 def test_a_frame_is_measured_once_for_all_doubtful_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = smear(6.0, wide=20)
     stain, measured = chromatin.stain, []

@@ -61,6 +61,19 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.state["map"]["fields"] == view.state["fields"] == 1
 
 
+def test_a_specimen_stopped_before_its_first_picture_leaves_the_files_of_the_one_before(
+    film: Path, tmp_path: Path
+) -> None:
+    stop, config = threading.Event(), Config(video=film, headless=True)
+    config = replace(config, json=tmp_path / "r.json", map=tmp_path / "m.png")
+    with Store(tmp_path / "c.sqlite") as store:
+        instrument = Instrument(config, store, Classifier(), stop, None)
+        assert instrument.count("S").unwritten is None
+        stop.set()
+        assert instrument.count("S-2").unwritten is None
+    assert json.loads((tmp_path / "r.json").read_text())["specimen"] == "S"
+
+
 @pytest.mark.parametrize("phase", ["counting", "paused", "finished"])
 def test_a_person_names_a_cell(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str
