@@ -47,8 +47,8 @@ _STEEPEST, _STEEP = 97, 11.0
 at least so much (0..1) of this percentile of its box, and so many times as dense as the red cells (these at
 least so much: shade is not one). Blur makes granules even, but spoils edges too: over a red cell's width the
 steepest (a percentile) of a sharp picture climb so many times that density. Of PBC's training images 28 of 35
-erythroblasts that this decides on have all that, 31 of 37 at 0.6 of their scale; of 44 platelets none. What is
-`_BLACK` times as dense need not be even (coarse chromatin): of 129 doubted platelets none is more than 5.4."""
+erythroblasts that this decides on have all that, 31 of 37 at 0.6 of their scale; of 44 platelets none. What
+is `_BLACK` times as dense may be coarse, not even: of 129 doubted platelets none is over 5.4 times so."""
 _SMOOTH = 0.017
 """Over a red cell's width: what is finer is noise."""
 
