@@ -267,8 +267,12 @@ def _typed(file: Path, key: str, value: Any, annotation: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise UserError(f"{file}: {key} = {value!r}; {kind.__name__} expected")
+        raise UserError(f"{file}: {key} = {value!r}; {_KINDS[kind]} expected")
     return value
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
+"""What a settings file calls the types."""
 
 
 def value_type(annotation: Any) -> type:

@@ -268,8 +268,8 @@ class Session:
 
     @property
     def map_version(self) -> int:
-        """Grows with each change of the map or of the cells on it; 0 while there is no map."""
-        changes = len(self.cells) + self.namings + self._revisions
+        """Grows with each change of the map, of its fields or of the cells on it; 0 while there is no map."""
+        changes = len(self.cells) + self.namings + self._revisions + self.counter.fields
         return self._mosaic.version and self._mosaic.version + changes
 
     def map_view(self) -> MapView | None:

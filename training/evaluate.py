@@ -185,7 +185,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     samples, unreadable = data.readable(samples)
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
-    result = judge(predictor, samples, classes) | {"unreadable": unreadable}
+    images = str(options.images or f"{options.split or 'test'} of {options.data}")
+    told = {"model": str(file), "images": images, "unreadable": unreadable}
+    result = judge(predictor, samples, classes) | told
     _print(result)
     if others:
         print(f"left out: {others}")
@@ -265,7 +267,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is not done", file=sys.stderr)
+        by_turns = options.robustness or options.cross_validate or options.leave_one_source_out
+        kept = "; the same command goes on with what is not done" if by_turns else ""
+        print(f"stopped{kept}", file=sys.stderr)
         return 130
     return 0
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NewType
 
+from edge.report import NOTICE
+
 Html = NewType("Html", str)
 """Markup that is safe to put in a page."""
 
@@ -35,13 +37,11 @@ img { display: block; max-width: 100%; height: auto; background: #fff; padding: 
 }
 """
 
-USE = "Research use only: neither a medical device nor a basis for diagnosis."
-
 
 def document(title: str, parts: Sequence[Html]) -> str:
     """Return a whole page; it says at the top that it is for research use only."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    body = "\n".join([f"<h1>{_safe(title)}</h1>", note(USE), *parts])
+    body = "\n".join([f"<h1>{_safe(title)}</h1>", note(NOTICE), *parts])
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}\n'
         f"<title>{_safe(title)}</title><style>{_STYLE}</style></head>\n"

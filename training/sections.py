@@ -15,6 +15,7 @@ _FIGURES = (
     ("balanced_accuracy", "balanced accuracy (mean sensitivity)"),
     ("macro_f1", "macro F1 (mean over the classes)"),
     ("ece", "expected calibration error (ECE)"),
+    ("accuracy_after_review", "accuracy of the rest where 5 % go to review"),
 )
 
 _GALLERIES = (
@@ -73,7 +74,12 @@ def _summary(evaluation: Mapping[str, Any]) -> Html:
         for key, words in _FIGURES
         if key in evaluation
     ]
-    cells = page.paragraph(f"{len(evaluation['predictions'])} cells were judged.")
+    number = len(evaluation["predictions"])
+    cells = page.paragraph(
+        f"{number} cells of {evaluation['images']} were judged by {evaluation['model']}."
+        if {"images", "model"} <= evaluation.keys()
+        else f"{number} cells were judged."
+    )
     return page.section("Figures", cells, page.table(["figure", "value", "95 % interval, %"], rows))
 
 

@@ -33,8 +33,11 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
     [
         ("demo = true\ntarge = 5", "did you mean target"),
         ("demo = true\nzzz = 5", "unknown setting"),
-        ("demo = true\ntarget = '5'", "int expected"),
-        ("demo = true\ntarget = true", "int expected"),
+        ("demo = true\ntarget = '5'", "a whole number expected"),
+        ("demo = true\ntarget = true", "a whole number expected"),
+        ("demo = 1", "true or false expected"),
+        ("demo = true\nreview_below = '1'", "a number expected"),
+        ("demo = true\ndatabase = 1", "text expected"),
         ("demo = true\ntarget = 0", "target = 0"),
         ("demo = true\nport = 70000", "port"),
         ("demo = true\nreview_below = 1.5", "review_below"),

@@ -97,6 +97,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_told(
     assert main(["--images", str(tmp_path), "--classes", "five", "--json", str(file)]) == 3
     found = json.loads(file.read_text())
     assert found["unreadable"] == ["cut.jpg"]
+    assert found["images"] == str(tmp_path)
     assert [p["file"] for p in found["predictions"]] == [str(s.path) for s in chosen]
     assert "cut.jpg" in capsys.readouterr().err
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.errors import UserError
+from edge.report import NOTICE
 from training import data, gradcam, metrics, page, pictures, report, study
 from training.recipe import Framing
 
@@ -129,7 +130,7 @@ def test_the_page_holds_everything_and_fetches_nothing(whole: Path) -> None:
     assert len(reader.addresses) == 9
     assert all(a.startswith("data:image/") for a in reader.addresses)
     assert not re.search(r"https?:|@import|url\(", text)
-    assert "Research use only" in text
+    assert NOTICE in text
     for heading in ("Recipe", "Split", "Training", "Table 3", "Confusion", "Calibration", "Review"):
         assert f"<h2>{heading}" in text
     for heading in ("Robustness", "Sample cells", "What the network looks at", "Worst mistakes"):
