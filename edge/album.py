@@ -5,7 +5,7 @@ to the eye: the two pictures must correlate where the cell and its neighbours li
 is another cell among other neighbours fails one or the other.
 """
 
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -26,6 +26,8 @@ too few landmarks as they are: of 270 views of cells of Zheng 1, 120 pixels wide
 photograph, five without that."""
 _LANDMARKS = 300
 """Of a photograph, at most."""
+_ENOUGH = 4
+"""Photographs of a cell; of one that more show the oldest are forgotten first."""
 _TELLING = 100
 """The strongest landmarks of each remembered photograph, among which those of a new one are sought."""
 _CANDIDATES = 4
@@ -54,6 +56,7 @@ _RIM = 3
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
+Looks = NDArray[np.uint8]
 
 
 class Photograph:
@@ -83,13 +86,24 @@ class Photograph:
         return Landmarks((found.points + 0.5) / np.float32(self.scale) - 0.5, found.looks)
 
     @cached_property
-    def telling(self) -> NDArray[np.uint8]:
+    def telling(self) -> Looks:
         """Looks of the strongest landmarks, shape (landmarks, 128)."""
         return landmarks(self.grey, most=_TELLING).looks
 
+    @cached_property
+    def cell_looks(self) -> Looks:
+        """Looks of the landmarks on the cells and next to them, shape (landmarks, 128)."""
+        return self.looks_about([box for box, _ in self.cells])
+
+    def looks_about(self, boxes: Sequence[Box]) -> Looks:
+        """Return the looks of the landmarks on what is boxed and next to it, shape (landmarks, 128)."""
+        points = self.marks.points
+        about = [np.abs(points - box.centre).max(axis=1) < _AROUND / 2 * box.side for box in boxes]
+        return self.marks.looks[np.any(about, axis=0)]
+
 
 class Album:
-    """The last 300 photographs with cells.
+    """The last 300 photographs with cells; older ones of cells that few show.
 
     Args:
         least_correlation: how well (-1..1) the two views of a cell must agree to be one cell.
@@ -97,7 +111,7 @@ class Album:
 
     def __init__(self, least_correlation: float = 0.6) -> None:
         self._least_correlation = least_correlation
-        self._photographs: deque[Photograph] = deque(maxlen=_RECENT)
+        self._photographs: list[Photograph] = []
 
     @property
     def numbers(self) -> set[int]:
@@ -105,14 +119,35 @@ class Album:
         return {number for photograph in self._photographs for _, number in photograph.cells}
 
     def add(self, photograph: Photograph) -> None:
-        """Remember a photograph; the oldest one is forgotten."""
+        """Remember a photograph, and forget the oldest: one of cells that enough others show, if any."""
         self._photographs.append(photograph)
+        if len(self._photographs) > _RECENT:
+            shown = Counter(number for p in self._photographs for _, number in p.cells)
+            often = (p for p in self._photographs if all(shown[number] > _ENOUGH for _, number in p.cells))
+            self._photographs.remove(next(often, self._photographs[0]))
 
     def known(self, new: Photograph, boxes: Sequence[Box]) -> list[int | None]:
         """Return the number of the cell in each box of a new photograph, None for one never seen."""
         numbers: list[int | None] = [None] * len(boxes)
-        taken: dict[int, int] = {}
-        for photograph in self._candidates(new):
+        likely = self._candidates(new.marks.looks, [p.telling for p in self._photographs])
+        self._recognise(new, boxes, numbers, likely)
+        # Of overlapping photographs the likeliest may all be such as cut a cell that an older one has whole.
+        for i, box in enumerate(boxes):
+            if numbers[i] is None:
+                showing = self._candidates(new.looks_about([box]), [p.cell_looks for p in self._photographs])
+                self._recognise(new, boxes, numbers, [p for p in showing if p not in likely])
+        return numbers
+
+    def _recognise(
+        self,
+        new: Photograph,
+        boxes: Sequence[Box],
+        numbers: list[int | None],
+        photographs: Sequence[Photograph],
+    ) -> None:
+        """Fill in the `numbers` of boxes that show a cell of one of the photographs."""
+        taken = {number: i for i, number in enumerate(numbers) if number is not None}
+        for photograph in photographs:
             pose = find_pose(photograph.marks, new.marks, reach=2 / photograph.scale)
             if pose is None:
                 continue
@@ -125,17 +160,15 @@ class Album:
                     numbers[i] = number
                     shown.setdefault(cell, i)
             taken = {number: i for i, number in enumerate(numbers) if number is not None}
-        return numbers
 
-    def _candidates(self, new: Photograph) -> list[Photograph]:
-        """Return the photographs that share the most landmarks with the new one."""
-        told = [p.telling for p in self._photographs]
+    def _candidates(self, sought: Looks, told: Sequence[Looks]) -> list[Photograph]:
+        """Return the photographs, of which these looks are `told`, that share the most with those sought."""
         counts = [len(looks) for looks in told]
-        if not sum(counts) or not len(new.marks.points):
+        if not sum(counts) or not len(sought):
             return []
         looks = np.concatenate(told).astype(np.float32)
         # SIFT's descriptors have all about the same length: the greatest product is the nearest.
-        nearest = (new.marks.looks.astype(np.float32) @ looks.T).argmax(axis=1)
+        nearest = (sought.astype(np.float32) @ looks.T).argmax(axis=1)
         hints = np.bincount(np.searchsorted(np.cumsum(counts), nearest, side="right"), minlength=len(counts))
         best = [int(i) for i in np.argsort(-hints)[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
         return [self._photographs[i] for i in best]

@@ -14,7 +14,7 @@ from edge.track import Tracked
 
 
 class StillFields:
-    """Each frame is a field of view of its own, or one of the last 300 again.
+    """Each frame is a field of view of its own, or one of up to 300 earlier ones again.
 
     Args:
         decision: how a class is decided.

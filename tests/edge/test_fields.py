@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.photographs import again, count
+from edge import album
 from edge.cells import Box, CellClass, Detection, Frame, Role
 from edge.classify import Classifier
 from edge.fields import StillFields
@@ -83,16 +84,35 @@ def test_a_place_seen_in_a_mirror_is_another() -> None:
     assert counter.update(Frame(1, 0.0, mirrored, "b"), [detection(159, 120)]).numbers == (2,)
 
 
-def test_the_oldest_photographs_are_forgotten() -> None:
+def test_a_cell_is_known_though_likelier_photographs_do_not_show_it_whole() -> None:
+    counter, sharp = StillFields(DECISION), picture(1)
+    counter.update(Frame(0, 0.0, cv2.GaussianBlur(sharp, (0, 0), 1), "a"), [detection(150, 100)])
+    counter.update(Frame(1, 0.0, sharp, "b"), [detection(270, 200)])
+    assert counter.update(Frame(2, 0.0, sharp, "c"), [detection(150, 100)]).numbers == (1,)
+
+
+def test_the_oldest_photographs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(album, "_RECENT", 12)
     counter = StillFields(DECISION)
     blank = np.full((60, 80, 3), 220, np.uint8)
     counter.update(Frame(0, 0.0, picture(1), "a"), [detection(160, 120)])
-    for i in range(299):
+    for i in range(11):
         counter.update(Frame(i, 0.0, blank, f"blank {i}"), [detection(40, 30)])
     assert counter.update(Frame(200, 0.0, picture(1), "b"), [detection(160, 120)]).again
-    for i in range(300, 600):
+    for i in range(300, 312):
         counter.update(Frame(i, 0.0, blank, f"blank {i}"), [detection(40, 30)])
     assert not counter.update(Frame(600, 0.0, picture(1), "c"), [detection(160, 120)]).again
+
+
+def test_a_place_that_many_photographs_show_does_not_make_another_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(album, "_RECENT", 12)
+    counter = StillFields(DECISION)
+    counter.update(Frame(0, 0.0, picture(1), "a"), [detection(160, 120)])
+    for i in range(1, 20):
+        counter.update(Frame(i, 0.0, picture(2), f"{i}"), [detection(160, 120)])
+    assert counter.update(Frame(320, 0.0, picture(1), "b"), [detection(160, 120)]).numbers == (1,)
 
 
 def test_a_later_run_knows_the_photographs_that_it_is_shown_again() -> None:
