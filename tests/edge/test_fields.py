@@ -84,7 +84,10 @@ def test_a_place_seen_in_a_mirror_is_another() -> None:
     assert counter.update(Frame(1, 0.0, mirrored, "b"), [detection(159, 120)]).numbers == (2,)
 
 
-def test_a_cell_is_known_though_likelier_photographs_do_not_show_it_whole() -> None:
+def test_a_cell_is_known_though_likelier_photographs_do_not_show_it_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(album, "_CANDIDATES", 1)
     counter, sharp = StillFields(DECISION), picture(1)
     counter.update(Frame(0, 0.0, cv2.GaussianBlur(sharp, (0, 0), 1), "a"), [detection(150, 100)])
     counter.update(Frame(1, 0.0, sharp, "b"), [detection(270, 200)])
