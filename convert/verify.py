@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -207,20 +206,19 @@ def _heat_map(
 
     Over the cells to which both give the same class, and where Grad-CAM shows anything.
     """
-    drawn = answers[1].heat
-    if drawn is None:
-        return None
     said = [a.probabilities.argmax(axis=1) for a in answers]
     same = np.flatnonzero(said[0] == said[1])
     found = []
     for start in range(0, len(same), 64):
         part = same[start : start + 64]
         views = np.stack([look(samples[i], predictor) for i in part])
-        heats = gradcam.heat_maps(trained.network, views, said[0][part].tolist())
-        for heat, map_ in zip(heats, drawn[part], strict=True):
+        numbers = said[0][part].tolist()
+        drawn = predictor.explain(views, [trained.names[number] for number in numbers])
+        if drawn is None:
+            return None
+        for heat, map_ in zip(gradcam.heat_maps(trained.network, views, numbers), drawn, strict=True):
             if heat.std() > 0 and map_.std() > 0:
-                large = cv2.resize(map_, heat.shape, interpolation=cv2.INTER_LINEAR)
-                found.append(float(np.corrcoef(heat.ravel(), large.ravel())[0, 1]))
+                found.append(float(np.corrcoef(heat.ravel(), map_.ravel())[0, 1]))
     return float(np.mean(found)) if found else None
 
 
