@@ -260,6 +260,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
     return settings
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
+"""What a settings file calls the types."""
+
+
 def _typed(file: Path, key: str, value: Any, annotation: Any) -> Any:
     kind = value_type(annotation)
     if kind is Path and isinstance(value, str):
@@ -269,10 +273,6 @@ def _typed(file: Path, key: str, value: Any, annotation: Any) -> Any:
     if type(value) is not kind:
         raise UserError(f"{file}: {key} = {value!r}; {_KINDS[kind]} expected")
     return value
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
-"""What a settings file calls the types."""
 
 
 def value_type(annotation: Any) -> type:

@@ -282,11 +282,15 @@ def box_fits(box: Box | None, width: int, height: int) -> bool:
     )
 
 
+def listed(files: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    return f"{', '.join(files[:5])}{more}"
+
+
 def _refuse(fault: str, named: Sequence[str], remedy: str) -> None:
-    files = list(dict.fromkeys(named))
-    if files:
-        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
-        raise UserError(f"{fault}: {', '.join(files[:5])}{more}; {remedy}")
+    if files := list(dict.fromkeys(named)):
+        raise UserError(f"{fault}: {listed(files)}; {remedy}")
 
 
 def _look(sample: Sample) -> tuple[int, int, bytes] | None:

@@ -192,8 +192,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if others:
         print(f"left out: {others}")
     if unreadable:
-        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
-        print(f"not readable as images, left out: {', '.join(unreadable[:5])}{more}", file=sys.stderr)
+        print(f"not readable as images, left out: {data.listed(unreadable)}", file=sys.stderr)
     if options.robustness:
         result["robustness"] = robustness.sweep(
             file,

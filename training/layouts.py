@@ -38,6 +38,8 @@ _OTHER_NAMES = {
 """What data sets call the classes, in small letters without blanks and plural."""
 _FORMS = {"seg", "segs", "segmented", "band", "bands", "banded", "stab", "stabs", "rod"}
 """Of a neutrophil's nucleus: they stand beside the class or for it."""
+_OF_IMAGES = {"segmented", "banded"}
+"""Those that an image may be as well: alone they are no class."""
 _BESIDE = re.compile(
     r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
 )
@@ -92,7 +94,7 @@ def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
     words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", label)]
     words = [w for w in words if not _BESIDE.fullmatch(w)]
-    key = "".join(w for w in words if w not in _FORMS) or ("neutrophil" if words else "")
+    key = "".join(w for w in words if w not in _FORMS) or ("neutrophil" if set(words) - _OF_IMAGES else "")
     found = (_CLASS_OF.get(key.removesuffix(ending)) for ending in _ENDINGS)
     return next((name for name in found if name), None)
 

@@ -39,6 +39,8 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("Monocytes_train", "monocyte"),
         ("Monozyten", "monocyte"),
         ("Basophile", "basophil"),
+        ("segs", "neutrophil"),
+        ("segmented images", None),
         ("atypical lymphocyte", None),
         ("immature neutrophil", None),
         ("lymphoblast", None),
