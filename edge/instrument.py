@@ -123,6 +123,7 @@ class Instrument:
             # Before the specimen is begun: without a locator there is no count.
             locator = Locator(self._config.um_per_px, steady=source.moving)
             session = self._begin(specimen, source)
+            before = session.frames
             with open_display(source.length) as display:
                 try:
                     ended = self._read(session, source, locator, display.show)
@@ -130,7 +131,9 @@ class Instrument:
                     error = broken
                 session.finish()
                 self._map_due_s = 0.0
-                display.show(self._state(session, "finished"))
+                again = ended and not source.moving and 0 < before == session.frames
+                message = "nothing new: this specimen's images were read before" if again else ""
+                display.show(self._state(session, "finished", message))
         outcome = Outcome(session, ended, error)
         return dataclasses.replace(outcome, unwritten=self._write(outcome))
 
@@ -307,7 +310,7 @@ class Instrument:
         Returns True where the frame is not to be counted.
         """
         while self.wishes.paused and not self._interrupted:
-            if live and isinstance(frame, Frame):
+            if isinstance(frame, Frame) and (live or self._shown.image is None):
                 self._shown = View(frame.image, (), {})
             self._show(session, self._state(session, "paused"))
             self._answer_release(session, "paused")

@@ -101,6 +101,8 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
             stack.callback(_serve(config, instrument, stop.event).stop)
         made_up = "" if config.specimen else f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
         specimen = config.specimen or made_up
+        if made_up:
+            print(f"specimen {made_up}, by date and time; --specimen names it", flush=True)
         outcome: Outcome | None = None
         while True:
             try:

@@ -385,13 +385,9 @@ class Session:
 
 
 def _decided_again(cell: Cell, now: Cell) -> Cell:
-    """Return a counted cell as it is decided `now`: where and on which frame it was found stays."""
-    return dataclasses.replace(
-        cell,
-        name=now.name,
-        confidence=now.confidence,
-        probabilities=now.probabilities,
-        network=now.network,
-        strangeness=now.strangeness,
-        review=now.review,
-    )
+    """Return a counted cell as it is decided `now`, its picture that of a better frame if one came.
+
+    Its place on the slide stays: by that it is known.
+    """
+    crop = cell.crop if now.source == cell.source else now.crop
+    return dataclasses.replace(now, slide=cell.slide, crop=crop)

@@ -210,8 +210,8 @@ class Store:
                 [(specimen, *_cell_row(cell)) for cell in cells],
             )
             self._db.executemany(
-                "UPDATE cell SET class = ?, confidence = ?, probabilities = ?, review = ?, strangeness = ?, "
-                "network = ? WHERE specimen = ? AND number = ?",
+                "UPDATE cell SET class = ?, confidence = ?, probabilities = ?, source = ?, box = ?, "
+                "review = ?, crop = ?, strangeness = ?, network = ? WHERE specimen = ? AND number = ?",
                 [(*_decision_row(cell), specimen, cell.number) for cell in revised],
             )
             if anew:
@@ -335,29 +335,20 @@ class Store:
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:
+    decision = _decision_row(cell)
+    return (cell.number, _now(), *decision[:5], *cell.slide, *decision[5:])
+
+
+def _decision_row(cell: Cell) -> tuple[object, ...]:
     box = [cell.box.x, cell.box.y, cell.box.width, cell.box.height]
     return (
-        cell.number,
-        _now(),
         cell.name,
         cell.confidence,
         json.dumps([float(p) for p in cell.probabilities]),
         json.dumps(cell.source),
         json.dumps(box),
-        *cell.slide,
         int(cell.review),
         cell.crop,
-        cell.strangeness,
-        json.dumps([float(p) for p in cell.network]),
-    )
-
-
-def _decision_row(cell: Cell) -> tuple[object, ...]:
-    return (
-        cell.name,
-        cell.confidence,
-        json.dumps([float(p) for p in cell.probabilities]),
-        int(cell.review),
         cell.strangeness,
         json.dumps([float(p) for p in cell.network]),
     )

@@ -99,7 +99,7 @@ def cancel(config: LisConfig, options: argparse.Namespace) -> int:
     """Take a message out that has not arrived."""
     with _existing(config) as box:
         box.cancel(options.number, options.reason)
-    print(f"message {options.number} is cancelled")
+        print(_described(box.entry(options.number)))
     return 0
 
 
@@ -114,7 +114,7 @@ def send(config: LisConfig, options: argparse.Namespace) -> int:
 
 
 def query(config: LisConfig, options: argparse.Namespace) -> int:
-    """Ask the LIS what is ordered for a specimen, and wait for the answer."""
+    """Ask the LIS what is ordered for a specimen, and wait for the answer; results that wait go too."""
     if config.lis_protocol != "astm" or config.lis_folder:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
     with Outbox(config.database) as box:

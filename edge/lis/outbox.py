@@ -270,7 +270,7 @@ class Outbox:
             self._set(number, State.WAITING, "to be sent again, as a person asked")
 
     def cancel(self, number: int, reason: str) -> None:
-        """Take a message out that has not arrived.
+        """Take a message out that has not arrived; one that had, and was to be sent again, is not sent again.
 
         Raises:
             UserError: there is none, no reason is given, or the LIS has it already.
@@ -281,7 +281,9 @@ class Outbox:
             # Within the transaction: the sender may write at this very moment that it has arrived.
             if self.entry(number).state is State.RECEIVED:
                 raise UserError(f"message {number} was received by the LIS; release a correction instead")
-            self._set(number, State.CANCELLED, f"cancelled: {reason.strip()}")
+            arrived = any(outcome.startswith("received") for _, outcome, _ in self.attempts(number))
+            told = "received by the LIS before, not sent again" if arrived else "cancelled"
+            self._set(number, State.RECEIVED if arrived else State.CANCELLED, f"{told}: {reason.strip()}")
 
     def give_up(self, number: int, reason: str) -> None:
         """Take a message out if it still waits; another program may have sent it meanwhile."""

@@ -19,7 +19,7 @@ from edge.lis.link import AstmLink, Link
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox
-from edge.lis.port import Listener, Opener, SerialOpener, SocketOpener, Wiring, listen_address
+from edge.lis.port import Listener, Opener, PortError, SerialOpener, SocketOpener, Wiring, listen_address
 from edge.lis.sender import STOP_S, Compose, Sender
 
 LOCK_S = 1.0
@@ -134,11 +134,11 @@ class LisService:
         self._box = Outbox(config.database)
         self._lock = SenderLock(config.database)
         self._stop = threading.Event()
-        opener = open_way(config)
-        self.name = opener.name
+        self._opener = open_way(config)
+        self.name = self._opener.name
         self._sender = Sender(
             config.database,
-            opener,
+            self._opener,
             open_link(config, mapping),
             composer(config.lis_protocol, mapping),
             encoding=mapping.encoding,
@@ -151,6 +151,12 @@ class LisService:
 
     def start(self) -> None:
         """Begin to send; while another program sends from this database, that one does it."""
+        if isinstance(self._opener, FolderOpener):
+            # A folder is not tried before there is something to send; that it is not mounted is told now.
+            try:
+                self._opener.open().close()
+            except PortError as error:
+                self._notice(f"{error}; results wait until it is")
         if not self._lock.take():
             self._notice("another program sends from this database; it will send this one's results")
         self._thread.start()

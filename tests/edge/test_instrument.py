@@ -221,6 +221,7 @@ def test_a_paused_film_holds_its_place(instrument: Instrument) -> None:
     helper.join()
     (paused,) = seen
     assert paused.state["frames"] == 0
+    assert paused.image is not None, "what will be counted first is shown"
     assert outcome.session.state("finished")["frames"] == 12
 
 

@@ -93,6 +93,10 @@ def test_real_images_are_counted(crops: Path, tmp_path: Path) -> None:
     assert sum(source.startswith(name) for source, name in middle.items()) >= 18
     assert sum(c["count"] for c in found["differential"].values()) == found["total"]
     assert "Research Use Only" in done.stdout
+    again = run(tmp_path, "--images", crops, "--specimen", "S-1")
+    assert again.returncode == 0
+    assert "nothing new: this specimen's images were read before" in again.stdout
+    assert result(tmp_path) == found
 
 
 def test_bad_images_are_skipped_counted_and_shown(crops: Path, tmp_path: Path) -> None:
@@ -197,14 +201,15 @@ def test_a_signal_keeps_the_count_and_the_specimen_goes_on(
 def test_a_name_that_was_made_up_is_told(film: Path, tmp_path: Path) -> None:
     arguments = ("--video", film, "--headless", "--database", tmp_path / "counts.sqlite")
     with subprocess.Popen(
-        command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         while not stored_cells(tmp_path / "counts.sqlite") and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        lines, errors = process.communicate(timeout=20)
     with sqlite3.connect(tmp_path / "counts.sqlite") as db:
         (specimen,) = db.execute("SELECT name FROM specimen").fetchone()
+    assert lines.startswith(f"specimen {specimen}, by date and time; --specimen names it\n")
     assert errors == f"stopped before the end; --specimen '{specimen}' goes on\n"
 
 

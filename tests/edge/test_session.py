@@ -361,7 +361,7 @@ def test_the_state_of_the_page(store: Store) -> None:
     assert state["classes"][0]["percent"] == 100
 
 
-def test_a_cell_decided_again_is_stored_and_keeps_the_place_where_it_was_found(
+def test_a_cell_decided_again_is_stored_with_the_picture_of_the_better_frame(
     store: Store, tmp_path: Path
 ) -> None:
     session = begin(store)
@@ -369,19 +369,27 @@ def test_a_cell_decided_again_is_stored_and_keeps_the_place_where_it_was_found(
     session.take(first)
     session.name_cell(2, "neutrophil", 0)
     later = [
-        replace(cell, name="erythroblast", source="b.png", box=Box(0, 0, 9, 9), review=True)
+        replace(cell, name="erythroblast", source="b.png", box=Box(0, 0, 9, 9), review=True, crop=b"b")
         for cell in (*first.tracked.cells, replace(first.tracked.cells[0], number=9))
     ]
     session.take(replace(second, tracked=replace(second.tracked, cells=(), revised=tuple(later))))
     with Store(tmp_path / "counts.sqlite") as other:
         for one, two in (session.cells, tuple(other._cells(1))):
-            assert (one.name, one.source, one.box, one.review) == (
-                "erythroblast",
-                "a.png",
-                Box(1, 2, 8, 8),
-                True,
-            )
+            assert (one.name, one.source, one.review) == ("erythroblast", "b.png", True)
+            assert (one.box, one.crop, one.slide) == (Box(0, 0, 9, 9), b"b", first.tracked.cells[0].slide)
             assert (two.name, two.namings, two.review) == ("neutrophil", 1, False)  # a person said so
+            assert two.source == "a.png"
+
+
+def test_a_cell_decided_again_keeps_its_picture_where_no_frame_was_better(store: Store) -> None:
+    session = begin(store)
+    first = step(session, "a.png", 0)
+    session.take(first)
+    kept = session.cells[0].crop
+    later = replace(first.tracked.cells[0], name="erythroblast", crop=b"small")  # as `edge.track` has it then
+    second = step(session, "b.png", 0)
+    session.take(replace(second, tracked=replace(second.tracked, cells=(), revised=(later,))))
+    assert (session.cells[0].name, session.cells[0].crop) == ("erythroblast", kept)
 
 
 def test_a_copy_of_an_image_of_the_same_run_adds_nothing(store: Store) -> None:

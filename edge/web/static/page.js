@@ -69,7 +69,8 @@ function showState(state) {
   $("specimen").textContent = state.specimen;
   $("phase").textContent = state.phase;
   $("total").textContent = whole(state.total);
-  $("target").textContent = state.target === null ? "cells" : `of ${whole(state.target)}`;
+  const within = state.target !== null && state.total <= state.target;
+  $("target").textContent = within ? `of ${whole(state.target)}` : "cells";
   const done = state.target ? Math.min(100, (100 * state.total) / state.target) : 0;
   $("arc").style.strokeDasharray = `${done} 100`;
   $("arc").style.strokeLinecap = done ? "round" : "butt"; // a dash of no length would still show round ends

@@ -183,6 +183,17 @@ def test_cancel_needs_a_reason_and_a_message_that_has_not_arrived(box: Outbox) -
         box.cancel(1, "too late")
 
 
+def test_a_repeat_that_is_called_off_leaves_the_message_received(box: Outbox) -> None:
+    before = box.release(result("S-1"))
+    box.attempted(1, "received by the LIS", state=State.RECEIVED)
+    box.resend(1)
+    box.cancel(1, "they found it")
+    entry = box.entry(1)
+    assert (entry.state, box.next()) == (State.RECEIVED, None)
+    assert entry.reason == "received by the LIS before, not sent again: they found it"
+    assert box.release(result("S-1")).id == before.id, "it has not changed since it arrived"
+
+
 @pytest.mark.parametrize(
     ("state", "after"), [(State.WAITING, State.CANCELLED), (State.RECEIVED, State.RECEIVED)]
 )

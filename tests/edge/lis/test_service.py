@@ -107,6 +107,17 @@ def test_the_counter_sends_once_the_other_program_has_ended(
     service.stop()
 
 
+def test_a_folder_that_is_not_there_is_told_before_there_is_anything_to_send(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "out"
+    service = LisService(config(tmp_path, lis_folder=folder), CLASSES, said.append)
+    service.start()
+    service.stop()
+    assert len(said) == 1
+    assert said[0].startswith(f"the folder {folder} is not there")
+    assert said[0].endswith("results wait until it is")
+
+
 def test_a_lock_that_another_user_made_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
     real = os.open
