@@ -81,7 +81,9 @@ class KerasPredictor:
         self._familiar = read_familiar(self.trained.facts["familiar"])
 
     def answer(self, views: NDArray[np.uint8]) -> Answers:
-        """Ask the network as the instrument asks the integer file."""
+        """Ask the network as the instrument asks the integer file; one of whole images once, as the study."""
+        if self.framing is Framing.IMAGE:
+            return self._look(list(views))
         return consider(self._look, list(views))
 
     def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
@@ -9,8 +10,9 @@ from benchmarks.locator import CHANGES
 from edge.cells import Answers, Box
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.second_look import turned
 from edge.smear import Smear
-from training import data
+from training import data, model
 from training.data import CLASSES, Sample
 from training.framing import Framing
 from training.predict import look, open_model
@@ -51,6 +53,26 @@ def test_an_integer_file_explains_its_answers_by_its_own_maps() -> None:
     against = predictor.explain(views, [other])
     assert against is not None
     assert not np.allclose(heat, against)
+
+
+@pytest.mark.filterwarnings("default")  # Keras' own start-up
+@pytest.mark.parametrize(("framing", "looks"), [(Framing.CELL, 8), (Framing.IMAGE, 1)])
+def test_a_doubtful_cell_is_looked_at_from_eight_sides_a_whole_image_as_the_study_does(
+    tmp_path: Path, framing: Framing, looks: int
+) -> None:
+    network = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    weights = np.random.default_rng(1).normal(0, 0.002, (48, 2)).astype(np.float32)
+    probabilities = keras.layers.Dense(2, activation="softmax")
+    embedding = keras.layers.Dense(4)
+    both = keras.Model(network.inputs, [probabilities(network.outputs[0]), embedding(network.outputs[0])])
+    probabilities.set_weights([weights, np.zeros(2, np.float32)])
+    facts = {"epochs": 1, "temperature": 1.0, "familiar": {"means": [[0.0] * 4], "limit": 1.0}}
+    model.save(model.Trained(both, CLASSES[:2], framing, facts), tmp_path / "model.keras")
+    view = np.random.default_rng(2).integers(0, 256, (4, 4, 3), np.uint8)
+    scores = [side.reshape(-1) @ weights for side in (view, *turned(view))][:looks]
+    expected = np.exp(np.mean([s - np.log(np.exp(s).sum()) for s in scores], axis=0))
+    answer = open_model(tmp_path / "model.keras").answer(view[None]).probabilities[0]
+    assert answer == pytest.approx(expected / expected.sum(), abs=1e-4)
 
 
 @pytest.mark.parametrize(("change", "least"), [("cut 5 % into", 0.65), ("alone on black", 0.6)])
