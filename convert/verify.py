@@ -64,7 +64,7 @@ def verify(trained: model.Trained, file: Path, samples: Sequence[data.Sample]) -
         float_content = exact.read_bytes()
         judges = open_model(exact), open_model(file)
         print(f"asking the float file and the integer file about {len(known)} cells", flush=True)
-        answers = tuple(predict(judge, known) for judge in judges)
+        answers = tuple(predict(judge, known)[0] for judge in judges)
     views = np.stack([look(known[i], judges[1]) for i in data.evenly(len(known), _CALIBRATION_CROPS)])
     print("looking at layers, heat maps and latency", flush=True)
     graph = Graph(content)

@@ -77,16 +77,26 @@ def _locator() -> Locator:
 
 
 def find_cell(image: Image) -> Box:
-    """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere."""
-    return cell_among(_locator().locate(image), image)
-
-
-def cell_among(located: Iterable[Located], image: Image) -> Box:
-    """Return the same where the instrument's locator has looked at `image` already.
+    """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere.
 
     It is `single_cell_box`, unless the locator is sure of leukocytes and that box is of none of them, or far
     too large: then it is the one that lies nearest to the middle.
     """
+    return measure_cell(image)[0]
+
+
+def measure_cell(image: Image) -> tuple[Box, float]:
+    """Return the box of `find_cell`, and the longer side of that cell's box as the instrument measures it.
+
+    The side, in pixels, is nan where the locator does not find the cell, or the image's border cuts it.
+    """
+    located = _locator().locate(image)
+    box = _chosen(located, image)
+    sides = (cell.box.side for cell in located if cell.whole and one_cell(cell.box, box))
+    return box, next(sides, math.nan)
+
+
+def _chosen(located: Iterable[Located], image: Image) -> Box:
     box, side = single_cell_box(image), min(image.shape[:2])
     cells = [found.box for found in located if found.whole and found.sure]
     if box.side >= _FILLS * side:

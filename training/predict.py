@@ -17,7 +17,7 @@ from edge.errors import UserError
 from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
-from training.framing import Framing, find_cell, view
+from training.framing import Framing, measure_cell, view
 from training.progress import show
 
 Change = Callable[[Image, Box, int], tuple[Image, Box]]
@@ -113,40 +113,54 @@ def open_model(file: Path) -> Predictor:
     raise UserError(f"{file}: --model names a .keras or a .tflite file")
 
 
-def predict(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
-    """Return what the model says of the samples' cells, in their order; shows progress.
+def predict(
+    predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None
+) -> tuple[Answers, NDArray[np.float64]]:
+    """Return what the model says of the samples' cells, and their sides; shows progress.
 
     Args:
         predictor: the model.
         samples: one cell each.
         change: spoils each whole image before it is looked at.
+
+    Returns:
+        The answers, in the order of the samples, and the longer sides of the cells' boxes, pixels, shape
+        (samples,): of the box in the list, else as `training.framing.measure_cell` has it.
     """
     begun = time.monotonic()
-    answers = []
+    answers: list[Answers] = []
+    sides: list[float] = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(samples), _CHUNK):
             numbers = range(start, min(start + _CHUNK, len(samples)))
-            views = list(pool.map(lambda n: look(samples[n], predictor, n, change), numbers))
-            answers.append(predictor.answer(np.stack(views)))
+            seen = list(pool.map(lambda n: _see(samples[n], predictor, n, change), numbers))
+            answers.append(predictor.answer(np.stack([shown for shown, _ in seen])))
+            sides += [side for _, side in seen]
             show(numbers.stop, len(samples), "cells", begun)
     # Their maps are left: memory does not grow with what nobody reads.
-    return Answers(
-        np.concatenate([a.probabilities for a in answers]), np.concatenate([a.strangeness for a in answers])
-    )
+    probabilities, strangeness = zip(*((a.probabilities, a.strangeness) for a in answers), strict=True)
+    return Answers(np.concatenate(probabilities), np.concatenate(strangeness)), np.array(sides)
 
 
-def look(sample: data.Sample, predictor: Predictor, number: int = 0, change: Change | None = None) -> Image:
-    """Return what the model sees of a sample, after the `change`, which may depend on its `number`.
+def look(sample: data.Sample, predictor: Predictor) -> Image:
+    """Return what the model sees of a sample.
 
     Raises:
         UserError: the image cannot be read, or the sample's box does not lie in it.
     """
+    return _see(sample, predictor, 0, None)[0]
+
+
+def _see(
+    sample: data.Sample, predictor: Predictor, number: int, change: Change | None
+) -> tuple[Image, float]:
+    """Return what the model sees of a sample, after the `change`, and the side of the cell's box."""
     image = data.read_image(sample.path)
     if not data.box_fits(sample.box, image.shape[1], image.shape[0]):
         raise UserError(f"{sample.path}: a box of no size or outside the image; mend it or remove the image")
-    box = sample.box or find_cell(image)
+    box, side = (sample.box, sample.box.side) if sample.box else measure_cell(image)
     if change is not None:
         image, box = change(image, box, number)
         # The cell must be found in the spoiled image too, unless the data set says where it is.
-        box = box if sample.box else find_cell(image)
-    return view(image, box, predictor.size, predictor.framing)
+        box, side = (box, box.side) if sample.box else measure_cell(image)
+    return view(image, box, predictor.size, predictor.framing), side

@@ -5,56 +5,21 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Answers, CellClass, Image
+from edge.cells import Answers, CellClass
 from edge.errors import UserError
-from edge.localise import Locator
-from edge.sightings import one_cell
 from edge.sizes import Sizes
 from training import data
-from training.framing import Framing, cell_among, find_cell
+from training.framing import Framing, measure_cell
 from training.predict import Change, Predictor, predict
-from training.progress import show
-
-
-def sides(samples: Sequence[data.Sample], change: Change | None = None) -> NDArray[np.float64]:
-    """Return the longer sides of the samples' boxes, pixels, shape (samples,); shows progress.
-
-    That of the box in the list, or else as the instrument's locator finds the cell; nan where it does not,
-    or the image's border cuts the cell.
-
-    Args:
-        samples: one cell each.
-        change: as `training.predict.predict` has it.
-
-    Raises:
-        UserError: an image cannot be read.
-    """
-    begun, found = time.monotonic(), np.full(len(samples), np.nan)
-    locator = Locator()
-    for number, sample in enumerate(samples):
-        image, box = data.read_image(sample.path), sample.box
-        if change is not None:
-            image, box = change(image, sample.box or find_cell(image), number)
-        found[number] = box.side if box is not None and sample.box else _located_side(locator, image)
-        show(number + 1, len(samples), "sizes", begun)
-    return found
-
-
-def _located_side(locator: Locator, image: Image) -> float:
-    located = locator.locate(image)
-    cut_round = cell_among(located, image)
-    for cell in located:
-        if cell.whole and one_cell(cell.box, cut_round):
-            return cell.box.side
-    return float("nan")
+from training.progress import watch
 
 
 def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
@@ -69,10 +34,10 @@ def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change 
         samples: one cell each.
         change: as `training.predict.predict` has it.
     """
-    answers = predict(predictor, samples, change)
+    answers, sides_px = predict(predictor, samples, change)
     if predictor.framing is not Framing.CELL:
         return answers
-    return weigh(answers, [s.source for s in samples], predictor.classes, sides(samples, change))
+    return weigh(answers, [s.source for s in samples], predictor.classes, sides_px)
 
 
 def weigh(
@@ -87,6 +52,17 @@ def weigh(
             sizes.note(probabilities[row], sides_px[row])
         probabilities[rows] = sizes.weigh(probabilities[rows], sides_px[rows])
     return replace(answers, probabilities=probabilities)
+
+
+def sides(samples: Sequence[data.Sample]) -> NDArray[np.float64]:
+    """Return the sides of the samples' cells, as `training.predict.predict` does; shows progress.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda s: s.box.side if s.box else measure_cell(data.read_image(s.path))[1], samples)
+        return np.array(list(watch(found, len(samples), "cells")))
 
 
 def _table(samples: Sequence[data.Sample]) -> str:

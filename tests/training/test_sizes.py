@@ -1,12 +1,26 @@
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Answers, Box
+from edge.cells import Answers, Box, Image
 from training import data, sizes
 from training.framing import Framing
+from training.predict import predict
+
+
+class Whole:
+    """Knows nothing of whole images."""
+
+    classes, size, framing = data.CLASSES, 32, Framing.IMAGE
+
+    def answer(self, views: np.ndarray) -> Answers:
+        return Answers(np.full((len(views), 8), 1 / 8, np.float32), np.zeros(len(views), np.float32))
+
+    def explain(self, views: np.ndarray, names: object) -> None:
+        return None
 
 
 def drawn(path: Path, diameter: int, side: int = 200) -> data.Sample:
@@ -32,9 +46,14 @@ def test_sides_are_those_of_the_cells_as_the_locator_finds_them(tmp_path: Path) 
 
 
 def test_sides_are_measured_after_the_change(tmp_path: Path) -> None:
+    def double(image: Image, box: Box, number: int) -> tuple[Image, Box]:
+        return np.asarray(cv2.resize(image, None, fx=2, fy=2), np.uint8), Box(*(2 * v for v in astuple(box)))
+
     sample = drawn(tmp_path / "a.png", 60)
-    doubled = sizes.sides([sample], lambda image, box, number: (cv2.resize(image, None, fx=2, fy=2), box))
-    assert doubled[0] == pytest.approx(2 * sizes.sides([sample])[0], rel=0.1)
+    listed = replace(sample, box=Box(60, 65, 70, 64))
+    _, (found, told) = predict(Whole(), [sample, listed], double)
+    assert found == pytest.approx(2 * sizes.sides([sample])[0], rel=0.1)
+    assert told == 140
 
 
 def test_each_source_is_a_specimen_of_its_own() -> None:
@@ -54,15 +73,6 @@ def test_each_source_is_a_specimen_of_its_own() -> None:
 
 
 def test_a_model_of_whole_images_is_asked_alone(tmp_path: Path) -> None:
-    class Whole:
-        classes, size, framing = data.CLASSES, 32, Framing.IMAGE
-
-        def answer(self, views: np.ndarray) -> Answers:
-            return Answers(np.full((len(views), 8), 1 / 8, np.float32), np.zeros(len(views), np.float32))
-
-        def explain(self, views: np.ndarray, names: object) -> None:
-            return None
-
     sample = drawn(tmp_path / "a.png", 60)
     assert sizes.answer(Whole(), [sample]).probabilities == pytest.approx(1 / 8)
 
