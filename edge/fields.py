@@ -5,10 +5,14 @@ classes decided again by all that was seen of them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
 
 from edge.album import Album, Photograph
 from edge.cells import Box, Cell, Detection, Frame
+from edge.preprocess import CONTEXT
 from edge.sightings import Decision, Sightings, weight_of
 from edge.track import Tracked
 
@@ -77,6 +81,19 @@ class StillFields:
         return Tracked(
             tuple(cells), tuple(numbers), lost=False, place=None, again=again, revised=tuple(revised)
         )
+
+    def remember(self, cells: Iterable[Cell]) -> None:
+        """Know cells that an earlier run counted by their stored pictures, whatever images come now."""
+        for cell in cells:
+            stored = cv2.imdecode(np.frombuffer(cell.crop, np.uint8), cv2.IMREAD_COLOR) if cell.crop else None
+            if stored is None:
+                continue
+            side = max(2, round(CONTEXT * cell.box.side))
+            view = cv2.resize(stored, (side, side), interpolation=cv2.INTER_AREA)
+            picture = Photograph(np.asarray(cv2.cvtColor(view, cv2.COLOR_BGR2RGB), np.uint8))
+            left, top = (side - cell.box.width) / 2, (side - cell.box.height) / 2
+            picture.cells = ((Box(left, top, cell.box.width, cell.box.height), cell.number),)
+            self._album.add(picture)
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""

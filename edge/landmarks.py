@@ -20,6 +20,8 @@ _RATIO = 0.9
 """A match is taken where the next best is at least this much farther away (Lowe's test)."""
 _LEAST_VOTES = 10
 """Landmarks that must support a pose."""
+_LEAST_MATCHES = 3
+"""Two always agree."""
 _MOST_SCALING = 0.05
 """The microscope does not zoom: a pose that would scale by more than this share is a mistake."""
 
@@ -32,6 +34,26 @@ class Landmarks:
     """Shape (landmarks, 2): x, y, pixels."""
     looks: NDArray[np.uint8]
     """Shape (landmarks, 128): what tells one from the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How one picture lies on another: scaled first, then laid."""
+
+    pose: Pose
+    scale: float
+    """Pixels of the other to a pixel of the one."""
+    votes: int
+    """Landmarks that support it."""
+
+    def to_reference(self, x: float, y: float) -> tuple[float, float]:
+        """Return where the point (x, y) of the one lies in the other, pixels."""
+        return self.pose.to_slide(self.scale * x, self.scale * y)
+
+    def to_picture(self, x: float, y: float) -> tuple[float, float]:
+        """Return where the point (x, y) of the other lies in the one, pixels; maybe outside it."""
+        u, v = self.pose.to_frame(x, y)
+        return u / self.scale, v / self.scale
 
 
 @cache
@@ -47,26 +69,39 @@ def landmarks(grey: NDArray[np.uint8], most: int = 150) -> Landmarks:
     return Landmarks(np.array([p.pt for p in points], np.float32), np.asarray(looks, np.uint8))
 
 
-def find_pose(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Pose | None:
-    """Return how `picture` lies on `reference`; None where too few landmarks agree to `reach` pixels."""
-    if min(len(reference.points), len(picture.points)) < _LEAST_VOTES:
+def find_pose(reference: Landmarks, picture: Landmarks) -> Pose | None:
+    """Return how `picture` lies on `reference`, at one scale; None where too few landmarks agree."""
+    found = fit(reference, picture)
+    sure = found and found.votes >= _LEAST_VOTES and abs(found.scale - 1) <= _MOST_SCALING
+    return found.pose if found and sure else None
+
+
+def fit(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Fit | None:
+    """Return how `picture`, moved, turned and scaled, lies best on `reference`; None where nothing tells.
+
+    Args:
+        reference: in its own pixels.
+        picture: likewise.
+        reach: of `reference`'s pixels, within which a landmark supports a pose.
+    """
+    if min(len(reference.points), len(picture.points)) < _LEAST_MATCHES:
         return None
     ours, theirs = picture.looks.astype(np.float32), reference.looks.astype(np.float32)
     pairs = cv2.BFMatcher().knnMatch(ours, theirs, 2)
     good = [best for best, second in pairs if best.distance < _RATIO * second.distance]
-    if len(good) < _LEAST_VOTES:
+    # One to one: many that are like one landmark would vote for a picture shrunken into that point.
+    nearest = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
+    if len(nearest) < _LEAST_MATCHES:
         return None
     cv2.setRNGSeed(1)  # The vote draws at random: the same pictures give the same pose.
     move, support = cv2.estimateAffinePartial2D(
-        picture.points[[m.queryIdx for m in good]],
-        reference.points[[m.trainIdx for m in good]],
+        picture.points[[m.queryIdx for m in nearest.values()]],
+        reference.points[list(nearest)],
         ransacReprojThreshold=reach,
         maxIters=5000,
         confidence=0.999,
     )
-    if move is None or int(support.sum()) < _LEAST_VOTES:
+    if move is None:
         return None
-    scaling = math.hypot(move[0, 0], move[1, 0])
-    if abs(scaling - 1) > _MOST_SCALING:
-        return None
-    return Pose(float(move[0, 2]), float(move[1, 2]), math.atan2(move[1, 0], move[0, 0]))
+    pose = Pose(float(move[0, 2]), float(move[1, 2]), math.atan2(move[1, 0], move[0, 0]))
+    return Fit(pose, math.hypot(move[0, 0], move[1, 0]), int(support.sum()))

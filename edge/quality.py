@@ -47,6 +47,8 @@ STILL = Limits(blur_least=np.inf, blur_most=0.17, over=0.985, under=20.0, crowde
 """A single image has no second chance, and may be a tight crop: only what nobody could read is refused.
 Of 960 labelled crops of three laboratories, whole and cut tightly, none has edges wider than 0.15."""
 
+_BURNT = 250
+"""Brightness (0..255) from which a channel is burnt out: of a film, white comes back a little darker."""
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15
 """Share of the frame covered by cells, under which the spot is called sparse."""
@@ -202,7 +204,7 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
     step = max(1, round(red_cell_px / _RED_PX), math.ceil(max(image.shape[:2]) / _SIDE))
     small = _shrunk(image, step)
     planes = cv2.split(_shrunk(small, 2))
-    clipped = float((np.minimum.reduce(planes) >= 254).mean())
+    clipped = float((np.minimum.reduce(planes) >= _BURNT).mean())
     whites = [_quantile(plane, 0.95) for plane in planes]
     shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
     green, blue = (_density(plane, shade) for plane in planes[1:])

@@ -88,7 +88,9 @@ class Session:
             whole = {number for shown in resumed.shown.values() for _, number in shown}
             known = {(c.source, c.box): c.number for c in resumed.cells if c.number not in whole}
             places = sum(not again for again in self._read.values())
-            self.counter = StillFields(decision, known, count=len(resumed.cells), fields=places)
+            still = StillFields(decision, known, count=len(resumed.cells), fields=places)
+            still.remember(resumed.cells)
+            self.counter = still
 
     @property
     def frames(self) -> int:

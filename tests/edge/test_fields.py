@@ -10,7 +10,9 @@ from edge import album
 from edge.cells import Box, CellClass, Detection, Frame, Role
 from edge.classify import Classifier
 from edge.fields import StillFields
+from edge.landmarks import Fit
 from edge.localise import Locator
+from edge.pose import Pose
 from edge.sightings import Decision
 from edge.void import filled
 from training.data import load, read_image
@@ -58,6 +60,40 @@ def test_a_place_photographed_again_adds_only_its_new_cells(degrees: float) -> N
     assert [c.number for c in tracked.cells] == [3]
     assert tracked.again
     assert counter.fields == 1
+
+
+@pytest.mark.parametrize("zoom", [0.75, 0.95, 1.04, 1.3])
+def test_a_place_photographed_at_another_scale_is_known(zoom: float) -> None:
+    counter = StillFields(DECISION)
+    first = picture(1)
+    counter.update(Frame(0, 0.0, first, "a"), [detection(150, 100), detection(190, 130)])
+    view, move = turned(first, 40, 10, 5)
+    scaled = np.asarray(cv2.resize(view, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), np.uint8)
+    x, y = zoom * (move @ np.array([190, 130, 1]))
+    seen = replace(detection(x, y), box=Box(x - 25 * zoom, y - 25 * zoom, 50 * zoom, 50 * zoom))
+    assert counter.update(Frame(1, 0.0, scaled, "b"), [seen]).numbers == (2,)
+
+
+@pytest.mark.parametrize(("scale", "votes", "known"), [(1.0, 7, True), (0.9, 8, False), (0.9, 30, True)])
+def test_what_is_scaled_needs_more_landmarks(
+    monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, known: bool
+) -> None:
+    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), scale, votes))
+    photograph = album.Photograph(picture(1))
+    assert (album.lay(photograph, photograph) is not None) is known
+
+
+@pytest.mark.parametrize(("votes", "known"), [(4, None), (6, None), (7, 1)])
+def test_few_landmarks_need_pictures_that_agree_closely(
+    monkeypatch: pytest.MonkeyPatch, votes: int, known: int | None
+) -> None:
+    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), 1.0, votes))
+    monkeypatch.setattr(album, "agreement", lambda *_: 0.9)
+    old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
+    old.cells = ((detection(150, 100).box, 1),)
+    several = album.Album()
+    several.add(old)
+    assert several.known(new, [detection(150, 100).box]) == [known]
 
 
 def test_two_images_of_one_name_are_two_places() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import blur, crowded, motion, over, shading, stain, under
-from edge.cells import Image
+from edge.cells import Frame, Image
 from edge.demo import DemoSource
 from edge.gates import ADVICE, Gate, Gates, Verdict
 from edge.quality import Inspector, measure
+from edge.replay import VideoFile
 from training.data import read_image
 
 RED_PX = 50.0
@@ -55,6 +56,21 @@ def test_a_spoiled_frame_is_refused(
     assert (verdict.refused, verdict.warnings) == (gate, ())
     assert verdict.message == f"{gate}: {ADVICE[gate]}"
     assert session.inspect(film[21], RED_PX) == Verdict()
+
+
+@pytest.mark.parametrize(("ending", "code"), [("avi", "MJPG"), ("mp4", "mp4v")])
+def test_a_burnt_out_frame_is_refused_in_a_film_too(
+    session: Inspector, film: list[Image], tmp_path: Path, ending: str, code: str
+) -> None:
+    """Its colours are coded as brightness and two differences: white comes back as 253 or 250."""
+    burnt = over(film[20], 2, CELL_PX, RNG)
+    file = tmp_path / f"film.{ending}"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*code), 15, burnt.shape[1::-1])
+    for _ in range(3):
+        writer.write(cv2.cvtColor(burnt, cv2.COLOR_RGB2BGR))
+    writer.release()
+    frame = next(f for f in VideoFile(file).frames() if isinstance(f, Frame))
+    assert session.inspect(frame.image, RED_PX).refused is Gate.OVER
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Box, CellClass, Detection, Frame, Role, Skip
-from edge.classify import Card
+from benchmarks.photographs import again
+from edge.cells import Box, CellClass, Detection, Frame, Image, Role, Skip
+from edge.classify import Card, Classifier
 from edge.errors import UserError
 from edge.gates import Gate, Verdict
-from edge.pipeline import Step
+from edge.localise import Locator
+from edge.pipeline import Step, detect
 from edge.session import Session
 from edge.store import Store
 from tests.edge.test_fields import at, picture, turned
+from training.data import load, read_image
 
 CARD = Card(
     name="made",
@@ -416,6 +419,28 @@ def test_a_photograph_of_cells_counted_on_another_tells_them_after_a_restart(sto
         Frame(0, 0.0, turned(picture(1), 50, 5, 5)[0], "b.png")
     )  # a.png lies too far back
     assert photograph(resumed, "c.png", 100).tracked.numbers == (1,)
+
+
+def test_other_photographs_of_counted_cells_are_known_after_a_restart_though_the_first_do_not_come(
+    shared_data: Path, store: Store
+) -> None:
+    """Of these the stored pictures of the cells tell."""
+    classifier, locator, rng = Classifier(), Locator(), np.random.default_rng(2)
+    listed = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
+    samples = [next(s for s in listed if s.name == name) for name in ("neutrophil", "lymphocyte", "monocyte")]
+    images = [read_image(s.path) for s in samples]
+
+    def count(pictures: list[Image], folder: str) -> int:
+        card, review = classifier.card, classifier.card.review_below
+        session = Session(store, card, "S", "images", moving=False, review_below=review, target=None)
+        for number, image in enumerate(pictures):
+            frame = Frame(number, 0.0, image, f"{folder}/{number}.png")
+            found = detect(frame, locator, classifier)
+            session.take(Step(frame, tuple(found), session.counter.update(frame, found)))
+        return session.total
+
+    assert count(images, "one") == 3
+    assert count([again(image, rng) for image in images], "two") == 3
 
 
 def test_images_of_one_name_and_equal_boxes_are_told_apart_after_a_restart(store: Store) -> None:
