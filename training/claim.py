@@ -24,6 +24,8 @@ def check_free(folder: Path, recipe: Recipe) -> None:
     Raises:
         UserError: another recipe began it, or more epochs are done.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder}: a file; name a folder")
     file = folder / "recipe.json"
     if not has_begun(folder) or not file.exists():
         return

@@ -66,6 +66,8 @@ class Pair:
     """Accuracy of the first less that of the second, -1..1."""
     limits: tuple[float, float]
     """Its 95 % interval."""
+    unlike: tuple[str, ...] = ()
+    """In plain words, why the two may not have done the same task."""
 
 
 def cell_keys(cells: Iterable[tuple[str, str]]) -> list[Key]:
@@ -152,7 +154,22 @@ def compare(first: Run, second: Run) -> Pair:
         p,
         (only_first - only_second) / len(common),
         paired_interval(both, only_first, only_second, len(common) - both - only_first - only_second),
+        _unlike(first, second),
     )
+
+
+def _unlike(first: Run, second: Run) -> tuple[str, ...]:
+    """Return what differs in what two runs were asked: their images are known by their names alone."""
+    said = []
+    images = [run.figures.get("images") for run in (first, second)]
+    if all(images) and images[0] != images[1]:
+        said.append(
+            f"images of {images[0]} and of {images[1]}, taken for the same where name and class agree"
+        )
+    classes = [run.figures["classes"] for run in (first, second)]
+    if set(classes[0]) != set(classes[1]):
+        said.append(f"a choice of {len(classes[0])} and of {len(classes[1])} classes")
+    return tuple(said)
 
 
 def paired_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
@@ -235,6 +252,7 @@ def remarks(pairs: Sequence[Pair]) -> list[str]:
         for p in pairs
         if p.apart
     ]
+    said += [f"Caution: {p.first} and {p.second} judged {' and '.join(p.unlike)}." for p in pairs if p.unlike]
     method = "Difference: accuracy of the first less the second, with Newcombe's paired interval (method 10);"
     several = f" {len(pairs)} pairs, p is not adjusted for their number." if len(pairs) > 1 else ""
     return [*said, f"{method} p: McNemar's exact test, two-sided.{several}"]

@@ -55,12 +55,15 @@ def folds(samples: Sequence[data.Sample], k: int, seed: int) -> list[Fold]:
 
     Images of split test are left out, since nothing may learn from them. Nor does anything learn from doubted
     labels (`data.undoubted`); these are tested like the others.
+
+    Raises:
+        UserError: there are too few films.
     """
     parts = data.grouped_folds([s for s in samples if s.split != "test"], k, seed)
     divided = []
     for number, part in enumerate(parts):
         rest = data.undoubted([s for other in parts if other is not part for s in other])
-        divided.append(Fold(f"fold {number + 1} of {k}", (*_marked(part, "test"), *_divided(rest, seed))))
+        divided.append(_fold(f"fold {number + 1} of {k}", part, _divided(rest, seed)))
     return divided
 
 
@@ -71,7 +74,7 @@ def leave_one_source_out(samples: Sequence[data.Sample], seed: int) -> list[Fold
     Images of any other split are divided anew.
 
     Raises:
-        UserError: there are fewer than two sources.
+        UserError: there are fewer than two sources, or too few films in one.
     """
     sources = sorted({s.source for s in samples})
     if len(sources) < 2:
@@ -86,8 +89,17 @@ def leave_one_source_out(samples: Sequence[data.Sample], seed: int) -> list[Fold
                 f"without source {source} there is no image to train on; all others are of split test"
             )
         left_out = [s for s in samples if s.source == source]
-        divided.append(Fold(f"without {source}", (*_marked(left_out, "test"), *_kept(others, seed))))
+        divided.append(_fold(f"without {source}", left_out, _kept(others, seed)))
     return divided
+
+
+def _fold(name: str, judged: Sequence[data.Sample], learned: Sequence[data.Sample]) -> Fold:
+    if not any(s.split == "validation" for s in learned):
+        raise UserError(
+            f"{name}: what is left to learn from is of one blood film or image, and a second one must "
+            "validate; add films, or leave out less"
+        )
+    return Fold(name, (*_marked(judged, "test"), *learned))
 
 
 def _kept(samples: Sequence[data.Sample], seed: int) -> list[data.Sample]:

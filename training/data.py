@@ -220,7 +220,8 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
 def check_trainable(samples: Sequence[Sample]) -> None:
     """Check, before hours are spent, that every image shows its cell and every class can be learned.
 
-    Says on stderr how many images lie in two parts: figures on these are flattering.
+    Says on stderr how many images lie in two parts, where figures on them are flattering, and how many have
+    two labels, one of which is wrong.
 
     Raises:
         UserError: names the files of no use, or the classes with too few images.
@@ -236,11 +237,14 @@ def check_trainable(samples: Sequence[Sample]) -> None:
         absent = ", ".join(sorted(judged - set(train)))
         raise UserError(f"no training image of class {absent}; add some, or divide otherwise with --seed")
     parts: dict[bytes, dict[str, str]] = {}
+    labels: dict[bytes, dict[str, str]] = {}
     for sample, digest in zip(samples, check_images(samples), strict=True):
         parts.setdefault(digest, {}).setdefault(sample.split, sample.file)
-    if twice := [list(files.items()) for files in parts.values() if len(files) > 1]:
-        (first, a), (second, b) = twice[0][:2]
-        print(f"{len(twice)} images lie in two parts, as {a} ({first}) and {b} ({second})", file=sys.stderr)
+        labels.setdefault(digest, {}).setdefault(sample.name, sample.file)
+    for told, found in (("lie in two parts", parts), ("have two labels", labels)):
+        if twice := [list(files.items()) for files in found.values() if len(files) > 1]:
+            (first, a), (second, b) = twice[0][:2]
+            print(f"{len(twice)} images {told}, as {a} ({first}) and {b} ({second})", file=sys.stderr)
 
 
 def readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:

@@ -21,8 +21,10 @@ from edge.errors import UserError
 from edge.report import write_json
 from training import crossvalidate, data, division, metrics, robustness, sizes
 from training.predict import Predictor, open_model
-from training.recipe import RECIPES, check
+from training.recipe import RECIPES, check, read_recipe
 
+_DATA = Path("../shared/data")
+"""Of the shipped model."""
 _CURVE_POINTS = 200
 """Points, at most, of the review curve in the figures."""
 
@@ -140,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument(
         "--split", help="part of the model's run, split or source of --data; test if not given"
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument(
+        "--data", type=Path, help=f"folder with cells.csv; that of the model's run, else {_DATA}"
+    )
     parser.add_argument("--classes", choices=("five", "all"), default="all", help="five: the study's")
     parser.add_argument("--robustness", action="store_true", help="accuracy against graded faults too")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -162,10 +166,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _data_of(model: Path) -> Path:
+    """Return the data that a model's run learned from, by the recipe beside it; else the shipped model's."""
+    recipe = model.parent / "recipe.json"
+    return Path(read_recipe(recipe).data) if recipe.is_file() else _DATA
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     """Judge a model; return 0, or 3 (as `edge.run`) where images that cannot be read were left out."""
     file = options.model or DEFAULT_MODEL
-    samples = data.load(options.images or options.data)
+    folder = options.images or options.data or _data_of(file)
+    samples = data.load(folder)
     if not options.images:
         samples = division.select(samples, options.split or "test", file)
     if taught := len(division.learned(samples, file)):
@@ -179,13 +190,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise UserError(f"the model does not tell {others}; --classes five leaves them out")
     if options.json and options.json.is_dir():
         raise UserError(f"--json {options.json}: a folder; name a file")
-    for folder in (options.json and options.json.parent, options.report):
-        if folder:  # a place that cannot be written is told before the work
-            folder.mkdir(parents=True, exist_ok=True)
+    for place in (options.json and options.json.parent, options.report):
+        if place:  # one that cannot be written is told before the work
+            place.mkdir(parents=True, exist_ok=True)
     samples, unreadable = data.readable(samples)
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
-    images = str(options.images or f"{options.split or 'test'} of {options.data}")
+    images = str(options.images or f"{options.split or 'test'} of {folder}")
     told = {"model": str(file), "images": images, "unreadable": unreadable}
     result = judge(predictor, samples, classes) | told
     _print(result)
@@ -225,7 +236,7 @@ def _by_turns(options: argparse.Namespace) -> None:
     for option in ("model", "split", "robustness", "report"):
         if getattr(options, option):
             raise UserError(f"--{option} judges one model; training by turns makes its own, leave it out")
-    folder = options.images or options.data
+    folder = options.images or options.data or _DATA
     recipe = replace(RECIPES[options.recipe], data=str(folder), weights=options.weights)
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)

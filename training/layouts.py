@@ -163,7 +163,10 @@ def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, 
             reader = csv.DictReader(file)
             missing = [c for c in columns if c not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(f"{table}: column {', '.join(missing)} is missing")
+                raise UserError(
+                    f"{table}: column {', '.join(missing)} is missing; its first line names the columns, "
+                    "with commas between them"
+                )
             for row in reader:
                 if any(row[c] is None for c in columns):
                     raise UserError(f"{table}, line {reader.line_num}: fewer fields than columns")
