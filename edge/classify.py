@@ -100,7 +100,7 @@ class Classifier:
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        return consider(self.look, crops)
+        return consider(self.look, crops, [c.name for c in self.card.classes])
 
     def look(self, crops: Sequence[Image]) -> Answers:
         """Return what the model says of the crops at first sight; see `classify`."""

@@ -1,4 +1,4 @@
-"""A doubtful cell is looked at from eight sides before it is named.
+"""A doubtful cell is looked at from eight sides, and at the shape of its nucleus, before it is named.
 
 A cell has no upper side, but a network answers a turned or mirrored crop a little differently, and an
 integer file rounds each differently: the mean over the eight is right more often than any one of them. Sure
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge.cells import Answers, Image
+from edge.lobes import weigh
 
 SURE = 0.95
 """Confidence (0..1) from which the first look is enough."""
@@ -24,15 +25,18 @@ def turned(crop: Image) -> list[Image]:
     return [np.ascontiguousarray(side) for side in sides[1:]]
 
 
-def consider(look: Callable[[Sequence[Image]], Answers], crops: Sequence[Image]) -> Answers:
+def consider(
+    look: Callable[[Sequence[Image]], Answers], crops: Sequence[Image], names: Sequence[str]
+) -> Answers:
     """Return what `look` says of the crops, of the doubtful ones as the mean over their eight sides.
 
-    The mean is that of the scores, the geometric one of the probabilities. Maps of the evidence are those of
-    the crops as they lie.
+    The mean is that of the scores, the geometric one of the probabilities; the shape of the nucleus is
+    weighed with it (`edge.lobes`). Maps of the evidence are those of the crops as they lie.
 
     Args:
         look: asks the model about crops.
         crops: square, RGB.
+        names: of the model's classes, in order.
     """
     first = look(crops)
     doubtful = np.flatnonzero(first.probabilities.max(axis=1, initial=0) < SURE).tolist()
@@ -44,6 +48,7 @@ def consider(look: Callable[[Sequence[Image]], Answers], crops: Sequence[Image])
         [probabilities[doubtful, None], more.probabilities.reshape(len(doubtful), 7, -1)], axis=1
     )
     mean = np.exp(np.log(np.maximum(sides, LEAST)).mean(axis=1))
-    probabilities[doubtful] = mean / mean.sum(axis=1, keepdims=True)
+    mean /= mean.sum(axis=1, keepdims=True)
+    probabilities[doubtful] = weigh(mean, [crops[i] for i in doubtful], names)
     strangeness[doubtful] = (strangeness[doubtful] + more.strangeness.reshape(-1, 7).sum(axis=1)) / 8
     return Answers(probabilities, strangeness, first.evidence)

@@ -84,7 +84,7 @@ class KerasPredictor:
         """Ask the network as the instrument asks the integer file; one of whole images once, as the study."""
         if self.framing is Framing.IMAGE:
             return self._look(list(views))
-        return consider(self._look, list(views))
+        return consider(self._look, list(views), self.trained.names)
 
     def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:
         """Return Grad-CAM's maps."""

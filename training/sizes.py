@@ -1,6 +1,6 @@
 """Sizes of labelled cells: further evidence in every judgement of a model, and the table of `edge.sizes`.
 
-`python -m training.sizes` prints that table from the training cells.
+`python -m training.sizes` prints that table from the training cells, and beside it that of `edge.lobes`.
 """
 
 import argparse
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from edge.cells import Answers, CellClass
 from edge.errors import UserError
+from edge.lobes import Shape, shape
+from edge.preprocess import crop
 from edge.sizes import Sizes
 from training import data
 from training.framing import Framing, measure_cell
 from training.predict import Change, Predictor, predict
 from training.progress import watch
+from training.recipe import RECIPES
 
 
 def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
@@ -54,28 +57,47 @@ def weigh(
     return replace(answers, probabilities=probabilities)
 
 
-def sides(samples: Sequence[data.Sample]) -> NDArray[np.float64]:
-    """Return the sides of the samples' cells, as `training.predict.predict` does; shows progress.
+def measure(samples: Sequence[data.Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how large the samples' cells are, and how their nuclei are shaped; shows progress.
+
+    Returns:
+        The sides that `training.predict.predict` returns, pixels, shape (samples,); and disc and hull of
+        `edge.lobes.Shape`, shape (samples, 2), nan where no nucleus is seen.
 
     Raises:
         UserError: an image cannot be read.
     """
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda s: s.box.side if s.box else measure_cell(data.read_image(s.path))[1], samples)
-        return np.array(list(watch(found, len(samples), "cells")))
+        found = list(watch(pool.map(_measure, samples), len(samples), "cells"))
+    return np.array([side for side, _ in found]), np.array([[s.disc, s.hull] for _, s in found])
+
+
+def _measure(sample: data.Sample) -> tuple[float, Shape]:
+    image = data.read_image(sample.path)
+    box, side = (sample.box, sample.box.side) if sample.box else measure_cell(image)
+    return side, shape(crop(image, box, RECIPES["robust"].size)) or Shape(np.nan, np.nan)
 
 
 def _table(samples: Sequence[data.Sample]) -> str:
     names = np.array([s.name for s in samples])
-    logarithms = np.log(sides(samples))
-    measured = {name: logarithms[(names == name) & ~np.isnan(logarithms)] for name in dict.fromkeys(names)}
-    if not measured.get("neutrophil", np.empty(0)).size:
+    sides, shapes = measure(samples)
+    of_class = {name: names == name for name in dict.fromkeys(names)}
+    sizes = {name: np.log(sides[rows & ~np.isnan(sides)]) for name, rows in of_class.items()}
+    if not sizes.get("neutrophil", np.empty(0)).size:
         raise UserError("no neutrophil was found in the images, and sizes are told beside theirs")
-    unit = np.median(measured["neutrophil"])
-    lines = [f"{'class':22}{'median':>8}{'deviation':>11}{'cells':>7}"]
-    for name, known in measured.items():
-        told = f"{np.median(known) - unit:8.2f}{known.std():11.2f}" if known.size else f"{'-':>8}{'-':>11}"
-        lines.append(f"{name:22}{told}{len(known):7d}")
+    unit = np.median(sizes["neutrophil"])
+    lines = [
+        f"{'class':22}{'size':>7}{'deviation':>11}{'disc':>8}{'deviation':>11}{'hull':>8}{'deviation':>11}"
+        f"{'correlation':>13}{'cells':>7}"
+    ]
+    for name, rows in of_class.items():
+        size, nuclei = sizes[name], shapes[rows & ~np.isnan(shapes[:, 0])]
+        told = f"{np.median(size) - unit:7.2f}{size.std():11.2f}" if size.size else f"{'-':>7}{'-':>11}"
+        (disc, hull), spread = np.median(nuclei, axis=0), nuclei.std(axis=0)
+        together = np.corrcoef(nuclei.T)[0, 1] if len(nuclei) > 1 and spread.all() else np.nan
+        lines.append(
+            f"{name:22}{told}{disc:8.3f}{spread[0]:11.3f}{hull:8.3f}{spread[1]:11.3f}{together:13.2f}{len(size):7d}"
+        )
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 
@@ -31,7 +32,7 @@ def test_the_eight_sides_of_a_crop_all_differ_and_hold_the_same_pixels() -> None
 
 def test_a_doubtful_answer_is_the_mean_of_the_scores_over_all_sides() -> None:
     crop = square((128, 8), (255, 0), (255, 0), (255, 0))
-    answers = consider(by_corner, [crop])
+    answers = consider(by_corner, [crop], ())
     shares = np.array([[128 / 255, 127 / 255], [1, 1 / 512]])
     product = shares[0] ** (2 / 8) * shares[1] ** (6 / 8)  # each corner is the upper left one twice in eight
     assert answers.probabilities[0] == pytest.approx(product / product.sum(), abs=1e-6)
@@ -41,7 +42,17 @@ def test_a_doubtful_answer_is_the_mean_of_the_scores_over_all_sides() -> None:
 def test_a_wrong_first_look_is_put_right() -> None:
     crop = square((100, 0), (250, 0), (250, 0), (250, 0))
     assert by_corner([crop]).probabilities[0, 0] < 0.5
-    assert consider(by_corner, [crop]).probabilities[0, 0] > 0.5
+    assert consider(by_corner, [crop], ()).probabilities[0, 0] > 0.5
+
+
+def test_the_shape_of_the_nucleus_is_weighed_where_the_answer_is_doubtful() -> None:
+    def look(crops: Sequence[Image]) -> Answers:
+        return Answers(np.tile(np.float32([0.45, 0.55]), (len(crops), 1)), np.zeros(len(crops), np.float32))
+
+    crop = np.full((96, 96, 3), 235, np.uint8)
+    cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
+    assert consider(look, [crop], ("lymphocyte", "monocyte")).probabilities[0, 0] > 0.5
+    assert consider(look, [crop], ("monocyte", "lymphocyte")).probabilities[0, 0] < 0.45
 
 
 def test_a_sure_answer_is_not_looked_at_again() -> None:
@@ -52,16 +63,16 @@ def test_a_sure_answer_is_not_looked_at_again() -> None:
         return by_corner(crops)
 
     sure, doubtful = square(*[(250, 0)] * 4), square(*[(128, 0)] * 4)
-    answers = consider(look, [sure, doubtful, sure])
+    answers = consider(look, [sure, doubtful, sure], ())
     assert asked == [3, 7]
     assert answers.probabilities[[0, 2], 0] == pytest.approx(250 / 255)
     asked.clear()
-    consider(look, [sure])
+    consider(look, [sure], ())
     assert asked == [1]
 
 
 def test_no_crop_is_no_answer() -> None:
-    assert consider(by_corner, []).probabilities.shape == (0, 2)
+    assert consider(by_corner, [], ()).probabilities.shape == (0, 2)
 
 
 def test_the_evidence_shown_is_that_of_the_class_decided_in_the_end() -> None:
@@ -71,7 +82,7 @@ def test_the_evidence_shown_is_that_of_the_class_decided_in_the_end() -> None:
         found = by_corner(crops)
         return Answers(found.probabilities, found.strangeness, evidence if len(crops) == 1 else None)
 
-    answers = consider(look, [square((140, 0), (20, 0), (20, 0), (20, 0))])
+    answers = consider(look, [square((140, 0), (20, 0), (20, 0), (20, 0))], ())
     assert answers.probabilities[0].argmax() == 1
     assert answers.heat is not None
     assert answers.heat[0].ravel().tolist() == [0, 1]

@@ -33,16 +33,20 @@ def drawn(path: Path, diameter: int, side: int = 200) -> data.Sample:
     return data.Sample(path, path.name, "lymphocyte", "here", "test")
 
 
-def test_sides_are_those_of_the_cells_as_the_locator_finds_them(tmp_path: Path) -> None:
+def test_cells_are_measured_as_the_locator_finds_them(tmp_path: Path) -> None:
     samples = [drawn(tmp_path / f"{d}.png", d) for d in (60, 90)]
     empty = tmp_path / "empty.png"
     cv2.imwrite(str(empty), np.full((200, 200, 3), 235, np.uint8))
     listed = data.Sample(samples[0].path, "60.png", "lymphocyte", "here", "test", box=Box(60, 65, 70, 64))
-    found = sizes.sides([*samples, data.Sample(empty, "empty.png", "lymphocyte", "here", "test"), listed])
+    found, shapes = sizes.measure(
+        [*samples, data.Sample(empty, "empty.png", "lymphocyte", "here", "test"), listed]
+    )
     assert found[0] == pytest.approx(60, rel=0.15)
     assert found[1] == pytest.approx(90, rel=0.15)
     assert np.isnan(found[2])
     assert found[3] == 70
+    assert shapes[:2, 0] == pytest.approx(0.56, abs=0.03), "a round nucleus"
+    assert np.isnan(shapes[2]).all()
 
 
 def test_sides_are_measured_after_the_change(tmp_path: Path) -> None:
@@ -52,7 +56,7 @@ def test_sides_are_measured_after_the_change(tmp_path: Path) -> None:
     sample = drawn(tmp_path / "a.png", 60)
     listed = replace(sample, box=Box(60, 65, 70, 64))
     _, (found, told) = predict(Whole(), [sample, listed], double)
-    assert found == pytest.approx(2 * sizes.sides([sample])[0], rel=0.1)
+    assert found == pytest.approx(2 * sizes.measure([sample])[0][0], rel=0.1)
     assert told == 140
 
 
@@ -88,6 +92,9 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
     assert float(rows["neutrophil"][0]) == 0
     assert float(rows["lymphocyte"][0]) == pytest.approx(np.log(60 / 80), abs=0.1)
+    assert float(rows["lymphocyte"][2]) == pytest.approx(0.56, abs=0.03)
+    assert float(rows["lymphocyte"][4]) > 0.97
+    assert rows["lymphocyte"][-1] == "2"
     assert sizes.main(["--data", str(tmp_path), "--split", "other"]) == 1
     assert "no image belongs" in capsys.readouterr().err
     (tmp_path / "cells.csv").write_text("\n".join(line for line in lines if "neutrophil" not in line))
