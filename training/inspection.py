@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cells import Box
 from edge.errors import UserError
 from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
@@ -80,7 +81,13 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     leaks = [(seen[i].file, seen[j].file) for i, j in found if seen[i].split != seen[j].split]
     astray = [s.file for s in samples if s.path in size_of and not box_fits(s.box, *size_of[s.path])]
     first: dict[Path, Sample] = {}
+    listed: set[tuple[Path, str, Box | None]] = set()
+    twice = []
     for sample in samples:
+        row = (sample.path, sample.name, sample.box)
+        if row in listed:
+            twice.append([sample.file, sample.file])
+        listed.add(row)
         other = first.setdefault(sample.path, sample)
         # A field holds several cells, each with its box; a crop is of one class.
         if sample.name != other.name and sample.box is None:
@@ -90,7 +97,7 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     return Findings(
         unreadable,
         astray,
-        [[seen[i].file for i in group] for group in duplicates],
+        [[seen[i].file for i in group] for group in duplicates] + twice,
         [(seen[i].file, seen[j].file) for i, j in near],
         conflicts,
         leaks,
@@ -118,7 +125,8 @@ def _same(one: Path, other: Path) -> bool:
         np.float32(cv2.resize(read_image(path), side, interpolation=cv2.INTER_AREA)) for path in (one, other)
     )
     a, b = a - a.mean(axis=(0, 1)), b - b.mean(axis=(0, 1))
-    return float((a * b).sum()) >= _LIKE * float(np.sqrt((a * a).sum() * (b * b).sum()))
+    most = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return most > 0 and float((a * b).sum()) >= _LIKE * most  # plain images show nothing alike
 
 
 def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UserError
-from training.claim import claim
+from training.claim import check_free, claim
 from training.recipe import Recipe
 
 
@@ -16,6 +16,12 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, name: str) -> No
     claim(tmp_path / "recipe.json", Recipe(epochs=3))
     with pytest.raises(UserError, match="--epochs 2: 3 are done"):
         claim(tmp_path / "recipe.json", Recipe(epochs=2))
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with pytest.raises(UserError, match=r"--output .*notes: a file; name a folder"):
+        check_free(tmp_path / "notes", Recipe())
 
 
 def test_a_run_goes_on_with_its_own_recipe_alone(tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ def test_a_pair_is_judged_on_the_cells_of_both(tmp_path: Path) -> None:
     assert pair.p == pytest.approx(2 * (1 + 7 + 21) / 128)
 
 
+def test_runs_that_were_asked_otherwise_are_told(tmp_path: Path) -> None:
+    one = evaluation("eeme", images="one") | {"classes": [*NAMES, "platelet"]}
+    pair = compare.compare(*read(tmp_path, one, evaluation("eeee", images="other")))
+    (caution,) = [text for text in compare.remarks([pair]) if text.startswith("Caution")]
+    assert "images of one and of other" in caution
+    assert "a choice of 3 and of 2 classes" in caution
+    same = compare.compare(*read(tmp_path / "b", evaluation("e", images="one"), evaluation("m")))
+    assert not same.unlike, "a run's own figures name no images"
+
+
 def test_the_same_answers_do_not_differ(tmp_path: Path) -> None:
     first, second = read(tmp_path, evaluation("eeme"), evaluation("eeme"))
     pair = compare.compare(first, second)

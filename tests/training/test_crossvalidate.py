@@ -104,6 +104,13 @@ def test_there_must_be_something_to_leave_out_and_something_to_train_on() -> Non
         leave_one_source_out([sample(0, "pbc", "test"), sample(0, "bccd", "train")], seed=1)
 
 
+def test_one_film_left_to_learn_from_is_told_before_any_training() -> None:
+    with pytest.raises(UserError, match="fold 1 of 2: what is left to learn from is of one blood film"):
+        folds([sample(n) for n in range(9)], 2, seed=1)
+    with pytest.raises(UserError, match="without pbc: what is left"):
+        leave_one_source_out([*SAMPLES, *(sample(n, "zheng1") for n in range(3))][57:], seed=1)
+
+
 def test_folds_run_as_tasks_and_are_told_together(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     divided = folds(SAMPLES[:59], 2, seed=1)
     recipe: Any = {"epochs": 1}

@@ -199,3 +199,13 @@ def test_an_image_in_two_parts_is_told(made_data: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().err
     assert "1 images lie in two parts" in told
     assert test.file in told
+    assert "two labels" not in told
+
+
+def test_an_image_with_two_labels_is_told(made_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = data.load(made_data)
+    one, other = (next(s for s in samples if s.name == name) for name in ("monocyte", "neutrophil"))
+    other.path.write_bytes(one.path.read_bytes())
+    data.check_trainable(samples)
+    told = f"1 images have two labels, as {one.file} (monocyte) and {other.file} (neutrophil)"
+    assert told in capsys.readouterr().err

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +8,10 @@ import pytest
 
 from edge.cells import Answers
 from edge.errors import UserError
+from edge.report import write_json
 from training import data, division, evaluate, metrics, study
 from training.evaluate import figures, main
+from training.recipe import RECIPES
 
 NAMES = ("a", "b", "c")
 
@@ -198,6 +200,18 @@ def test_a_part_of_the_models_run_is_judged(
     main([*arguments, "--split", "validation"])
     assert not seen
     assert "enough" in capsys.readouterr().err
+
+
+def test_a_runs_model_is_judged_on_the_data_of_its_run(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(evaluate, "open_model", lambda _: SimpleNamespace(classes=data.CLASSES))
+    monkeypatch.setattr(evaluate.data, "load", lambda folder: seen.append(folder) or [])
+    write_json(tmp_path / "recipe.json", asdict(RECIPES["robust"]) | {"data": str(made_data)})
+    for model in (tmp_path / "model.keras", tmp_path / "elsewhere" / "model.keras"):
+        main(["--model", str(model)])
+    assert seen == [made_data, Path("../shared/data")]
 
 
 def test_cross_validation_goes_by_the_recipe(

@@ -41,6 +41,24 @@ def test_each_flaw_is_found_and_nothing_else(flawed: Path) -> None:
     assert found.sizes == {(96, 96): 7, (80, 80): 1}
 
 
+def test_a_row_that_a_list_has_twice_is_a_duplicate(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", cell(0))
+    one, other = (
+        Sample(tmp_path / "a.png", "a.png", "monocyte", "made", "", box=Box(x, 10, 30, 30)) for x in (10, 50)
+    )
+    assert inspection.inspect([one, other]).duplicates == []
+    assert inspection.inspect([one, other, one]).duplicates == [["a.png", "a.png"]]
+
+
+def test_plain_images_are_not_alike(tmp_path: Path) -> None:
+    samples = []
+    for name, grey in (("monocyte", 0), ("neutrophil", 255)):
+        write(tmp_path / f"{name}.png", np.full((40, 40, 3), grey, np.uint8))
+        samples.append(Sample(tmp_path / f"{name}.png", f"{name}.png", name, "made", ""))
+    found = inspection.inspect(samples)
+    assert (found.near_duplicates, found.conflicts) == ([], [])
+
+
 def test_boxes_that_show_no_cell_are_found(tmp_path: Path) -> None:
     write(tmp_path / "a.png", cell(0))
     boxes = (Box(10, 10, 30, 30), Box(96, 10, 30, 30), Box(10, 10, 0, 30))
