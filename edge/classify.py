@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,11 @@ class Classifier:
     """
 
     def __init__(self, model: Path = DEFAULT_MODEL, threads: int = 1) -> None:
+        # Whoever only wants a card, or the settings, needs no OpenCV.
+        from edge.lobes import weigh
+
         self.card = read_card(model)
+        self._weigh = partial(weigh, names=[c.name for c in self.card.classes])
         size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
         shapes: dict[str, tuple[int, ...]] = {"probabilities": (1, len(self.card.classes))}
         if familiar is not None:
@@ -100,7 +105,7 @@ class Classifier:
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        return consider(self.look, crops, [c.name for c in self.card.classes])
+        return consider(self.look, crops, self._weigh)
 
     def look(self, crops: Sequence[Image]) -> Answers:
         """Return what the model says of the crops at first sight; see `classify`."""

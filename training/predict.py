@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edge.cells import Answers, Box, CellClass, Image
 from edge.classify import Classifier
 from edge.errors import UserError
+from edge.lobes import weigh
 from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
@@ -84,7 +86,7 @@ class KerasPredictor:
         """Ask the network as the instrument asks the integer file; one of whole images once, as the study."""
         if self.framing is Framing.IMAGE:
             return self._look(list(views))
-        return consider(self._look, list(views), self.trained.names)
+        return consider(self._look, list(views), partial(weigh, names=self.trained.names))
 
     def explain(self, views: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.float32] | None:
         """Return Grad-CAM's maps."""

@@ -1,10 +1,12 @@
 from collections.abc import Sequence
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Answers, Image
+from edge.cells import Answers, Image, Probabilities
+from edge.lobes import weigh
 from edge.second_look import consider, turned
 
 
@@ -13,6 +15,10 @@ def by_corner(crops: Sequence[Image]) -> Answers:
     first = np.array([crop[0, 0, 0] / 255 for crop in crops], np.float32)
     strange = np.array([crop[0, 0, 1] for crop in crops], np.float32)
     return Answers(np.stack([first, 1 - first], axis=1).reshape(-1, 2), strange)
+
+
+def unweighed(probabilities: Probabilities, crops: Sequence[Image]) -> Probabilities:
+    return probabilities
 
 
 def square(*corners: tuple[int, int]) -> Image:
@@ -32,7 +38,7 @@ def test_the_eight_sides_of_a_crop_all_differ_and_hold_the_same_pixels() -> None
 
 def test_a_doubtful_answer_is_the_mean_of_the_scores_over_all_sides() -> None:
     crop = square((128, 8), (255, 0), (255, 0), (255, 0))
-    answers = consider(by_corner, [crop], ())
+    answers = consider(by_corner, [crop], unweighed)
     shares = np.array([[128 / 255, 127 / 255], [1, 1 / 512]])
     product = shares[0] ** (2 / 8) * shares[1] ** (6 / 8)  # each corner is the upper left one twice in eight
     assert answers.probabilities[0] == pytest.approx(product / product.sum(), abs=1e-6)
@@ -42,7 +48,7 @@ def test_a_doubtful_answer_is_the_mean_of_the_scores_over_all_sides() -> None:
 def test_a_wrong_first_look_is_put_right() -> None:
     crop = square((100, 0), (250, 0), (250, 0), (250, 0))
     assert by_corner([crop]).probabilities[0, 0] < 0.5
-    assert consider(by_corner, [crop], ()).probabilities[0, 0] > 0.5
+    assert consider(by_corner, [crop], unweighed).probabilities[0, 0] > 0.5
 
 
 def test_the_shape_of_the_nucleus_is_weighed_where_the_answer_is_doubtful() -> None:
@@ -51,8 +57,41 @@ def test_the_shape_of_the_nucleus_is_weighed_where_the_answer_is_doubtful() -> N
 
     crop = np.full((96, 96, 3), 235, np.uint8)
     cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
-    assert consider(look, [crop], ("lymphocyte", "monocyte")).probabilities[0, 0] > 0.5
-    assert consider(look, [crop], ("monocyte", "lymphocyte")).probabilities[0, 0] < 0.45
+    assert (
+        consider(look, [crop], partial(weigh, names=("lymphocyte", "monocyte"))).probabilities[0, 0] > 0.5
+    )  # 0.45 before
+    assert consider(look, [crop], partial(weigh, names=("monocyte", "lymphocyte"))).probabilities[
+        0
+    ] == pytest.approx([0.45, 0.55])
+
+
+def test_the_shape_of_the_nucleus_makes_no_answer_surer() -> None:
+    def look(crops: Sequence[Image]) -> Answers:
+        said = np.float32([0.9, 0.08, 0.02])
+        return Answers(np.tile(said, (len(crops), 1)), np.zeros(len(crops), np.float32))
+
+    crop = np.full((96, 96, 3), 235, np.uint8)
+    cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
+    (answer,) = consider(
+        look, [crop], partial(weigh, names=("lymphocyte", "neutrophil", "platelet"))
+    ).probabilities
+    assert answer[0] == pytest.approx(0.9, abs=1e-6)
+    assert answer.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_what_the_shape_makes_likeliest_stays_so_though_it_is_no_surer() -> None:
+    def look(crops: Sequence[Image]) -> Answers:
+        said = np.float32([0.36, 0.34, 0.3])
+        return Answers(np.tile(said, (len(crops), 1)), np.zeros(len(crops), np.float32))
+
+    crop = np.full((96, 96, 3), 235, np.uint8)
+    cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
+    (answer,) = consider(
+        look, [crop], partial(weigh, names=("neutrophil", "lymphocyte", "platelet"))
+    ).probabilities
+    assert answer.argmax() == 1
+    assert answer[1] < 0.55
+    assert answer.sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_sure_answer_is_not_looked_at_again() -> None:
@@ -63,16 +102,16 @@ def test_a_sure_answer_is_not_looked_at_again() -> None:
         return by_corner(crops)
 
     sure, doubtful = square(*[(250, 0)] * 4), square(*[(128, 0)] * 4)
-    answers = consider(look, [sure, doubtful, sure], ())
+    answers = consider(look, [sure, doubtful, sure], unweighed)
     assert asked == [3, 7]
     assert answers.probabilities[[0, 2], 0] == pytest.approx(250 / 255)
     asked.clear()
-    consider(look, [sure], ())
+    consider(look, [sure], unweighed)
     assert asked == [1]
 
 
 def test_no_crop_is_no_answer() -> None:
-    assert consider(by_corner, [], ()).probabilities.shape == (0, 2)
+    assert consider(by_corner, [], unweighed).probabilities.shape == (0, 2)
 
 
 def test_the_evidence_shown_is_that_of_the_class_decided_in_the_end() -> None:
@@ -82,7 +121,7 @@ def test_the_evidence_shown_is_that_of_the_class_decided_in_the_end() -> None:
         found = by_corner(crops)
         return Answers(found.probabilities, found.strangeness, evidence if len(crops) == 1 else None)
 
-    answers = consider(look, [square((140, 0), (20, 0), (20, 0), (20, 0))], ())
+    answers = consider(look, [square((140, 0), (20, 0), (20, 0), (20, 0))], unweighed)
     assert answers.probabilities[0].argmax() == 1
     assert answers.heat is not None
     assert answers.heat[0].ravel().tolist() == [0, 1]
