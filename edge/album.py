@@ -118,8 +118,8 @@ def lay(old: Photograph, new: Photograph) -> Fit | None:
     if found is None:
         return None
     off = abs(math.log(max(found.scale, 1e-6)))
-    most = found.votes >= _LEAST_VOTES and off <= _SAME_SCALE
-    return found if most or (found.votes >= _VOTES_TO_SCALE and off <= _MOST_SCALING) else None
+    needed = _LEAST_VOTES if off <= _SAME_SCALE else _VOTES_TO_SCALE
+    return found if off <= _MOST_SCALING and found.votes >= needed else None
 
 
 class Album:

@@ -160,9 +160,9 @@ def _see(
     image = data.read_image(sample.path)
     if not data.box_fits(sample.box, image.shape[1], image.shape[0]):
         raise UserError(f"{sample.path}: a box of no size or outside the image; mend it or remove the image")
-    box, side = (sample.box, sample.box.side) if sample.box else measure_cell(image)
+    box, side = measure_cell(image, sample.box)
     if change is not None:
         image, box = change(image, box, number)
         # The cell must be found in the spoiled image too, unless the data set says where it is.
-        box, side = (box, box.side) if sample.box else measure_cell(image)
+        box, side = measure_cell(image, box if sample.box else None)
     return view(image, box, predictor.size, predictor.framing), side

@@ -74,7 +74,7 @@ def measure(samples: Sequence[data.Sample]) -> tuple[NDArray[np.float64], NDArra
 
 def _measure(sample: data.Sample) -> tuple[float, Shape]:
     image = data.read_image(sample.path)
-    box, side = (sample.box, sample.box.side) if sample.box else measure_cell(image)
+    box, side = measure_cell(image, sample.box)
     return side, shape(crop(image, box, RECIPES["robust"].size)) or Shape(np.nan, np.nan)
 
 

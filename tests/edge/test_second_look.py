@@ -51,47 +51,35 @@ def test_a_wrong_first_look_is_put_right() -> None:
     assert consider(by_corner, [crop], unweighed).probabilities[0, 0] > 0.5
 
 
-def test_the_shape_of_the_nucleus_is_weighed_where_the_answer_is_doubtful() -> None:
+def of_a_round_nucleus(*shares: float, names: Sequence[str]) -> Probabilities:
+    """What is said of a cell with a round nucleus by a model that always says `shares`."""
+
     def look(crops: Sequence[Image]) -> Answers:
-        return Answers(np.tile(np.float32([0.45, 0.55]), (len(crops), 1)), np.zeros(len(crops), np.float32))
+        said = np.tile(np.float32(shares), (len(crops), 1))
+        return Answers(said, np.zeros(len(crops), np.float32))
 
     crop = np.full((96, 96, 3), 235, np.uint8)
     cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
-    assert (
-        consider(look, [crop], partial(weigh, names=("lymphocyte", "monocyte"))).probabilities[0, 0] > 0.5
-    )  # 0.45 before
-    assert consider(look, [crop], partial(weigh, names=("monocyte", "lymphocyte"))).probabilities[
-        0
-    ] == pytest.approx([0.45, 0.55])
+    (answer,) = consider(look, [crop], partial(weigh, names=names)).probabilities
+    assert answer.sum() == pytest.approx(1, abs=1e-6)
+    return answer
+
+
+def test_the_shape_of_the_nucleus_is_weighed_where_the_answer_is_doubtful() -> None:
+    assert of_a_round_nucleus(0.45, 0.55, names=("lymphocyte", "monocyte"))[0] > 0.5
+    same = of_a_round_nucleus(0.45, 0.55, names=("monocyte", "lymphocyte"))
+    assert same == pytest.approx([0.45, 0.55])
 
 
 def test_the_shape_of_the_nucleus_makes_no_answer_surer() -> None:
-    def look(crops: Sequence[Image]) -> Answers:
-        said = np.float32([0.9, 0.08, 0.02])
-        return Answers(np.tile(said, (len(crops), 1)), np.zeros(len(crops), np.float32))
-
-    crop = np.full((96, 96, 3), 235, np.uint8)
-    cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
-    (answer,) = consider(
-        look, [crop], partial(weigh, names=("lymphocyte", "neutrophil", "platelet"))
-    ).probabilities
+    answer = of_a_round_nucleus(0.9, 0.08, 0.02, names=("lymphocyte", "neutrophil", "platelet"))
     assert answer[0] == pytest.approx(0.9, abs=1e-6)
-    assert answer.sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_what_the_shape_makes_likeliest_stays_so_though_it_is_no_surer() -> None:
-    def look(crops: Sequence[Image]) -> Answers:
-        said = np.float32([0.36, 0.34, 0.3])
-        return Answers(np.tile(said, (len(crops), 1)), np.zeros(len(crops), np.float32))
-
-    crop = np.full((96, 96, 3), 235, np.uint8)
-    cv2.circle(crop, (48, 48), 22, (90, 40, 130), -1, cv2.LINE_AA)
-    (answer,) = consider(
-        look, [crop], partial(weigh, names=("neutrophil", "lymphocyte", "platelet"))
-    ).probabilities
+    answer = of_a_round_nucleus(0.36, 0.34, 0.3, names=("neutrophil", "lymphocyte", "platelet"))
     assert answer.argmax() == 1
     assert answer[1] < 0.55
-    assert answer.sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_sure_answer_is_not_looked_at_again() -> None:
