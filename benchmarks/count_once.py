@@ -171,7 +171,7 @@ def count_ours(
         for detection, number in zip(found[index], tracked.numbers, strict=True):
             if number is not None:
                 names[index, detection.box] = number
-    cells += counter.finish()
+    cells += counter.settle()
     roles = {c.name: c.role for c in decision.classes}
     counted = []
     for cell in cells:

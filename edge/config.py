@@ -60,6 +60,12 @@ class LisConfig:
         ways = [name for name in LIS_WAYS if getattr(self, name)]
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
+        _check(
+            not (self.serial and Path(self.serial).is_file()),
+            "serial",
+            self.serial,
+            "a serial device, not a file",
+        )
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
         _check(self.serial_bits in {7, 8}, "serial_bits", self.serial_bits, "7 or 8")
         _check(self.serial_stop in {1, 1.5, 2}, "serial_stop", self.serial_stop, "1, 1.5 or 2")

@@ -102,6 +102,6 @@ class StillFields:
             picture.cells = cells
             self._album.add(picture)
 
-    def finish(self) -> tuple[Cell, ...]:
+    def settle(self) -> tuple[Cell, ...]:
         """Nothing is ever pending."""
         return ()

@@ -1,6 +1,7 @@
 """The main thread's work: count one specimen after another, store, then show."""
 
 import dataclasses
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
 from edge.report import write_json
 from edge.session import Session
+from edge.stage import Place
 from edge.store import Store
 from edge.terminal import open_display
 
@@ -102,6 +104,8 @@ class Instrument:
         self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
         self._shown = View(None, (), {})
         self._written = False
+        self._held = self._taken = False
+        self._place: Place | None = None
         self._flat_field = open_flat_field(config)
         self._forget_map()
 
@@ -129,7 +133,7 @@ class Instrument:
                     ended = self._read(session, source, locator, display.show)
                 except UserError as broken:
                     error = broken
-                session.finish()
+                session.settle()
                 self._map_due_s = 0.0
                 again = ended and not source.moving and 0 < before == session.frames
                 message = "nothing new: this specimen's images were read before" if again else ""
@@ -259,6 +263,7 @@ class Instrument:
             um_per_px=self._config.um_per_px,
         )
         self._forget_map()
+        self._taken, self._place = False, None
         self._shown = View(None, (), {})
         self._show(session, self._state(session, "starting"))
         return session
@@ -279,7 +284,9 @@ class Instrument:
         inspector = Inspector(steady=source.moving)
         for step in run(frames, locator, self._classifier, session.counter, inspector):
             session.take(step)
+            self._taken = True
             if isinstance(step, Step):
+                self._place = step.tracked.place
                 message = notice.tick(_message(step))
                 state = self._state(session, "counting", message, fps=pace.tick(), step=step)
                 self._shown = View(step.frame.image, labels(step, self._classifier), {})
@@ -307,18 +314,36 @@ class Instrument:
     def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> bool:
         """Show the frame while paused: once for a live source, else until somebody goes on.
 
+        What was seen before the pause is counted first, so that what is released is what the count ends with.
         Returns True where the frame is not to be counted.
         """
+        if self.wishes.paused and not self._held and not self._interrupted:
+            self._settle(session)
+        self._held = self.wishes.paused
+        message = "" if self._taken else "paused: put the slide in place, then continue"
         while self.wishes.paused and not self._interrupted:
             if isinstance(frame, Frame) and (live or self._shown.image is None):
                 self._shown = View(frame.image, (), {})
-            self._show(session, self._state(session, "paused"))
+            self._show(session, self._state(session, "paused", message))
             self._answer_release(session, "paused")
             self._answer_namings(session)
             if live:
                 return True
             self._stop.wait(0.2)
         return False
+
+    def _settle(self, session: Session) -> None:
+        """Count what is pending; on the picture that stays shown it gets its numbers."""
+        settled, place = session.settle(), self._place
+
+        def numbered(label: Label) -> Label:
+            if place is None or label.number is not None:
+                return label
+            here, reach = place.to_slide(*label.box.centre), label.box.side / 2
+            found = next((c.number for c in settled if math.dist(here, c.slide) < reach), None)
+            return dataclasses.replace(label, number=found)
+
+        self._shown = dataclasses.replace(self._shown, labels=tuple(map(numbered, self._shown.labels)))
 
     @property
     def _interrupted(self) -> bool:

@@ -49,7 +49,7 @@ def run(
     A frame that a quality gate refuses shows no cells, but the stage is followed by it; a single image that
     is refused becomes a skip.
 
-    The cells still pending at the end of the input are `counter.finish()`, the caller's to take.
+    The cells still pending at the end of the input are `counter.settle()`, the caller's to take.
     """
     for frame in frames:
         if isinstance(frame, Skip):

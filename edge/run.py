@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import argparse
 import dataclasses
 import signal
+import stat
 import sys
 import threading
 import time
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 EXIT_ERROR, EXIT_SKIPPED, EXIT_UNSENT = 1, 3, 4
 """Exit codes beside 0 (the whole input was read): an error; some frames were skipped; the result waits in
 the outbox. A stop by a signal gives 128 + its number."""
+_WAITS_TOLD_S = 5.0
+"""Between two lines that tell how long a result is still waited for."""
 _REASONS = 3
 """Of skipped frames, the commonest that are told."""
 
@@ -82,6 +85,8 @@ def _read_password(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file}: {told}; --password-file names a text file") from None
+    if file.stat().st_mode & stat.S_IROTH:
+        print(f"note: {file}: everybody on this computer can read the password; chmod 400", file=sys.stderr)
     if len(password) < 8:
         raise UserError(f"{file}: the first line must be a password of 8 characters or more")
     return password
@@ -150,9 +155,13 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     wait = f"waiting up to {config.lis_wait_s:.0f} s for it to arrive at {lis.name}"
     why = f" ({', '.join(outcome.session.unsettled)})" if entry.status == Status.PRELIMINARY else ""
     print(f"LIS: message {entry.id} released as {entry.status}{why}; {wait}", flush=True)
-    end_s = time.monotonic() + config.lis_wait_s
-    while entry.state is State.WAITING and time.monotonic() < end_s and not stop.event.wait(0.1):
-        entry = lis.entry(entry.id)
+    now_s = time.monotonic()
+    end_s, told_s = now_s + config.lis_wait_s, now_s
+    while entry.state is State.WAITING and now_s < end_s and not stop.event.wait(0.1):
+        entry, now_s = lis.entry(entry.id), time.monotonic()
+        if entry.state is State.WAITING and now_s >= told_s + _WAITS_TOLD_S:
+            told_s, problem = now_s, lis.state(entry.specimen)["problem"]
+            print(f"LIS: {max(0, end_s - now_s):.0f} s left{problem and f'; {problem}'}", flush=True)
     if entry.state is State.RECEIVED:
         return 0
     # The LIS's own words may name the specimen: they are for the person at the terminal, not for a log.

@@ -250,11 +250,11 @@ class Session:
         """How often persons gave cells their classes."""
         return sum(cell.namings for cell in self.cells)
 
-    def finish(self) -> tuple[Cell, ...]:
-        """Count what was still pending: the input has ended. Store the number of frames."""
+    def settle(self) -> tuple[Cell, ...]:
+        """Count what is still pending: the input has ended, or makes a pause. Store the number of frames."""
         # Behind a frame that was not stored the counter's numbers and places lead away from the store's.
         left = self.complete or self._unstored
-        cells = () if left else self._up_to_target(self.counter.finish())
+        cells = () if left else self._up_to_target(self.counter.settle())
         self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
         self.save_map()

@@ -66,8 +66,8 @@ class Counter(Protocol):
         """Take a frame that an earlier run has counted: the cells `shown` on it are known on later ones."""
         ...
 
-    def finish(self) -> tuple[Cell, ...]:
-        """Return the cells seen well enough but not counted yet: the input has ended."""
+    def settle(self) -> tuple[Cell, ...]:
+        """Return the cells seen well enough but not counted yet: the input has ended, or makes a pause."""
         ...
 
 
@@ -140,7 +140,7 @@ class MovingStage:
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
 
-    def finish(self) -> tuple[Cell, ...]:
+    def settle(self) -> tuple[Cell, ...]:
         """Count what is believed or was glimpsed; the rest was never seen well."""
         return tuple(self._count_in(s) for s in list(self._open) if self._believed(s) or _glimpsed(s))
 

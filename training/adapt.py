@@ -9,7 +9,6 @@ and on the validation cells of the first training; a worse one is not written.
 import argparse
 import hashlib
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from training.batches import Boxed, find_cells
 from training.claim import check_free, claim
 from training.framing import Framing, view
 from training.model import FEATURES, HEAD, Trained
-from training.progress import show
+from training.progress import Meter
 from training.recipe import read_recipe, require
 from training.train import prepare
 
@@ -181,12 +180,12 @@ def _see(trained: Trained, cells: Boxed, variants: int, seed: int) -> Seen:
     """Return the plain view of each cell, and `variants` augmented ones, as features."""
     probe = keras.Model(trained.network.input, trained.network.get_layer(FEATURES).output)
     number = len(cells.samples)
-    features, begun = [], time.monotonic()
+    features, meter = [], Meter(number, "cells")
     for start in range(0, number, _CHUNK):
         stop = min(start + _CHUNK, number)
         views = np.concatenate([_views(trained, cells, i, variants, seed) for i in range(start, stop)])
         features.append(np.asarray(probe.predict(views.astype(np.float32), verbose=0)))
-        show(stop, number, "cells", begun)
+        meter.show(stop)
     truth = np.array([trained.names.index(s.name) for s in cells.samples], np.int64)
     return Seen(np.concatenate(features).reshape(number, variants + 1, -1), truth)
 

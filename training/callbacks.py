@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.errors import UserError
 from training import history
-from training.progress import remaining, show
+from training.progress import Meter, remaining
 
 
 class Finite(keras.callbacks.Callback):
@@ -191,8 +191,8 @@ class Watch(keras.callbacks.Callback):
 
     def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Start the clock."""
-        self._begun = time.monotonic()
+        self._meter = Meter(self.params["steps"], "batches of cells")
 
     def on_predict_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Show the batches that are done."""
-        show(batch + 1, self.params["steps"], "batches of cells", self._begun)
+        self._meter.show(batch + 1)

@@ -129,7 +129,8 @@ def _print_classes(result: dict[str, Any]) -> None:
         shares = (f["precision"], f["sensitivity"], f["f1"])
         texts = ["-" if share is None else f"{100 * share:.2f}" for share in shares]
         print(f"{name:22}{texts[0]:>10}{texts[1]:>12}{texts[2]:>8}{f['support']:7d}")
-    print("confusion (row = truth, column = predicted)")
+    columns = "".join(f"{name[:4]:>6}" for name in result["classes"])
+    print(f"{'truth, and predicted':22}{columns}")
     for name, row in zip(result["classes"], result["confusion"], strict=True):
         print(f"{name:22}" + "".join(f"{n:6d}" for n in row))
 

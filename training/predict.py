@@ -1,6 +1,5 @@
 """What a model file says of labelled images: a .tflite through `edge.classify`, a .keras through Keras."""
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +19,7 @@ from edge.second_look import consider
 from edge.strangeness import read_familiar
 from training import data
 from training.framing import Framing, measure_cell, view
-from training.progress import show
+from training.progress import Meter
 
 Change = Callable[[Image, Box, int], tuple[Image, Box]]
 """(image, box of its cell, number of the sample) -> the changed image, and the box in it."""
@@ -129,7 +128,7 @@ def predict(
         The answers, in the order of the samples, and the longer sides of the cells' boxes, pixels, shape
         (samples,): of the box in the list, else as `training.framing.measure_cell` has it.
     """
-    begun = time.monotonic()
+    meter = Meter(len(samples), "cells")
     answers: list[Answers] = []
     sides: list[float] = []
     with ThreadPoolExecutor() as pool:
@@ -138,7 +137,7 @@ def predict(
             seen = list(pool.map(lambda n: _see(samples[n], predictor, n, change), numbers))
             answers.append(predictor.answer(np.stack([shown for shown, _ in seen])))
             sides += [side for _, side in seen]
-            show(numbers.stop, len(samples), "cells", begun)
+            meter.show(numbers.stop)
     # Their maps are left: memory does not grow with what nobody reads.
     probabilities, strangeness = zip(*((a.probabilities, a.strangeness) for a in answers), strict=True)
     return Answers(np.concatenate(probabilities), np.concatenate(strangeness)), np.array(sides)

@@ -1,4 +1,4 @@
-"""How far a task is: one line on stderr that overwrites itself, where a person looks on."""
+"""How far a task is: one line on stderr that overwrites itself; in a log, a line now and then."""
 
 import math
 import sys
@@ -8,20 +8,35 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_LINE_EVERY_S = 15.0
+"""In a log."""
+
 
 def watch(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the items, and show how many of `total` are done; `what` names them in the plural."""
-    begun = time.monotonic()
+    meter = Meter(total, what)
     for done, item in enumerate(items, 1):
         yield item
-        show(done, total, what, begun)
+        meter.show(done)
 
 
-def show(done: int, total: int, what: str, begun: float) -> None:
-    """Show that `done` of `total` are, since the time `begun` (time.monotonic); the last clears the line."""
-    if sys.stderr.isatty():
-        end = "\r\033[K" if done == total else ""
-        line = f"\r\033[K{done} of {total} {what}, {remaining(done, total, begun)}{end}"
+class Meter:
+    """Shows how many of `total` are done since it was made; `what` names them in the plural."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total, self._what = total, what
+        self._begun = time.monotonic()
+        self._due = self._begun + _LINE_EVERY_S
+
+    def show(self, done: int) -> None:
+        """Show that `done` are; the last clears a person's line."""
+        now, seen = time.monotonic(), sys.stderr.isatty()
+        if not seen and (now < self._due or done == self._total):
+            return
+        self._due = now + _LINE_EVERY_S
+        told = f"{done} of {self._total} {self._what}, {remaining(done, self._total, self._begun)}"
+        clear = "\r\033[K"
+        line = f"{clear}{told}{clear if done == self._total else ''}" if seen else f"{told}\n"
         print(line, end="", file=sys.stderr, flush=True)
 
 

@@ -262,4 +262,4 @@ class Sender:
         records = parse(message, self._encoding)
         found = orders(records)
         self._box.keep_orders(found, patient=self._patient)
-        self._notice(f"a message of the LIS came, with {len(found)} orders")
+        self._notice(f"a message of the LIS came, with {len(found)} order{'s' if len(found) != 1 else ''}")

@@ -423,4 +423,6 @@ class PageServer:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"
-            raise UserError(f"port {self._port} on {self._host} {reason}; use --port") from error
+            raise UserError(
+                f"port {self._port} on {self._host} {reason}; use --port (make run PORT=...)"
+            ) from error

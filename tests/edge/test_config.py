@@ -62,6 +62,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_config(tmp_path / "nowhere.toml", {})
 
 
+def test_a_file_is_no_serial_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Dear colleague")
+    with pytest.raises(UserError, match="a serial device, not a file"):
+        Config(demo=True, serial=str(tmp_path / "notes.txt"))
+
+
 @pytest.mark.parametrize("name", ["S-1", "2026 0042.b", "x" * 64])
 def test_good_specimen_identifiers(name: str) -> None:
     check_specimen(name)

@@ -225,6 +225,30 @@ def test_a_paused_film_holds_its_place(instrument: Instrument) -> None:
     assert outcome.session.state("finished")["frames"] == 12
 
 
+def test_a_pause_counts_what_was_pending_and_nothing_twice(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = instrument.count("WHOLE").session.total
+    show, paused = Instrument._show, list[View]()
+
+    def show_and_pause_once(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["phase"] == "paused":
+            paused.append(newest(self))
+            self.wishes.pause(False)
+        elif state["frames"] == 6 and not paused:
+            assert state["total"] == 0, "all are pending"
+            self.wishes.pause(True)
+
+    monkeypatch.setattr(Instrument, "_show", show_and_pause_once)
+    outcome = instrument.count("S")
+    (held,) = paused
+    assert held.state["total"] == len(held.labels) == whole > 0
+    assert sorted(label.number or 0 for label in held.labels) == [cell.number for cell in held.cells]
+    assert outcome.session.total == whole
+    assert outcome.session.frames == 12
+
+
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
     (tmp_path / "flat-field.png").write_bytes(b"Dear colleague")
     database = tmp_path / "c.sqlite"

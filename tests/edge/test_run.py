@@ -532,3 +532,15 @@ def test_the_live_page_counts_the_demo(tmp_path: Path) -> None:
     assert state["total"] > 0
     assert state["specimen"] == "S"
     assert process.returncode == 130
+
+
+def test_a_bad_password_file_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("short\n")
+    file.chmod(0o644)
+    asked = command("--demo", "--password-file", file, "--database", tmp_path / "c.sqlite")
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    note, error = done.stderr.splitlines()
+    assert note == f"note: {file}: everybody on this computer can read the password; chmod 400"
+    assert "8 characters or more" in error

@@ -62,7 +62,7 @@ def test_the_result_is_the_contract(store: Store) -> None:
     session.take(step(session, "a.png", 0, 0, 1))
     session.take(Skip(1, "b.png", "truncated"))
     session.take(step(session, "c.png", 2, 0, 0))
-    session.finish()
+    session.settle()
     result = session.result(complete=True)
     assert result["specimen"] == "S-1"
     assert result["model"]["sha256"] == CARD.sha256
@@ -184,7 +184,7 @@ def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
         full_disk.setattr(Store, "add", Mock(side_effect=UserError("database or disk is full")))
         with pytest.raises(UserError):
             show(session, 50, 150)
-    session.finish()
+    session.settle()
     assert session.cells == begin_moving().cells == []
     assert session.result(complete=False)["images"] is None
     again = begin_moving()
@@ -200,7 +200,7 @@ def test_the_target_counts_counted_classes_alone_and_stops_exactly(store: Store)
     session.take(step(session, "b.png", 2, 0, 0, 0))
     assert session.complete
     assert session.total == 3
-    assert session.finish() == ()
+    assert session.settle() == ()
     assert len(session.result(complete=True)["cells"]) == 5
 
 
@@ -310,7 +310,7 @@ def test_a_resumed_specimen_has_its_map_again(store: Store) -> None:
         frame = Frame(index, 0.0, np.ascontiguousarray(slide[:, x : x + 640]))
         verdict = Verdict(Gate.FOCUS) if x == 600 else Verdict(None, (Gate.SPARSE,) if x > 300 else ())
         session.take(Step(frame, (), session.counter.update(frame, ()), verdict))
-    session.finish()
+    session.settle()
     seen = session.result(True)["map"]
     assert seen == session.result(True)["map"]
     # To 500 + 640 pixels: nothing was painted of the refused frame.
@@ -339,7 +339,7 @@ def test_a_map_begun_anew_has_nothing_of_what_was_seen_before(store: Store) -> N
     session.save_map()
     for _ in range(16):
         show(session, slide[:, :640])
-    session.finish()
+    session.settle()
     for either in (session, begin_moving()):
         assert either.result(True)["map"]["fields"] == 1
         assert either.result(True)["map"]["mm2"] == pytest.approx(640 * 480 * 1e-8, rel=0.02)

@@ -57,7 +57,7 @@ CELLS = [(150 + 130 * i, 190 + 20 * (i % 3)) for i in range(7)]
 def test_each_cell_of_a_row_is_counted_once_also_on_the_way_back() -> None:
     counter = MovingStage(DECISION)
     counted = walk(counter, ROW + ROW[::-1], CELLS)
-    counted += counter.finish()
+    counted += counter.settle()
     assert [c.number for c in counted] == list(range(1, len(CELLS) + 1))
     found = sorted(c.slide for c in counted)
     assert np.allclose(found, [(x, y - 100) for x, y in CELLS], atol=4)
@@ -68,12 +68,12 @@ def test_a_cell_seen_seldom_goes_to_review_and_one_that_was_not_there_again_is_n
         counter = MovingStage(DECISION)
         counter.update(frame(0, 0, 0), [detection(100, 100)])
         counter.update(frame(1, 0, 0), later)
-        assert [cell.review for cell in counter.finish()] == [True] * counted
+        assert [cell.review for cell in counter.settle()] == [True] * counted
 
 
 def test_a_camera_so_slow_that_each_cell_is_seen_once_or_twice_misses_none() -> None:
     counter = MovingStage(DECISION)
-    counted = walk(counter, ROW[::11], CELLS) + list(counter.finish())
+    counted = walk(counter, ROW[::11], CELLS) + list(counter.settle())
     assert len(counted) == len(CELLS)
     assert all(cell.review for cell in counted)
     assert walk(counter, ROW[::-11], CELLS) == []
@@ -112,14 +112,14 @@ def test_what_is_doubted_each_time_must_be_there_steadily_and_goes_to_review(
     for index, there in enumerate(seen):
         shown = [detection(100, 100, sure=sure or there == "2")] if there != "0" else []
         assert not counter.update(frame(index, 0, 0), shown).cells
-    assert [cell.review for cell in counter.finish()] == counted
+    assert [cell.review for cell in counter.settle()] == counted
 
 
 def test_a_frame_that_the_gates_refuse_misses_no_cell() -> None:
     counter = MovingStage(DECISION)
     for i in range(24):
         counter.update(frame(i, 0, 0), [detection(100, 100)] if i < 4 else [], refused=i >= 4)
-    assert len(counter.finish()) == 1
+    assert len(counter.settle()) == 1
 
 
 def test_no_cell_is_missed_where_the_border_cuts_it() -> None:
@@ -127,7 +127,7 @@ def test_no_cell_is_missed_where_the_border_cuts_it() -> None:
     assert len(walk(MovingStage(DECISION, decide_after=3), places[:3], [(100, 100)])) == 1
     counter = MovingStage(DECISION)
     assert walk(counter, places, [(100, 100)]) == []
-    assert len(counter.finish()) == 1
+    assert len(counter.settle()) == 1
 
 
 def test_a_frame_of_another_size_is_told_from_a_strange_place() -> None:
@@ -175,7 +175,7 @@ def boxed(x: float, y: float, side: float) -> Detection:
 def counted_of(frames: list[list[Detection]]) -> list:
     counter = MovingStage(DECISION)
     cells = [c for i, seen in enumerate(frames) for c in counter.update(frame(i, 0, 0), seen).cells]
-    return cells + list(counter.finish())
+    return cells + list(counter.settle())
 
 
 def test_two_cells_that_touch_stay_two() -> None:
@@ -249,7 +249,7 @@ def test_however_the_stage_wanders_and_turns_each_cell_is_counted_once(
                 found.append(detection(*(np.array([x, y]) + rng.normal(0, 2, 2))))
                 seen.add(i)
         counted += counter.update(Frame(index, 0.0, image), found).cells
-    counted += counter.finish()
+    counted += counter.settle()
     whose = [int(np.argmin([np.hypot(c.slide[0] - x, c.slide[1] - y) for x, y in cells])) for c in counted]
     assert len(set(whose)) == len(whose)
     assert set(whose) <= seen
@@ -276,7 +276,7 @@ def test_a_resumed_count_knows_its_cells() -> None:
     known = [Known(c.number, *c.slide, c.box.side) for c in counted]
     assert known
     later = MovingStage(DECISION, known, keys)
-    again = walk(later, ROW, CELLS) + list(later.finish())
+    again = walk(later, ROW, CELLS) + list(later.settle())
     assert [c.number for c in again] == list(range(len(known) + 1, len(CELLS) + 1))
 
 
@@ -291,7 +291,7 @@ def test_still_fields_count_everything_at_once() -> None:
     assert tracked.cells[1].source == "a.png"
     assert tracked.cells[1].review
     assert counter.fields == 3
-    assert counter.finish() == ()
+    assert counter.settle() == ()
 
 
 def test_a_strange_cell_goes_to_review_however_sure_the_class_is() -> None:
