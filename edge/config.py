@@ -64,7 +64,7 @@ class LisConfig:
             not (self.serial and Path(self.serial).is_file()),
             "serial",
             self.serial,
-            "a serial device, not a file",
+            "a serial device",
         )
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
         _check(self.serial_bits in {7, 8}, "serial_bits", self.serial_bits, "7 or 8")

@@ -102,7 +102,8 @@ class PlainLines:
 def table(state: dict[str, Any], specimen: str = "") -> Table:
     """Return the differential of a state as a table, under the specimen's name where it is given."""
     # A target that was lower in an earlier run may have been passed.
-    target = f" of {state['target']}" if state["total"] <= (state["target"] or 0) else ""
+    within = state["target"] is not None and state["total"] <= state["target"]
+    target = f" of {state['target']}" if within else ""
     caption = f"frames {state['frames']}, fields {state['fields']}, to review {state['review']}"
     if state["skipped"]:
         caption += f", skipped {state['skipped']}"

@@ -64,7 +64,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_is_no_serial_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Dear colleague")
-    with pytest.raises(UserError, match="a serial device, not a file"):
+    with pytest.raises(UserError, match="a serial device expected"):
         Config(demo=True, serial=str(tmp_path / "notes.txt"))
 
 

@@ -54,6 +54,7 @@ def test_the_table_shows_counts_limits_and_what_is_wrong(state: dict[str, Any]) 
 def test_a_target_of_this_run_that_was_passed_before_is_no_part_of_the_title(state: dict[str, Any]) -> None:
     assert "8 cells" in printed(state | {"target": 5})
     assert "8 of 8 cells" in printed(state | {"target": 8})
+    assert " 0 cells" in printed(state | {"target": None, "total": 0})
 
 
 def test_a_pipe_gets_lines_and_the_table_but_no_identifier(state: dict[str, Any]) -> None:
