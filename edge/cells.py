@@ -65,6 +65,8 @@ class Frame:
     image: Image
     name: str | None = None
     """File name where the frame is a file of its own; None for a camera or a video."""
+    corner: tuple[int, int] = (0, 0)
+    """Where the image's upper left pixel lies in the picture of the source (`edge.rim`), pixels."""
 
     @property
     def source(self) -> int | str:

@@ -6,6 +6,7 @@ It belongs to one microscope, objective, lamp setting and picture size. The file
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -66,7 +67,7 @@ class FlatField:
             if isinstance(frame, Skip):
                 yield frame
             else:
-                yield Frame(frame.index, frame.time_s, self.correct(frame.image), frame.name)
+                yield replace(frame, image=self.correct(frame.image))
 
 
 def take_flat_field(frames: Iterable[Frame | Skip]) -> Field:

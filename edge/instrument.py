@@ -24,6 +24,7 @@ from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
 from edge.report import write_json
+from edge.rim import within_rim
 from edge.session import Session
 from edge.stage import Place
 from edge.store import Store
@@ -300,7 +301,7 @@ class Instrument:
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
-        frames = source.frames()
+        frames = within_rim(source.frames()) if source.moving else source.frames()
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")

@@ -33,6 +33,7 @@ from edge.lis.mapping import read_mapping
 from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
+from edge.rim import within_rim
 from edge.store import Store
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _take_flat_field(config: Config) -> int:
     path = flat_field_place(config)
     with closing(open_source(config)) as source:
         print("flat field: reading pictures of the empty spot", flush=True)
-        write_flat_field(path, take_flat_field(source.frames()))
+        write_flat_field(path, take_flat_field(within_rim(source.frames())))
     print(f"flat field: written to {path}")
     return 0
 

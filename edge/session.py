@@ -74,6 +74,7 @@ class Session:
         self._frames = resumed.frames
         self._lost = resumed.lost
         self._unstored = False
+        self._corner = (0, 0)
         self._revisions = 0
         self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
@@ -172,13 +173,14 @@ class Session:
         if step.tracked.place and not step.verdict.refused:
             elsewhere = {Gate.CROWDED, Gate.SPARSE} & set(step.verdict.warnings)
             self._mosaic.add(step.frame.image, step.tracked.place, monolayer=not elsewhere)
-        cells = self._up_to_target(step.tracked.cells)
+        self._corner = step.frame.corner
+        cells = self._in_source(self._up_to_target(step.tracked.cells))
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
         shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
-        revised = self._revised(step.tracked.revised)
+        revised = self._revised(self._in_source(step.tracked.revised))
         self._unstored = True
         if cells or revised or key or file:
             self._store.add(
@@ -204,6 +206,14 @@ class Session:
         self._revisions += len(revised)
         self.cells += cells
         return cells
+
+    def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        """Return the cells with their boxes in the picture that the source gave."""
+        x, y = self._corner
+        if not (x or y):
+            return cells
+        moved = (dataclasses.replace(c.box, x=c.box.x + x, y=c.box.y + y) for c in cells)
+        return tuple(dataclasses.replace(c, box=box) for c, box in zip(cells, moved, strict=True))
 
     def _skip(self, skip: Skip) -> None:
         if (skip.source, skip.reason) in self._skipped_files:
@@ -254,7 +264,7 @@ class Session:
         """Count what is still pending: the input has ended, or makes a pause. Store the number of frames."""
         # Behind a frame that was not stored the counter's numbers and places lead away from the store's.
         left = self.complete or self._unstored
-        cells = () if left else self._up_to_target(self.counter.settle())
+        cells = () if left else self._in_source(self._up_to_target(self.counter.settle()))
         self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
         self.cells += cells
         self.save_map()

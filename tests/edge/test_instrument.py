@@ -61,6 +61,25 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.state["map"]["fields"] == view.state["fields"] == 1
 
 
+def test_within_a_black_rim_the_boxes_are_those_of_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "rim.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 15, (840, 680))
+    pictures = []
+    for frame, _ in zip(DemoSource(pace=False).frames(), range(12), strict=False):
+        pictures.append(cv2.copyMakeBorder(frame.image, 80, 120, 120, 80, cv2.BORDER_CONSTANT))
+        writer.write(cv2.cvtColor(pictures[-1], cv2.COLOR_RGB2BGR))
+    writer.release()
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=path, headless=True)
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        cells = instrument.count("S").session.cells
+    assert cells
+    for cell in cells:
+        x, y = (round(value) for value in cell.box.centre)
+        middle = pictures[int(cell.source)][y - 5 : y + 5, x - 5 : x + 5, 1].mean()
+        assert middle < 150, "a nucleus"
+
+
 def test_a_specimen_stopped_before_its_first_picture_leaves_the_files_of_the_one_before(
     film: Path, tmp_path: Path
 ) -> None:

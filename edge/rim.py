@@ -1,0 +1,118 @@
+"""The black rim of an eyepiece or of a phone's adapter: it stays where it is while the slide moves.
+
+The picture of such a camera is the upright rectangle that lies within the rim: what its border cuts waits, as
+at any border, until the stage brings the whole of it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.cells import Frame, Image, Skip
+
+_LOOKED = 3
+"""Frames, the first lit ones, that must show the rim: a torn picture or a slide's own edge does not stay."""
+_SMALL = 160
+"""Longer side, pixels, at which the rim is looked for."""
+_DARK = 0.2
+"""Share of the glass's light, in the brightest colour, up to which a place is black; nuclei have 0.35."""
+_LIT = 60
+"""Where the glass is no brighter (0..255) it cannot be told."""
+_GLASS = 95
+"""Percentile that stands for bare glass: a round view fills more than half of its picture."""
+_LEAST_CORNERS, _LEAST_SHARE = 2, 0.01
+"""Of the picture's corners, and of its area, that a rim covers."""
+_SOFT = 2
+"""Pixels at that size in which the rim fades into the picture."""
+_LEAST_LEFT = 0.2
+"""Share of either side that must be left."""
+
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right, bottom, pixels."""
+
+
+def within_rim(frames: Iterable[Frame | Skip]) -> Iterator[Frame | Skip]:
+    """Yield the frames, each cut to what lies within the rim of the first lit ones; the same where none is.
+
+    Until it is known, the first frames are held back.
+    """
+    held: list[Frame | Skip] = []
+    rims: list[NDArray[np.bool_]] = []
+    whole: tuple[int, ...] | None = None
+    window: Rectangle | None = None
+    for frame in frames:
+        if len(rims) == _LOOKED:
+            yield _cut(frame, whole, window)
+            continue
+        held.append(frame)
+        rim = None if isinstance(frame, Skip) else find_rim(frame.image)
+        if rim is not None and rims and rim.shape != rims[0].shape:
+            rims.clear()
+        if rim is not None and isinstance(frame, Frame):
+            rims.append(rim)
+            whole = frame.image.shape
+        if whole and len(rims) == _LOOKED:
+            window = rectangle(np.logical_and.reduce(rims), whole)
+        if len(rims) in (0, _LOOKED):
+            yield from (_cut(early, whole, window) for early in held)
+            held.clear()
+    yield from held
+
+
+def _cut(frame: Frame | Skip, whole: tuple[int, ...] | None, window: Rectangle | None) -> Frame | Skip:
+    if isinstance(frame, Skip) or window is None or frame.image.shape != whole:
+        return frame
+    left, top, right, bottom = window
+    return replace(frame, image=np.ascontiguousarray(frame.image[top:bottom, left:right]), corner=(left, top))
+
+
+def find_rim(image: Image) -> NDArray[np.bool_] | None:
+    """Return where black reaches in from the border, at a longer side of 160 pixels; None in the dark.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+    """
+    scale = min(1.0, _SMALL / max(image.shape[:2]))
+    size = (max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
+    light = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
+    glass = float(np.percentile(light, _GLASS))
+    if glass < _LIT:
+        return None
+    black = (light <= _DARK * glass).astype(np.uint8)
+    around = cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    return np.asarray(around[1:-1, 1:-1] == 2)
+
+
+def rectangle(rim: NDArray[np.bool_], shape: tuple[int, ...]) -> Rectangle | None:
+    """Return what is left of a picture of `shape` within a rim (`find_rim`); None where it is no rim.
+
+    The border line that the rim covers most goes, again and again, until none is covered.
+    """
+    corners = rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum()
+    if corners < _LEAST_CORNERS or rim.mean() < _LEAST_SHARE:
+        return None
+    height, width = rim.shape
+    left, top, right, bottom = 0, 0, width, height
+    while right - left > 1 and bottom - top > 1:
+        lines = {
+            "left": rim[top:bottom, left],
+            "top": rim[top, left:right],
+            "right": rim[top:bottom, right - 1],
+            "bottom": rim[bottom - 1, left:right],
+        }
+        worst = max(lines, key=lambda side: float(lines[side].mean()))
+        if not lines[worst].any():
+            break
+        left, top = left + (worst == "left"), top + (worst == "top")
+        right, bottom = right - (worst == "right"), bottom - (worst == "bottom")
+    left, top = left and left + _SOFT, top and top + _SOFT
+    right, bottom = right - _SOFT * (right < width), bottom - _SOFT * (bottom < height)
+    if right - left < _LEAST_LEFT * width or bottom - top < _LEAST_LEFT * height:
+        return None
+    across, down = shape[1] / width, shape[0] / height
+    return math.ceil(left * across), math.ceil(top * down), int(right * across), int(bottom * down)

@@ -1,0 +1,87 @@
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.cells import Frame, Image, Skip
+from edge.rim import find_rim, rectangle, within_rim
+
+GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
+
+
+def picture(*, cell: tuple[int, int] = (80, 60), radius: float | None = None, light: float = 1.0) -> Image:
+    """A cell on glass, 320x240; `radius` of a round view, as a share of the height."""
+    image = np.full((240, 320, 3), GLASS, np.uint8)
+    cv2.circle(image, cell, 25, NUCLEUS, -1)
+    if radius:
+        mask = cv2.circle(np.zeros((240, 320), np.uint8), (160, 120), round(radius * 240), 1, -1)
+        image *= mask[..., None]
+    noise = np.random.default_rng(0).normal(0, 2, image.shape)
+    return np.clip(light * image + noise, 0, 255).astype(np.uint8)
+
+
+def film(*images: Image) -> Iterator[Frame]:
+    for index, image in enumerate(images):
+        yield Frame(index, index / 10, image)
+
+
+def seen(*images: Image) -> list[Frame]:
+    frames = list(within_rim(film(*images)))
+    assert [frame.index for frame in frames if isinstance(frame, Frame)] == list(range(len(images)))
+    return [frame for frame in frames if isinstance(frame, Frame)]
+
+
+@pytest.mark.parametrize("radius", [0.5, 0.55, 0.6, 0.64])
+def test_a_round_view_is_cut_to_a_rectangle_without_its_rim(radius: float) -> None:
+    view = picture(cell=(160, 120), radius=radius)
+    frames = seen(*[view] * 5)
+    height, width = frames[0].image.shape[:2]
+    (x, y), reach = frames[0].corner, radius * 240
+    assert {(frame.image.shape, frame.corner) for frame in frames} == {((height, width, 3), (x, y))}
+    assert np.array_equal(frames[4].image, view[y : y + height, x : x + width])
+    assert frames[4].image.max(axis=2).min() > 100, "nothing of the rim is left"
+    largest = 2 * reach**2 if reach < 120 * math.sqrt(2) else 240 * 2 * math.sqrt(reach**2 - 120**2)
+    assert height * width > 0.75 * largest
+
+
+def test_a_picture_without_a_rim_is_the_same() -> None:
+    for image in (picture(), picture(cell=(0, 0)), picture(radius=0.9)):
+        frames = seen(image, image, image, image)
+        assert all(frame.image is image for frame in frames)
+
+
+def test_what_does_not_stay_is_no_rim() -> None:
+    torn = picture()
+    torn[120:] = 0
+    frames = seen(torn, *[picture()] * 4)
+    assert all(frame.image.shape == (240, 320, 3) for frame in frames)
+
+
+def test_the_dark_before_the_lamp_is_on_tells_nothing() -> None:
+    dark, lit = picture(radius=0.55, light=0.1), picture(radius=0.55)
+    assert find_rim(dark) is None
+    frames = seen(dark, dark, lit, lit, lit, lit)
+    assert [frame.corner == (0, 0) for frame in frames] == [True] * 2 + [False] * 4
+
+
+def test_a_short_film_and_what_could_not_be_had_come_through() -> None:
+    frame, skip = Frame(0, 0.0, picture(radius=0.55)), Skip(1, 1, "torn")
+    assert list(within_rim([frame, skip])) == [frame, skip]
+    cut = list(within_rim([frame, skip, frame, frame, skip]))
+    assert [isinstance(f, Skip) for f in cut] == [False, True, False, False, True]
+    assert isinstance(cut[0], Frame)
+    assert cut[0].corner != (0, 0)
+
+
+def test_another_size_begins_anew() -> None:
+    small = cv2.resize(picture(radius=0.55), (160, 120))
+    frames = seen(small, *[picture(radius=0.55)] * 4)
+    assert frames[0].image.shape == (120, 160, 3)
+    assert frames[4].corner != (0, 0)
+
+
+def test_almost_nothing_within_a_rim_is_left_to_the_gates() -> None:
+    rim = find_rim(picture(cell=(160, 120), radius=0.1))
+    assert rim is None or rectangle(rim, (240, 320, 3)) is None
