@@ -4,6 +4,7 @@ A strange stain makes red cells as dark as a nucleus that the locator's network 
 seen near looks like a small leukocyte seen from afar. Both are compared with the frame's own red cells.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,6 +26,8 @@ nucleus that the network knows, it takes some for leukocytes: of 36 in Raabin's 
 network that never saw that laboratory, 29 have less. Of 863 leukocytes in training fields none has."""
 _LEAST_AROUND = 0.05
 """Share of a picture that red cells must take before they can be compared with."""
+_LEAST_RED_CELLS = 2
+"""Beside the cells, whose area must be tinted."""
 _NEAR = 0.5
 """Share of a picture's shorter side from which a box leaves too little around it to compare with."""
 _LEAST_CORE = 2.0
@@ -96,18 +99,24 @@ class Core(IntEnum):
     """Far denser, even and sharp."""
 
 
-def cores(image: Image, boxes: Sequence[Box], unit: float) -> list[Core]:
+def cores(image: Image, boxes: Sequence[Box], unit: float, cells: Sequence[Box] = ()) -> list[Core]:
     """Tell what the darkest place of each box is like beside the red cells: all that is tinted in the image.
 
     Args:
         image: RGB, shape (height, width, 3).
         boxes: in its pixels.
         unit: diameter of a red cell, pixels.
+        cells: boxes that are not taken for red cells; with less than two of these beside them no box is pale.
     """
     if not boxes:
         return []
     dye = stain(image)
     tinted = dye.green > TINTED
+    for box in cells:
+        rows = slice(max(0, int(box.y)), int(box.y + box.height) + 1)
+        tinted[rows, max(0, int(box.x)) : int(box.x + box.width) + 1] = False
+    if cells and tinted.sum() < _LEAST_RED_CELLS * math.pi / 4 * unit**2:
+        return [Core.DARK] * len(boxes)
     density = float(np.median(dye.green[tinted])) if tinted.any() else 0.0
     tint = float(np.median(dye.nuclear[tinted])) / density if density else 0.0
     white = np.percentile(image[::4, ::4].reshape(-1, 3), 95, axis=0).astype(np.float32)

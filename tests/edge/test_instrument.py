@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from edge.cells import Cell
@@ -21,6 +22,7 @@ from edge.errors import UserError
 from edge.instrument import Instrument, open_flat_field
 from edge.live import View
 from edge.localise import Locator
+from edge.preprocess import crop
 from edge.session import Session
 from edge.sightings import Decision, Sightings
 from edge.store import Store
@@ -75,9 +77,9 @@ def test_within_a_black_rim_the_boxes_are_those_of_the_source(tmp_path: Path) ->
         cells = instrument.count("S").session.cells
     assert cells
     for cell in cells:
-        x, y = (round(value) for value in cell.box.centre)
-        middle = pictures[int(cell.source)][y - 5 : y + 5, x - 5 : x + 5, 1].mean()
-        assert middle < 150, "a nucleus"
+        kept = cv2.imdecode(np.frombuffer(cell.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
+        shown = crop(pictures[int(cell.source)], cell.box, len(kept))
+        assert np.abs(shown.astype(float) - kept).mean() < 8
 
 
 def test_a_specimen_stopped_before_its_first_picture_leaves_the_files_of_the_one_before(

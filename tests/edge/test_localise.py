@@ -213,6 +213,7 @@ def doubted(
     *,
     dye: float,
     red_cells: bool = True,
+    ruler: bool = True,
     steady: bool = True,
 ) -> list[Located]:
     """Return what becomes of one answer: chromatin, `dye` times as dense as red cells, lies there."""
@@ -222,10 +223,10 @@ def doubted(
         cv2.circle(frame, place, RED_PX // 2, (215, 180, 185), -1, cv2.LINE_AA)
     density = dye * np.array([1, 1, 0.5]) * np.log(230 / np.array([215, 180, 185]))
     cv2.circle(frame, middle, 12, tuple(230 * np.exp(-density)), -1, cv2.LINE_AA)
-    locator = Locator(RED_CELL_UM / RED_PX if red_cells else None, steady=steady)
+    locator = Locator(RED_CELL_UM / RED_PX if ruler else None, steady=steady)
     answer = np.array([edges], np.float32), np.array([score], np.float32)
     monkeypatch.setattr(locator, "_seek_all", lambda image, unit: answer)
-    if not red_cells:
+    if not ruler:
         monkeypatch.setattr("edge.localise.red_cell_px", lambda image: None)
     return locator.locate(frame)
 
@@ -237,10 +238,11 @@ def doubted(
         (0.15, LARGE, 3.0, False),
         (0.25, LARGE, 1.5, False),
         (0.45, LARGE, 1.5, False),
-        (0.55, LARGE, 1.5, True),
+        (0.55, LARGE, 1.5, False),
+        (0.55, LARGE, 3.0, True),
         (0.45, SMALL, 3.0, False),
         (0.45, SMALL, 6.0, True),
-        (0.55, SMALL, 1.5, True),
+        (0.55, SMALL, 3.0, True),
         (0.45, CUT, 3.0, False),
     ],
 )
@@ -251,11 +253,18 @@ def test_what_the_network_doubts_is_compared_with_the_red_cells(
     assert [c.sure for c in found] == [score > 0.5] * cell
 
 
+@pytest.mark.parametrize("sight", [{"steady": False}, {"red_cells": False}])
+def test_what_is_sure_holds_in_a_single_image_and_on_bare_glass(
+    monkeypatch: pytest.MonkeyPatch, sight: dict[str, bool]
+) -> None:
+    assert doubted(monkeypatch, 0.55, LARGE, dye=1.5, **sight)
+
+
 @pytest.mark.parametrize(("score", "cell"), [(0.25, False), (0.35, True)])
 def test_without_red_cells_the_network_must_be_surer(
     monkeypatch: pytest.MonkeyPatch, score: float, cell: bool
 ) -> None:
-    assert bool(doubted(monkeypatch, score, LARGE, dye=3.0, red_cells=False)) == cell
+    assert bool(doubted(monkeypatch, score, LARGE, dye=3.0, red_cells=False, ruler=False)) == cell
 
 
 @pytest.mark.parametrize(("steady", "cell"), [(True, False), (False, True)])
