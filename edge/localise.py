@@ -6,8 +6,8 @@ a leukocyte has its middle there, and how far the whole cell reaches from there,
 It does not know the scale, and a large platelet seen near looks like a small lymphocyte seen from afar. So
 where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is not much darker
 than they are, or of their colour, is no leukocyte, nor what is as small, unless it has a nucleus, as late
-erythroblasts do. On a moving stage darkness is asked of what it is sure of, too: where red cells lie far apart
-it takes them for leukocytes (22 on slides that show 74), and a cell that one frame misses the next shows.
+erythroblasts do. On a moving stage darkness is asked of what it is sure of, too: where red cells lie far
+apart it takes some for leukocytes (22 beside 74 true ones), and a cell that one frame misses the next shows.
 """
 
 import json
@@ -34,8 +34,8 @@ _LEAST_SCORE, _UNMEASURED = 0.2, 0.3
 """Certainty (0..1) from which a place may be a leukocyte's middle; from which it is one where no red cell was
 seen that it could be compared with."""
 _SURE = 0.5
-"""Certainty from which it is one, of whatever size, in a single image no darker than `stained` asks of all. Of
-846 leukocytes that it is sure of in labelled fields two are as pale as the red cells beside them."""
+"""Certainty from which it is one, of whatever size, in a single image no darker than `stained` asks of all.
+Of 846 leukocytes that it is sure of in labelled fields two are as pale as the red cells beside them."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45

@@ -1,6 +1,7 @@
 """What is seen of one cell, frame after frame, and what is decided from it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -101,6 +102,10 @@ class Sightings:
         """Frames that showed its place, and no cell there."""
         self.strangeness = first.strangeness
         """The weighted mean."""
+        self.beside: set[int] = set()
+        """Cells so near that they might be this one, but seen in the same frame: their numbers, or `id`s."""
+        self.instead = Counter[int]()
+        """Frames that show this cell, and none at the place of a counted one so near, by its number."""
         self.sure = first.sure
         """True where one sighting at least is surely of a leukocyte."""
         self._best_weight = self._weight = weight

@@ -16,13 +16,14 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Image
+from edge.cells import Box, Image
 from edge.dust import Dust
 from edge.grid import Grid
 from edge.landmarks import Landmarks, find_pose, landmarks
 from edge.pose import Pose, turn
 from edge.register import (
     THUMB_SIDE,
+    TRIM,
     Thumb,
     frame_pose,
     refine,
@@ -41,6 +42,8 @@ _NEAR = 3
 """Key views near the last place that a frame is compared with, at most."""
 _TRIES = 8
 """Key views compared with a frame by their landmarks, at most, when the place is lost."""
+_DUSTY = 0.5
+"""Share of a box from which dust, not a cell, is what was found there."""
 _REMEMBERED = 1000
 """Key views whose landmarks are kept at hand; the others' are found anew when they are needed."""
 
@@ -102,6 +105,19 @@ class Stage:
     def frame_size(self) -> tuple[int, int] | None:
         """(width, height) of the frames that the slide is known by; None before the first."""
         return self._keys[0].size if self._keys else None
+
+    def on_dust(self, box: Box, size: tuple[int, int]) -> bool:
+        """Tell whether most of a box of a frame of `size` (width, height) is what stays in its place."""
+        height, width = (round(side * THUMB_SIDE / max(size)) - 2 * TRIM for side in (size[1], size[0]))
+        mask = self._dust.mask((height, width))
+        if mask is None:
+            return False
+        left, top, right, bottom = (
+            round(edge / _scale(size)) - TRIM
+            for edge in (box.x, box.y, box.x + box.width, box.y + box.height)
+        )
+        part = mask[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+        return bool(part.size) and float(part.mean()) >= _DUSTY
 
     def place(self, image: Image) -> Place | None:
         """Return where the frame lies; None when it cannot be told (lost).

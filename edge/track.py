@@ -20,6 +20,10 @@ _LEAST_PRESENCE, _DOUBTED_PRESENCE = 0.5, 0.75
 taken for one now and then only. Of 324 cells of the validation split's films each had over 0.9. What the
 locator doubts each time, a dark clump of red cells say, must be there more steadily: of 222 whole cells in
 validation fields, each moved, blurred and lit otherwise 14 times, it doubts one so, which had 0.86."""
+_TWIN, _LEAST_INSTEAD = 1.0, 0.5
+"""Box sides up to which a cell beside the place of a counted one may be that one, and the share of its
+sightings in which that place must be empty. A rolling shutter bends the frames of a fast stage, and they bend
+the map: what comes back then lies up to 0.7 sides from its place."""
 _CLEAR = 0.65
 """A frame shows a cell's place where this many box sides lie between its middle and the border."""
 _MOST_OPEN = 200
@@ -124,16 +128,25 @@ class MovingStage:
             other = self._stage.frame_size if self._stage.frame_size != size else None
             return Tracked((), (None,) * len(detections), lost=True, place=None, map_size=other)
         known = self._near(place, size)
-        found = self._give(frame, detections, place, [*known, *self._open])
+        seen = [d for d in detections if not self._stage.on_dust(d.box, size)]
+        found = self._give(frame, seen, place, [*known, *self._open])
         self._open = self._open[-_MOST_OPEN:]
         if not refused:
             self._note_absences(found, place, size)
+            self._note_neighbours(found, known, place, size)
         cells, numbered = [], {}
         for sightings in [s for s in self._open if self._decided(s, size, place)]:
-            cell = self._count_in(sightings)
-            cells.append(cell)
-            numbered[id(sightings)] = cell.number
-        numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
+            twin = self._twin(sightings)
+            if twin is None:
+                cells.append(self._count_in(sightings))
+            else:
+                self._open.remove(sightings)
+            numbered[id(sightings)] = twin or self._count
+        number_of = {
+            id(d): cell.number if isinstance(cell, Known) else numbered.get(id(cell))
+            for d, cell in zip(seen, found, strict=True)
+        }
+        numbers = tuple(number_of.get(id(d)) for d in detections)
         revised = self._revise([n for n in numbers if n is not None])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
@@ -142,7 +155,11 @@ class MovingStage:
 
     def settle(self) -> tuple[Cell, ...]:
         """Count what is believed or was glimpsed; the rest was never seen well."""
-        return tuple(self._count_in(s) for s in list(self._open) if self._believed(s) or _glimpsed(s))
+        cells = []
+        for sightings in [s for s in self._open if self._believed(s) or _glimpsed(s)]:
+            if self._twin(sightings) is None:
+                cells.append(self._count_in(sightings))
+        return tuple(cells)
 
     def _has_cells(self) -> bool:
         return self._count > 0 or any(self._believed(s) for s in self._open)
@@ -212,8 +229,36 @@ class MovingStage:
         seen = {id(cell) for cell in found}
         for sightings in self._open:
             if id(sightings) not in seen:
-                x, y = place.to_frame(sightings.x, sightings.y)
-                sightings.absences += min(x, y, size[0] - x, size[1] - y) >= _CLEAR * sightings.side
+                sightings.absences += _shows(place, size, sightings)
+
+    def _note_neighbours(
+        self, found: Sequence[Known | Sightings], known: Sequence[Known], place: Place, size: tuple[int, int]
+    ) -> None:
+        """Note which cells are seen beside each open one, and which counted one's place is empty then."""
+        seen = {id(cell) for cell in found}
+        for sightings in found:
+            if isinstance(sightings, Known):
+                continue
+            others: list[Known | Sightings] = [*known, *self._open]
+            for other in others:
+                if other is sightings or not _may_be_one(sightings, other):
+                    continue
+                if id(other) in seen:
+                    sightings.beside.add(other.number if isinstance(other, Known) else id(other))
+                elif isinstance(other, Known) and _shows(place, size, other):
+                    sightings.instead[other.number] += 1
+
+    def _twin(self, sightings: Sightings) -> int | None:
+        """Return the number of the counted cell that this one is, its place on a bent map beside its own."""
+        near = self._known.near(sightings.x, sightings.y) if self._known is not None else []
+        twins = [
+            (math.dist((cell.x, cell.y), (sightings.x, sightings.y)), cell.number)
+            for cell in near
+            if _may_be_one(sightings, cell)
+            and cell.number not in sightings.beside
+            and sightings.instead[cell.number] >= _LEAST_INSTEAD * sightings.number
+        ]
+        return min(twins)[1] if twins else None
 
     def _believed(self, sightings: Sightings) -> bool:
         """Tell whether a cell was seen often enough, and mostly when it could be seen."""
@@ -233,6 +278,9 @@ class MovingStage:
         self._count += 1
         cell = self._decide(self._count, sightings)
         self._open.remove(sightings)
+        for other in self._open:
+            if id(sightings) in other.beside:
+                other.beside.add(cell.number)
         self._remember_early(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
@@ -270,6 +318,18 @@ class MovingStage:
 def _glimpsed(sightings: Sightings) -> bool:
     """Tell whether a cell was there whenever its place could be seen, once at least; twice where doubted."""
     return sightings.absences == 0 and (sightings.sure or sightings.number > 1)
+
+
+def _shows(place: Place, size: tuple[int, int], cell: Known | Sightings) -> bool:
+    """Tell whether a frame of `size` (width, height) shows the place of a cell, well inside its border."""
+    x, y = place.to_frame(cell.x, cell.y)
+    return min(x, y, size[0] - x, size[1] - y) >= _CLEAR * cell.side
+
+
+def _may_be_one(a: Sightings, b: Known | Sightings) -> bool:
+    """Tell whether two cells lie so near that they may be one on a bent map."""
+    small, large = sorted((a.side, b.side))
+    return math.dist((a.x, a.y), (b.x, b.y)) < _TWIN * min(large, _MOST_LARGER * small)
 
 
 def _reach(detection: Detection, cell: Known | Sightings) -> float:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,39 @@ def walk(
 
 ROW = [(x, 100) for x in range(0, 900, 12)]
 CELLS = [(150 + 130 * i, 190 + 20 * (i % 3)) for i in range(7)]
+
+
+def test_a_cell_beside_its_place_on_a_bent_map_is_the_same() -> None:
+    counter = MovingStage(DECISION)
+    counted = walk(counter, ROW, CELLS) + list(counter.settle())
+    assert len(counted) == len(CELLS)
+    bent = [(x + 30, y) for x, y in CELLS]
+    assert walk(counter, ROW[::-1], bent) == []
+    assert counter.settle() == ()
+
+
+def test_a_cell_that_touches_a_counted_one_is_another() -> None:
+    counter = MovingStage(DECISION)
+    pairs = [cell for x, y in CELLS for cell in ((x, y), (x + 30, y))]
+    counted = walk(counter, ROW + ROW[::-1], pairs)
+    assert len(counted) + len(counter.settle()) == len(pairs)
+
+
+def test_dust_is_no_cell_once_it_is_known() -> None:
+    counter, spot = MovingStage(DECISION), (250, 170)
+
+    def look(index: int, x: int, y: int) -> int:
+        dusty = frame(index, x, y)
+        cv2.circle(dusty.image, spot, 16, (10, 10, 10), -1)
+        return len(counter.update(dusty, [detection(*spot)]).cells)
+
+    for index, place in enumerate(ROW):
+        look(index, *place)
+    assert counter.fields >= 6
+    way_back = [(x, 300) for x in range(900, 0, -12)]
+    join = [(900, y) for y in range(100, 300, 12)]
+    assert sum(look(100 + i, *place) for i, place in enumerate(join + way_back)) <= 1
+    assert len(counter.settle()) == 0
 
 
 def test_each_cell_of_a_row_is_counted_once_also_on_the_way_back() -> None:
