@@ -102,6 +102,10 @@ class StillFields:
             picture.cells = cells
             self._album.add(picture)
 
+    @property
+    def frame_size(self) -> None:
+        """Images may be of any size."""
+
     def settle(self) -> tuple[Cell, ...]:
         """Nothing is ever pending."""
         return ()

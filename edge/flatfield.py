@@ -47,6 +47,11 @@ class FlatField:
         self._gain = 1 / field
         self._name = name
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures that it is for."""
+        return self._gain.shape[1], self._gain.shape[0]
+
     def correct(self, image: Image) -> Image:
         """Return the image as an even light would have shown it.
 

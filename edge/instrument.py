@@ -301,7 +301,11 @@ class Instrument:
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
         """Yield the frames to count from: none while paused, none after an interruption."""
-        frames = within_rim(source.frames()) if source.moving else source.frames()
+        frames = source.frames()
+        if source.moving:
+            frames = within_rim(
+                frames, self._flat_field.size if self._flat_field else session.counter.frame_size
+            )
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")

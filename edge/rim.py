@@ -31,39 +31,64 @@ _SOFT = 2
 _LEAST_LEFT = 0.2
 """Share of either side that must be left."""
 
+_ALIKE = 0.05
+"""Share of a side by which a rectangle may differ from that of an earlier run."""
+
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels."""
 
 
-def within_rim(frames: Iterable[Frame | Skip]) -> Iterator[Frame | Skip]:
+def within_rim(frames: Iterable[Frame | Skip], size: tuple[int, int] | None = None) -> Iterator[Frame | Skip]:
     """Yield the frames, each cut to what lies within the rim of the first lit ones; the same where none is.
 
-    Until it is known, the first frames are held back.
+    Until it is known, the first lit frames are held back.
+
+    Args:
+        frames: of one camera.
+        size: (width, height) that its pictures were cut to before, as the map or the flat field has it: a
+            rectangle of nearly this size becomes one of it, and so do the frames before the lamp is on.
     """
     held: list[Frame | Skip] = []
     rims: list[NDArray[np.bool_]] = []
-    whole: tuple[int, ...] | None = None
+    whole: tuple[int, ...] = ()
     window: Rectangle | None = None
     for frame in frames:
         if len(rims) == _LOOKED:
             yield _cut(frame, whole, window)
             continue
         held.append(frame)
-        rim = None if isinstance(frame, Skip) else find_rim(frame.image)
-        if rim is not None and rims and rim.shape != rims[0].shape:
-            rims.clear()
-        if rim is not None and isinstance(frame, Frame):
-            rims.append(rim)
+        if isinstance(frame, Frame):
             whole = frame.image.shape
-        if whole and len(rims) == _LOOKED:
-            window = rectangle(np.logical_and.reduce(rims), whole)
+            rim = find_rim(frame.image)
+            if rims and (rim is None or rim.shape != rims[0].shape):
+                rims.clear()
+            rims += [] if rim is None else [rim]
+        if len(rims) == _LOOKED:
+            window = _alike(rectangle(np.logical_and.reduce(rims), whole), size, whole)
         if len(rims) in (0, _LOOKED):
-            yield from (_cut(early, whole, window) for early in held)
+            shown = window if rims or not whole else _alike((0, 0, whole[1], whole[0]), size, whole, 1.0)
+            yield from (_cut(early, whole, shown) for early in held)
             held.clear()
     yield from held
 
 
-def _cut(frame: Frame | Skip, whole: tuple[int, ...] | None, window: Rectangle | None) -> Frame | Skip:
+def _alike(
+    window: Rectangle | None, size: tuple[int, int] | None, whole: tuple[int, ...], most: float = _ALIKE
+) -> Rectangle | None:
+    """Return a rectangle of `size` about the middle of `window`, if its sides differ by no more than `most`."""
+    if window is None or size is None:
+        return window
+    sides = window[2] - window[0], window[3] - window[1]
+    fits = size[0] <= whole[1] and size[1] <= whole[0]
+    if not fits or any(abs(new - old) > most * old for old, new in zip(sides, size, strict=True)):
+        return window
+    left, top = (
+        min(max(0, (window[i] + window[i + 2] - size[i]) // 2), whole[1 - i] - size[i]) for i in (0, 1)
+    )
+    return left, top, left + size[0], top + size[1]
+
+
+def _cut(frame: Frame | Skip, whole: tuple[int, ...], window: Rectangle | None) -> Frame | Skip:
     if isinstance(frame, Skip) or window is None or frame.image.shape != whole:
         return frame
     left, top, right, bottom = window

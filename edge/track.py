@@ -62,6 +62,11 @@ class Counter(Protocol):
         """Distinct fields of view so far."""
         ...
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(width, height) that all frames must have; None where any size will do."""
+        ...
+
     def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
         """Take the detections of the next frame: none where the gates `refused` it."""
         ...
@@ -116,6 +121,11 @@ class MovingStage:
         """Distinct fields of view so far."""
         return self._stage.fields
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(width, height) of the frames that the slide is known by; None before the first."""
+        return self._stage.frame_size
+
     def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
         """Lay the frame on the slide, give its detections to their cells, count those decided."""
         size = (frame.image.shape[1], frame.image.shape[0])
@@ -125,7 +135,7 @@ class MovingStage:
         if anew:
             place = self._begin_anew(frame)
         if place is None:
-            other = self._stage.frame_size if self._stage.frame_size != size else None
+            other = self.frame_size if self.frame_size != size else None
             return Tracked((), (None,) * len(detections), lost=True, place=None, map_size=other)
         known = self._near(place, size)
         seen = [d for d in detections if not self._stage.on_dust(d.box, size)]

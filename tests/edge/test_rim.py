@@ -66,6 +66,24 @@ def test_the_dark_before_the_lamp_is_on_tells_nothing() -> None:
     assert [frame.corner == (0, 0) for frame in frames] == [True] * 2 + [False] * 4
 
 
+def test_a_camera_is_cut_as_before() -> None:
+    dark, lit = picture(radius=0.55, light=0.1), picture(radius=0.55)
+    (height, width), corner = seen(lit, lit, lit)[0].image.shape[:2], seen(lit, lit, lit)[0].corner
+    again = list(within_rim(film(dark, lit, lit, lit), (width + 4, height - 2)))
+    assert [frame.image.shape for frame in again if isinstance(frame, Frame)] == [
+        (height - 2, width + 4, 3)
+    ] * 4
+    assert isinstance(again[3], Frame)
+    assert again[3].corner == (corner[0] - 2, corner[1] + 1)
+    for size in ((2 * width, height), (width // 2, height), (1000, 1000)):  # another camera's
+        frame = list(within_rim(film(lit, lit, lit), size))[2]
+        assert isinstance(frame, Frame)
+        assert frame.image.shape == (height, width, 3)
+    plain = list(within_rim(film(*[picture()] * 3), (width, height)))[2]
+    assert isinstance(plain, Frame)
+    assert plain.image.shape == (240, 320, 3)
+
+
 def test_a_short_film_and_what_could_not_be_had_come_through() -> None:
     frame, skip = Frame(0, 0.0, picture(radius=0.55)), Skip(1, 1, "torn")
     assert list(within_rim([frame, skip])) == [frame, skip]
