@@ -75,7 +75,7 @@ def within_rim(frames: Iterable[Frame | Skip], size: tuple[int, int] | None = No
 def _alike(
     window: Rectangle | None, size: tuple[int, int] | None, whole: tuple[int, ...], most: float = _ALIKE
 ) -> Rectangle | None:
-    """Return a rectangle of `size` about the middle of `window`, if a side differs by `most` of it at most."""
+    """Return a rectangle of `size` about the middle of `window`, if no side differs by more than `most`."""
     if window is None or size is None:
         return window
     sides = window[2] - window[0], window[3] - window[1]
