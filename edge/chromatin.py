@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image
-from edge.ruler import TINTED, stain
+from edge.ruler import TINTED, Stain, stain
 
 _LEAST_CONTRAST = 0.1
 """Share of its brightest green light that the darkest spot of a box holds back, at least: bare glass has no
@@ -26,8 +26,6 @@ nucleus that the network knows, it takes some for leukocytes: of 36 in Raabin's 
 network that never saw that laboratory, 29 have less. Of 863 leukocytes in training fields none has."""
 _LEAST_AROUND = 0.05
 """Share of a picture that red cells must take before they can be compared with."""
-_LEAST_RED_CELLS = 2
-"""Beside the cells, whose area must be tinted."""
 _NEAR = 0.5
 """Share of a picture's shorter side from which a box leaves too little around it to compare with."""
 _LEAST_CORE = 2.0
@@ -99,50 +97,66 @@ class Core(IntEnum):
     """Far denser, even and sharp."""
 
 
-def cores(image: Image, boxes: Sequence[Box], unit: float, cells: Sequence[Box] = ()) -> list[Core]:
-    """Tell what the darkest place of each box is like beside the red cells: all that is tinted in the image.
-
-    Args:
-        image: RGB, shape (height, width, 3).
-        boxes: in its pixels.
-        unit: diameter of a red cell, pixels.
-        cells: boxes that are not taken for red cells; with less than two of these beside them no box is pale.
-    """
-    if not boxes:
-        return []
-    dye = stain(image)
-    tinted = dye.green > TINTED
-    for box in cells:
-        rows = slice(max(0, int(box.y)), int(box.y + box.height) + 1)
-        tinted[rows, max(0, int(box.x)) : int(box.x + box.width) + 1] = False
-    if cells and tinted.sum() < _LEAST_RED_CELLS * math.pi / 4 * unit**2:
-        return [Core.DARK] * len(boxes)
-    density = float(np.median(dye.green[tinted])) if tinted.any() else 0.0
-    tint = float(np.median(dye.nuclear[tinted])) / density if density else 0.0
-    white = np.percentile(image[::4, ::4].reshape(-1, 3), 95, axis=0).astype(np.float32)
-    red_cells = _RedCells(density, tint, white)
-    return [_core(image, box, unit, red_cells) for box in boxes]
-
-
 @dataclass(frozen=True, slots=True)
-class _RedCells:
+class RedCells:
     """What a box is compared with."""
 
     density: float
     """In green, natural logarithm; 0 where nothing is tinted."""
     tint: float
     """What chromatin holds back most, over that."""
-    white: NDArray[np.float32]
-    """The glass beside them, RGB."""
 
 
-def _core(image: Image, box: Box, unit: float, red_cells: _RedCells) -> Core:
+def all_tinted(dye: Stain) -> RedCells:
+    """Return what is tinted in a frame (`edge.ruler.stain`): mostly red cells."""
+    return _tinted(dye, dye.green > TINTED)
+
+
+def beside(dye: Stain, cells: Sequence[Box], unit: float) -> RedCells | None:
+    """Return what is tinted in a frame beside `cells`; None where less than one red cell lies there.
+
+    Args:
+        dye: of the frame (`edge.ruler.stain`).
+        cells: boxes in its pixels.
+        unit: diameter of a red cell, pixels of the frame.
+    """
+    tinted = dye.green > TINTED
+    for box in cells:
+        left, top, right, bottom = (
+            int(dye.scale * edge) for edge in (box.x, box.y, box.x + box.width, box.y + box.height)
+        )
+        tinted[max(0, top) : bottom + 1, max(0, left) : right + 1] = False
+    enough = tinted.sum() >= math.pi / 4 * (dye.scale * unit) ** 2
+    return _tinted(dye, tinted) if enough else None
+
+
+def _tinted(dye: Stain, where: NDArray[np.bool_]) -> RedCells:
+    density = float(np.median(dye.green[where])) if where.any() else 0.0
+    return RedCells(density, float(np.median(dye.nuclear[where])) / density if density else 0.0)
+
+
+def cores(image: Image, boxes: Sequence[Box], unit: float, red_cells: RedCells) -> list[Core]:
+    """Tell what the darkest place of each box is like beside the red cells.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+        boxes: in its pixels.
+        unit: diameter of a red cell, pixels.
+        red_cells: of this image, or of others of the same slide.
+    """
+    if not boxes:
+        return []
+    white = np.percentile(image[::4, ::4].reshape(-1, 3), 95, axis=0).astype(np.float32)
+    return [_core(image, box, unit, red_cells, white) for box in boxes]
+
+
+def _core(image: Image, box: Box, unit: float, red_cells: RedCells, white: NDArray[np.float32]) -> Core:
     rows = slice(int(box.y), int(box.y + box.height) + 1)
     light = image[rows, int(box.x) : int(box.x + box.width) + 1].astype(np.float32)
     wide = max(1, round(_NUCLEUS * unit)) | 1
     if min(light.shape[:2]) < wide:
         return Core.PALE
-    absorbed = -np.log((light + 4) / (red_cells.white + 4))
+    absorbed = -np.log((light + 4) / (white + 4))
     density, blue = (cv2.GaussianBlur(absorbed[..., i], (0, 0), _SMOOTH * unit) for i in (1, 2))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     core, nuclear = (float(cv2.erode(dye, disc).max()) for dye in (density, 2 * density - blue))

@@ -61,7 +61,7 @@ class LisConfig:
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
         _check(
-            not (self.serial and Path(self.serial).is_file()),
+            not (self.serial and os.path.isfile(self.serial)),
             "serial",
             self.serial,
             "a serial device",

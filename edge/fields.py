@@ -106,6 +106,6 @@ class StillFields:
     def frame_size(self) -> None:
         """Images may be of any size."""
 
-    def settle(self) -> tuple[Cell, ...]:
+    def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Nothing is ever pending."""
         return ()

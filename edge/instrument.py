@@ -134,7 +134,7 @@ class Instrument:
                     ended = self._read(session, source, locator, display.show)
                 except UserError as broken:
                     error = broken
-                session.settle()
+                session.settle(paused=self._held)
                 self._map_due_s = 0.0
                 again = ended and not source.moving and 0 < before == session.frames
                 message = "nothing new: this specimen's images were read before" if again else ""
@@ -303,9 +303,8 @@ class Instrument:
         """Yield the frames to count from: none while paused, none after an interruption."""
         frames = source.frames()
         if source.moving:
-            frames = within_rim(
-                frames, self._flat_field.size if self._flat_field else session.counter.frame_size
-            )
+            size = session.counter.frame_size or (self._flat_field.size if self._flat_field else None)
+            frames = within_rim(frames, size)
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")
@@ -325,6 +324,8 @@ class Instrument:
         if self.wishes.paused and not self._held and not self._interrupted:
             self._settle(session)
         self._held = self.wishes.paused
+        if session.complete:
+            return True
         message = "" if self._taken else "paused: put the slide in place, then continue"
         while self.wishes.paused and not self._interrupted:
             if isinstance(frame, Frame) and (live or self._shown.image is None):
@@ -339,14 +340,15 @@ class Instrument:
 
     def _settle(self, session: Session) -> None:
         """Count what is pending; on the picture that stays shown it gets its numbers."""
-        settled, place = session.settle(), self._place
+        settled, place = session.settle(paused=True), self._place
 
         def numbered(label: Label) -> Label:
             if place is None or label.number is not None:
                 return label
             here, reach = place.to_slide(*label.box.centre), label.box.side / 2
-            found = next((c.number for c in settled if math.dist(here, c.slide) < reach), None)
-            return dataclasses.replace(label, number=found)
+            near = [(math.dist(here, c.slide), c.number) for c in settled]
+            found = [number for away, number in sorted(near) if away < reach]
+            return dataclasses.replace(label, number=found[0]) if found else label
 
         self._shown = dataclasses.replace(self._shown, labels=tuple(map(numbered, self._shown.labels)))
 

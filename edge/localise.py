@@ -14,7 +14,8 @@ import json
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import compress
 from pathlib import Path
 
 import cv2
@@ -22,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image, Located
-from edge.chromatin import Core, cores, stained
+from edge.chromatin import Core, RedCells, all_tinted, beside, cores, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
-from edge.ruler import RED_CELL_UM, red_cell_px
+from edge.ruler import RED_CELL_UM, red_cell_px, stain
 
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
@@ -36,6 +37,8 @@ seen that it could be compared with."""
 _SURE = 0.5
 """Certainty from which it is one, of whatever size, in a single image no darker than `stained` asks of all.
 Of 846 leukocytes that it is sure of in labelled fields two are as pale as the red cells beside them."""
+_CERTAIN = 0.7
+"""Certainty from which it is one on a moving stage, too, however pale."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
@@ -115,6 +118,7 @@ class Locator:
         self._fixed_px = RED_CELL_UM / um_per_px if um_per_px else None
         self._steady = steady
         self._measured: deque[float] = deque(maxlen=_SETTLED)
+        self._red_cells: deque[RedCells] = deque(maxlen=_SETTLED)
         self._frames = 0
         self._sure, self._least_size = sure, least_size
         card = read_locator_card(model)
@@ -137,11 +141,9 @@ class Locator:
         sure = scores >= self._sure
         found = [_located(e, image.shape[:2], s) for e, s in zip(edges[likely], sure[likely], strict=True)]
         if unit is not None:
-            refused = self._refused(image, [cell for cell in found if not cell.sure], unit)
+            asked = scores[likely] < (_CERTAIN if self._steady else self._sure)
+            refused = self._refused(image, list(compress(found, asked)), unit, found)
             found = [cell for cell in found if cell not in refused]
-            if self._steady:
-                pale = self._pale(image, [cell for cell in found if cell.sure], unit)
-                found = [cell for cell in found if cell not in pale]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], sure[0], _TIGHT_CUT)
@@ -149,18 +151,30 @@ class Locator:
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
 
-    def _refused(self, image: Image, doubtful: Sequence[Located], unit: float) -> list[Located]:
-        """Return which cells are as pale as red cells, of their colour, or as small and without a nucleus."""
-        least = self._least_size * unit
-        told = zip(doubtful, cores(image, [cell.box for cell in doubtful], unit), strict=True)
-        return [c for c, core in told if core < (Core.NUCLEUS if c.box.side < least else Core.DARK)]
+    def _refused(
+        self, image: Image, asked: Sequence[Located], unit: float, found: Sequence[Located]
+    ) -> list[Located]:
+        """Return which cells are as pale as red cells, of their colour, or as small and without a nucleus.
 
-    @staticmethod
-    def _pale(image: Image, firm: Sequence[Located], unit: float) -> list[Located]:
-        """Return which cells are as pale as the red cells beside them, or of their colour."""
-        boxes = [cell.box for cell in firm]
-        told = zip(firm, cores(image, boxes, unit, boxes), strict=True)
-        return [c for c, core in told if core is Core.PALE]
+        What the network is sure of may be small, and is compared with red cells beside all that it `found`,
+        in this frame or others of the slide.
+        """
+        if not asked:
+            return []
+        firm = [cell for cell in asked if cell.sure]
+        doubtful = [cell for cell in asked if not cell.sure]
+        dye = stain(image)
+        tinted = all_tinted(dye)
+        least = self._least_size * unit
+        told = zip(doubtful, cores(image, [cell.box for cell in doubtful], unit, tinted), strict=True)
+        refused = [c for c, core in told if core < (Core.NUCLEUS if c.box.side < least else Core.DARK)]
+        if firm and (red_cells := beside(dye, [cell.box for cell in found], unit)):
+            self._red_cells.append(red_cells)
+        if self._red_cells:
+            usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
+            told = zip(firm, cores(image, [cell.box for cell in firm], unit, usual), strict=True)
+            refused += [c for c, core in told if core is Core.PALE]
+        return refused
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return edges in the image's pixels, shape (n, 4), and scores, best first; small cells in tiles."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Frame, Image, Skip
+from edge.errors import UserError
 
 _LOOKED = 3
 """Frames, the first lit ones, that must show the rim: a torn picture or a slide's own edge does not stay."""
@@ -20,12 +21,13 @@ _SMALL = 160
 """Longer side, pixels, at which the rim is looked for."""
 _DARK = 0.2
 """Share of the glass's light, in the brightest colour, up to which a place is black; nuclei have 0.35."""
-_LIT = 60
-"""Where the glass is no brighter (0..255) it cannot be told."""
+_LIT = 35
+"""Where the glass is no brighter (0..255) it cannot be told, nor is anything counted (`edge.quality`)."""
 _GLASS = 95
 """Percentile that stands for bare glass: a round view fills more than half of its picture."""
-_LEAST_CORNERS, _LEAST_SHARE = 2, 0.01
-"""Of the picture's corners, and of its area, that a rim covers."""
+_LEAST_CORNERS, _LEAST_SHARE = 3, 0.01
+"""Of the picture's corners, and of its area, that a rim covers: a slide's edge, or an objective that is being
+turned in, comes from one side."""
 _SOFT = 2
 """Pixels at that size in which the rim fades into the picture."""
 _LEAST_LEFT = 0.2
@@ -45,30 +47,34 @@ def within_rim(frames: Iterable[Frame | Skip], size: tuple[int, int] | None = No
 
     Args:
         frames: of one camera.
-        size: (width, height) that its pictures were cut to before, as the map or the flat field has it: a
-            rectangle of nearly this size becomes one of it, and so do the frames before the lamp is on.
+        size: (width, height) that its pictures had before, as the map or the flat field has it: a rectangle
+            of nearly this size becomes one of it, as the frames before the lamp is on do; whole ones stay.
     """
     held: list[Frame | Skip] = []
     rims: list[NDArray[np.bool_]] = []
     whole: tuple[int, ...] = ()
     window: Rectangle | None = None
-    for frame in frames:
-        if len(rims) == _LOOKED:
-            yield _cut(frame, whole, window)
-            continue
-        held.append(frame)
-        if isinstance(frame, Frame):
-            whole = frame.image.shape
-            rim = find_rim(frame.image)
-            if rims and (rim is None or rim.shape != rims[0].shape):
-                rims.clear()
-            rims += [] if rim is None else [rim]
-        if len(rims) == _LOOKED:
-            window = _alike(rectangle(np.logical_and.reduce(rims), whole), size, whole)
-        if len(rims) in (0, _LOOKED):
-            shown = window if rims or not whole else _alike((0, 0, whole[1], whole[0]), size, whole, 1.0)
-            yield from (_cut(early, whole, shown) for early in held)
-            held.clear()
+    try:
+        for frame in frames:
+            if len(rims) == _LOOKED:
+                yield _cut(frame, whole, window)
+                continue
+            held.append(frame)
+            if isinstance(frame, Frame):
+                whole = frame.image.shape
+                rim = find_rim(frame.image)
+                if rims and (rim is None or rim.shape != rims[0].shape):
+                    rims.clear()
+                rims += [] if rim is None else [rim]
+            if len(rims) == _LOOKED:
+                window = _alike(rectangle(np.logical_and.reduce(rims), whole), size, whole)
+            if len(rims) in (0, _LOOKED):
+                shown = window if rims or not whole else _alike((0, 0, whole[1], whole[0]), size, whole, 1.0)
+                yield from (_cut(early, whole, shown) for early in held)
+                held.clear()
+    except UserError:  # the source broke off; what it gave comes first
+        yield from held
+        raise
     yield from held
 
 
@@ -78,6 +84,8 @@ def _alike(
     """Return a rectangle of `size` about the middle of `window`, if no side differs by more than `most`."""
     if window is None or size is None:
         return window
+    if size == (whole[1], whole[0]):
+        return None
     sides = window[2] - window[0], window[3] - window[1]
     fits = size[0] <= whole[1] and size[1] <= whole[0]
     if not fits or any(abs(new - old) > most * old for old, new in zip(sides, size, strict=True)):

@@ -260,12 +260,15 @@ class Session:
         """How often persons gave cells their classes."""
         return sum(cell.namings for cell in self.cells)
 
-    def settle(self) -> tuple[Cell, ...]:
+    def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Count what is still pending: the input has ended, or makes a pause. Store the number of frames."""
         # Behind a frame that was not stored the counter's numbers and places lead away from the store's.
-        left = self.complete or self._unstored
-        cells = () if left else self._in_source(self._up_to_target(self.counter.settle()))
+        unstored = self._unstored
+        left = self.complete or unstored
+        cells = () if left else self._in_source(self._up_to_target(self.counter.settle(paused=paused)))
+        self._unstored = True
         self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
+        self._unstored = unstored
         self.cells += cells
         self.save_map()
         return cells

@@ -102,10 +102,12 @@ class Sightings:
         """Frames that showed its place, and no cell there."""
         self.strangeness = first.strangeness
         """The weighted mean."""
-        self.beside: set[int] = set()
-        """Cells so near that they might be this one, but seen in the same frame: their numbers, or `id`s."""
+        self.beside: set[int | Sightings] = set()
+        """Cells so near that they might be this one, but seen in the same frame; counted ones by number."""
         self.instead = Counter[int]()
         """Frames that show this cell, and none at the place of a counted one so near, by its number."""
+        self.on_dust = True
+        """True while no sighting was beside the dust that stays in its place."""
         self.sure = first.sure
         """True where one sighting at least is surely of a leukocyte."""
         self._best_weight = self._weight = weight

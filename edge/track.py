@@ -75,8 +75,11 @@ class Counter(Protocol):
         """Take a frame that an earlier run has counted: the cells `shown` on it are known on later ones."""
         ...
 
-    def settle(self) -> tuple[Cell, ...]:
-        """Return the cells seen well enough but not counted yet: the input has ended, or makes a pause."""
+    def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
+        """Return the cells seen well enough but not counted yet: the input has ended, or makes a pause.
+
+        What was seen once or twice may yet be seen better, or be nothing, after a pause.
+        """
         ...
 
 
@@ -138,9 +141,11 @@ class MovingStage:
             other = self.frame_size if self.frame_size != size else None
             return Tracked((), (None,) * len(detections), lost=True, place=None, map_size=other)
         known = self._near(place, size)
-        seen = [d for d in detections if not self._stage.on_dust(d.box, size)]
-        found = self._give(frame, seen, place, [*known, *self._open])
+        found = self._give(frame, detections, place, [*known, *self._open])
         self._open = self._open[-_MOST_OPEN:]
+        for detection, cell in zip(detections, found, strict=True):
+            if isinstance(cell, Sightings):
+                cell.on_dust &= self._stage.on_dust(detection.box, size)
         if not refused:
             self._note_absences(found, place, size)
             self._note_neighbours(found, known, place, size)
@@ -152,21 +157,17 @@ class MovingStage:
             else:
                 self._open.remove(sightings)
             numbered[id(sightings)] = twin or self._count
-        number_of = {
-            id(d): cell.number if isinstance(cell, Known) else numbered.get(id(cell))
-            for d, cell in zip(seen, found, strict=True)
-        }
-        numbers = tuple(number_of.get(id(d)) for d in detections)
+        numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
         revised = self._revise([n for n in numbers if n is not None])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
 
-    def settle(self) -> tuple[Cell, ...]:
+    def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Count what is believed or was glimpsed; the rest was never seen well."""
         cells = []
-        for sightings in [s for s in self._open if self._believed(s) or _glimpsed(s)]:
+        for sightings in [s for s in self._open if self._believed(s) or (_glimpsed(s) and not paused)]:
             if self._twin(sightings) is None:
                 cells.append(self._count_in(sightings))
         return tuple(cells)
@@ -254,7 +255,7 @@ class MovingStage:
                 if other is sightings or not _may_be_one(sightings, other):
                     continue
                 if id(other) in seen:
-                    sightings.beside.add(other.number if isinstance(other, Known) else id(other))
+                    sightings.beside.add(other.number if isinstance(other, Known) else other)
                 elif isinstance(other, Known) and _shows(place, size, other):
                     sightings.instead[other.number] += 1
 
@@ -289,7 +290,7 @@ class MovingStage:
         cell = self._decide(self._count, sightings)
         self._open.remove(sightings)
         for other in self._open:
-            if id(sightings) in other.beside:
+            if sightings in other.beside:
                 other.beside.add(cell.number)
         self._remember_early(cell.number, sightings)
         if self._known is not None:
@@ -326,8 +327,12 @@ class MovingStage:
 
 
 def _glimpsed(sightings: Sightings) -> bool:
-    """Tell whether a cell was there whenever its place could be seen, once at least; twice where doubted."""
-    return sightings.absences == 0 and (sightings.sure or sightings.number > 1)
+    """Tell whether a cell was there whenever its place could be seen, once at least; twice where doubted.
+
+    One that was seen on dust alone is that dust, which a moving stage takes to ever other places.
+    """
+    seen = sightings.sure or sightings.number > 1
+    return seen and sightings.absences == 0 and not sightings.on_dust
 
 
 def _shows(place: Place, size: tuple[int, int], cell: Known | Sightings) -> bool:

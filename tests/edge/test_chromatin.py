@@ -4,9 +4,14 @@ import pytest
 
 from edge import chromatin
 from edge.cells import Box, Image
-from edge.chromatin import Core, cores, stained
+from edge.chromatin import Core, all_tinted, beside, stained
+from edge.ruler import stain
 
 RED = (215, 180, 185)
+
+
+def told(image: Image, boxes: list[Box], unit: float) -> list[Core]:
+    return chromatin.cores(image, boxes, unit, all_tinted(stain(image)))
 
 
 def smear(dye: float, wide: int = 26, red: tuple[int, int, int] = RED, *, blue: float = 0.5) -> Image:
@@ -48,7 +53,7 @@ def test_a_box_beyond_the_border_holds_what_lies_inside() -> None:
 @pytest.mark.parametrize("red", [(220, 198, 200), RED, (190, 140, 150)], ids=["pale", "usual", "dark"])
 @pytest.mark.parametrize(("dye", "dark"), [(1.0, False), (1.7, False), (2.5, True), (4.0, True)])
 def test_a_core_is_compared_with_the_red_cells(dye: float, dark: bool, red: tuple[int, int, int]) -> None:
-    assert (cores(smear(dye, wide=20, red=red), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
+    assert (told(smear(dye, wide=20, red=red), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
 
 
 @pytest.mark.parametrize("dye", [3.0, 6.0])
@@ -56,25 +61,23 @@ def test_a_core_is_compared_with_the_red_cells(dye: float, dark: bool, red: tupl
     ("blue", "dark"), [(0.5, True), (0.9, True), (0.95, False), (1.0, False), (1.1, False)]
 )
 def test_red_cells_over_each_other_keep_their_colour(dye: float, blue: float, dark: bool) -> None:
-    assert (cores(smear(dye, wide=20, blue=blue), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
+    assert (told(smear(dye, wide=20, blue=blue), [Box(70, 70, 52, 52)], 40) != [Core.PALE]) == dark
 
 
 @pytest.mark.parametrize(("blue", "core"), [(0.5, Core.DARK), (1.0, Core.PALE)])
 def test_the_colour_is_seen_on_yellow_glass_too(blue: float, core: Core) -> None:
     yellow = (smear(3.0, wide=20, blue=blue) * np.array([1, 1, 0.7])).astype(np.uint8)
-    assert cores(yellow, [Box(70, 70, 52, 52)], 40) == [core]
+    assert told(yellow, [Box(70, 70, 52, 52)], 40) == [core]
 
 
 @pytest.mark.parametrize("blue", [1.0, 3.0])
 def test_red_cells_that_hold_back_no_blue_do_not_tell_by_their_colour(blue: float) -> None:
-    assert cores(smear(3.0, wide=20, red=(225, 180, 222), blue=blue), [Box(70, 70, 52, 52)], 40) == [
-        Core.DARK
-    ]
+    assert told(smear(3.0, wide=20, red=(225, 180, 222), blue=blue), [Box(70, 70, 52, 52)], 40) == [Core.DARK]
 
 
 def test_a_nucleus_is_far_darker_than_the_red_cells() -> None:
-    told = [cores(smear(dye, wide=20), [Box(70, 70, 52, 52)], 40)[0] for dye in (1.5, 3.0, 6.0)]
-    assert told == [Core.PALE, Core.DARK, Core.NUCLEUS]
+    found = [told(smear(dye, wide=20), [Box(70, 70, 52, 52)], 40)[0] for dye in (1.5, 3.0, 6.0)]
+    assert found == [Core.PALE, Core.DARK, Core.NUCLEUS]
 
 
 @pytest.mark.parametrize(("dye", "core"), [(5.0, Core.DARK), (8.0, Core.NUCLEUS)])
@@ -84,15 +87,31 @@ def test_what_is_darker_than_any_platelet_need_not_be_even(dye: float, core: Cor
     for x, y in ((84, 96), (108, 96), (96, 84), (96, 108)):
         cv2.circle(grains, (x, y), 4, 1, -1)
     frame[grains > 0] = dense[grains > 0]
-    assert cores(frame, [Box(70, 70, 52, 52)], 40) == [core]
+    assert told(frame, [Box(70, 70, 52, 52)], 40) == [core]
 
 
-def test_a_frame_is_measured_once_for_all_doubtful_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_cell_of_a_frame_is_told() -> None:
     frame = smear(6.0, wide=20)
-    stain, measured = chromatin.stain, []
-    monkeypatch.setattr(chromatin, "stain", lambda image: measured.append(1) or stain(image))
     boxes = [Box(70, 70, 52, 52), Box(6, 6, 52, 52), Box(94, 94, 2, 2)]
-    assert cores(frame, boxes, 52) == [Core.NUCLEUS, Core.PALE, Core.PALE]
-    assert measured == [1]
-    assert cores(frame, [], 52) == []
-    assert measured == [1]
+    assert told(frame, boxes, 52) == [Core.NUCLEUS, Core.PALE, Core.PALE]
+    assert told(frame, [], 52) == []
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_red_cells_are_measured_beside_the_cells(scale: int) -> None:
+    image, unit = np.full((300, 400, 3), 230, np.uint8), 40
+    for place in [(50, 50), (120, 250)]:
+        cv2.circle(image, place, unit // 2, RED, -1)
+    cv2.circle(image, (330, 240), 30, (110, 70, 150), -1)
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    leukocyte, red_cell, other = (
+        Box(scale * x, scale * y, scale * side, scale * side)
+        for x, y, side in ((295, 205, 70), (25, 25, 50), (95, 225, 50))
+    )
+    dye = stain(image)
+    found = beside(dye, [leukocyte], scale * unit)
+    assert found is not None
+    assert found.density == pytest.approx(np.log(230 / RED[1]), rel=0.1)
+    assert chromatin.cores(image, [leukocyte, red_cell], scale * unit, found)[1] is Core.PALE
+    assert chromatin.cores(image, [leukocyte, red_cell], scale * unit, found)[0] > Core.PALE
+    assert beside(dye, [leukocyte, red_cell, other], scale * unit) is None

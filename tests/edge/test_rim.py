@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edge.cells import Frame, Image, Skip
+from edge.errors import UserError
 from edge.rim import find_rim, rectangle, within_rim
 
 GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
@@ -53,8 +54,7 @@ def test_a_picture_without_a_rim_is_the_same() -> None:
 
 
 def test_what_does_not_stay_is_no_rim() -> None:
-    torn = picture()
-    torn[120:] = 0
+    torn = picture(radius=0.55)
     frames = seen(torn, *[picture()] * 4)
     assert all(frame.image.shape == (240, 320, 3) for frame in frames)
 
@@ -101,5 +101,35 @@ def test_another_size_begins_anew() -> None:
 
 
 def test_almost_nothing_within_a_rim_is_left_to_the_gates() -> None:
-    rim = find_rim(picture(cell=(160, 120), radius=0.1))
-    assert rim is None or rectangle(rim, (240, 320, 3)) is None
+    view = picture(cell=(0, 0), radius=0.17)
+    rim = find_rim(view)
+    assert rim is not None
+    assert rectangle(rim, view.shape) is None
+    assert all(frame.image is view for frame in seen(view, view, view))
+
+
+def test_what_comes_from_one_side_is_no_rim() -> None:
+    objective = picture(cell=(60, 120))
+    objective[:, 200:] = 3
+    assert all(frame.image is objective for frame in seen(*[objective] * 5))
+
+
+def test_whole_frames_of_a_specimen_stay_whole() -> None:
+    view = picture(radius=0.55)
+    assert all(
+        isinstance(frame, Frame) and frame.image is view
+        for frame in within_rim(film(*[view] * 5), (320, 240))
+    )
+
+
+def test_what_a_source_gave_before_it_broke_off_comes_through() -> None:
+    def broken() -> Iterator[Frame | Skip]:
+        yield Frame(0, 0.0, picture())
+        yield Skip(1, 1, "torn")
+        raise UserError("the cable is out")
+
+    came = []
+    with pytest.raises(UserError, match="the cable is out"):  # noqa: PT012
+        for frame in within_rim(broken()):
+            came.append(frame)
+    assert len(came) == 2

@@ -71,21 +71,60 @@ def test_a_cell_that_touches_a_counted_one_is_another() -> None:
     assert len(counted) + len(counter.settle()) == len(pairs)
 
 
-def test_dust_is_no_cell_once_it_is_known() -> None:
-    counter, spot = MovingStage(DECISION), (250, 170)
+@pytest.mark.parametrize("dusty", [True, False])
+def test_a_glimpse_of_known_dust_is_no_cell(dusty: bool) -> None:
+    counter, spot = MovingStage(DECISION), (300, 170)
 
-    def look(index: int, x: int, y: int) -> int:
-        dusty = frame(index, x, y)
-        cv2.circle(dusty.image, spot, 16, (10, 10, 10), -1)
-        return len(counter.update(dusty, [detection(*spot)]).cells)
+    def look(index: int, x: int, y: int, seen: list[Detection]) -> int:
+        shown = frame(index, x, y)
+        if dusty:
+            cv2.circle(shown.image, spot, 16, (10, 10, 10), -1)
+        return len(counter.update(shown, seen).cells)
 
     for index, place in enumerate(ROW):
-        look(index, *place)
+        look(index, *place, [])
     assert counter.fields >= 6
-    way_back = [(x, 300) for x in range(900, 0, -12)]
-    join = [(900, y) for y in range(100, 300, 12)]
-    assert sum(look(100 + i, *place) for i, place in enumerate(join + way_back)) <= 1
-    assert len(counter.settle()) == 0
+    glimpsed = [look(100 + x, 880 - x, 100, [detection(*spot)] * (x % 96 == 0)) for x in range(0, 600, 24)]
+    assert sum(glimpsed) + len(counter.settle()) == (0 if dusty else 7)
+
+
+def test_a_cell_that_rests_where_dust_is_known_is_one() -> None:
+    counter, spot = MovingStage(DECISION), (160, 120)
+    for index, (x, y) in enumerate(ROW):
+        shown = frame(index, x, y)
+        cv2.circle(shown.image, spot, 16, (10, 10, 10), -1)
+        counter.update(shown, [])
+    for index in range(5):
+        counter.update(frame(200 + index, 800, 100), [detection(*spot)])
+    assert len(counter.settle()) == 1
+
+
+def test_a_pair_that_was_once_seen_together_stays_two() -> None:
+    counter = MovingStage(DECISION)
+    left, right = detection(150, 120), detection(180, 120)
+    counted = list(counter.update(frame(0, 0, 100), [left, right]).cells)
+    for index in range(1, 41):
+        counted += counter.update(frame(index, 0, 100), [left]).cells
+    for index in range(41, 121):
+        counted += counter.update(frame(index, 0, 100), [right]).cells
+    assert len(counted) + len(counter.settle()) == 2
+
+
+def test_a_cell_beside_a_counted_one_whose_place_is_out_of_view_is_another() -> None:
+    counter = MovingStage(DECISION)
+    counted = []
+    for index in range(40):
+        counted += counter.update(frame(index, 0, 100), [detection(150, 120)]).cells
+    for index in range(40, 80):  # the place of the first lies at the border
+        counted += counter.update(frame(index, 130, 100), [detection(50, 120)]).cells
+    assert len(counted) + len(counter.settle()) == 2
+
+
+def test_a_pause_leaves_a_glimpse_open() -> None:
+    counter = MovingStage(DECISION)
+    counter.update(frame(0, 0, 100), [detection(150, 120)])
+    assert counter.settle(paused=True) == ()
+    assert len(counter.settle()) == 1
 
 
 def test_each_cell_of_a_row_is_counted_once_also_on_the_way_back() -> None:
