@@ -270,6 +270,25 @@ def test_a_pause_counts_what_was_pending_and_nothing_twice(
     assert outcome.session.frames == 12
 
 
+def test_a_pause_that_reaches_the_target_ends_the_count(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = Instrument._show
+
+    def show_and_pause(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["frames"] == 6:
+            self.wishes.pause(True)
+
+    monkeypatch.setattr(Instrument, "_show", show_and_pause)
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(video=film, headless=True, target=1)
+        outcome = Instrument(config, store, Classifier(), threading.Event(), None).count("S")
+    assert outcome.complete
+    assert outcome.session.frames == 6
+    assert [cell.number for cell in outcome.session.cells] == [1]
+
+
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
     (tmp_path / "flat-field.png").write_bytes(b"Dear colleague")
     database = tmp_path / "c.sqlite"
