@@ -6,8 +6,8 @@ a leukocyte has its middle there, and how far the whole cell reaches from there,
 It does not know the scale, and a large platelet seen near looks like a small lymphocyte seen from afar. So
 where it is in doubt the red cells of the frame, the smear's own ruler, have the word: what is not much darker
 than they are, or of their colour, is no leukocyte, nor what is as small, unless it has a nucleus, as late
-erythroblasts do. On a moving stage darkness is asked of what it is sure of, too: where red cells lie far
-apart it takes some for leukocytes (22 beside 74 true ones), and a cell that one frame misses the next shows.
+erythroblasts do. Where red cells lie far apart it takes some for leukocytes (22 beside 74 true ones): on a
+moving stage, which shows in the next frame what one misses, darkness is asked there of what is sure, too.
 """
 
 import json
@@ -26,7 +26,7 @@ from edge.cells import Box, Image, Located
 from edge.chromatin import Core, RedCells, all_tinted, beside, cores, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
-from edge.ruler import RED_CELL_UM, red_cell_px, stain
+from edge.ruler import RED_CELL_UM, TINTED, red_cell_px, stain
 
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
@@ -35,10 +35,11 @@ _LEAST_SCORE, _UNMEASURED = 0.2, 0.3
 """Certainty (0..1) from which a place may be a leukocyte's middle; from which it is one where no red cell was
 seen that it could be compared with."""
 _SURE = 0.5
-"""Certainty from which it is one, of whatever size, in a single image no darker than `stained` asks of all.
-Of 846 leukocytes that it is sure of in labelled fields two are as pale as the red cells beside them."""
-_CERTAIN = 0.7
-"""Certainty from which it is one on a moving stage, too, however pale."""
+"""Certainty from which it is one, of whatever size, no darker than `stained` asks of all."""
+_CERTAIN, _SPARSE, _EVERY = 0.7, 0.15, 8
+"""Certainty from which it is one, however pale, also on a moving stage where less than this share (0..1) of
+the frame is covered; one pixel in so many tells that. Where red cells lie over each other, or the light falls
+off, some leukocytes are no darker than twice what is around them (two of 846 sure ones in labelled fields)."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
@@ -141,7 +142,7 @@ class Locator:
         sure = scores >= self._sure
         found = [_located(e, image.shape[:2], s) for e, s in zip(edges[likely], sure[likely], strict=True)]
         if unit is not None:
-            asked = scores[likely] < (_CERTAIN if self._steady else self._sure)
+            asked = scores[likely] < (_CERTAIN if self._steady and _is_sparse(image) else self._sure)
             refused = self._refused(image, list(compress(found, asked)), unit, found)
             found = [cell for cell in found if cell not in refused]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
@@ -227,6 +228,12 @@ class Locator:
             if measured is not None:
                 self._measured.append(measured)
         return float(np.median(self._measured)) if self._measured else None
+
+
+def _is_sparse(image: Image) -> bool:
+    """Tell whether little but glass is in a frame."""
+    green = image[::_EVERY, ::_EVERY, 1].astype(np.float32) + 4
+    return float((green < np.exp(-TINTED) * np.percentile(green, 95)).mean()) < _SPARSE
 
 
 def _tiles(shape: tuple[int, ...], unit: float | None, size: int) -> list[tuple[int, int, int, int]]:

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -212,14 +213,14 @@ def doubted(
     edges: tuple[int, int, int, int],
     *,
     dye: float,
-    red_cells: bool = True,
+    red_cells: int = 4,
     ruler: bool = True,
     steady: bool = True,
 ) -> list[Located]:
     """Return what becomes of one answer: chromatin, `dye` times as dense as red cells, lies there."""
     frame = np.full((192, 192, 3), 230, np.uint8)
     middle = ((edges[0] + min(edges[2], 192)) // 2, (edges[1] + edges[3]) // 2)
-    for place in [(32, 32), (32, 160), (160, 32), (160, 160)] * red_cells:
+    for place in [(32, 32), (32, 160), (160, 32), (160, 160)][:red_cells]:
         cv2.circle(frame, place, RED_PX // 2, (215, 180, 185), -1, cv2.LINE_AA)
     density = dye * np.array([1, 1, 0.5]) * np.log(230 / np.array([215, 180, 185]))
     cv2.circle(frame, middle, 12, tuple(230 * np.exp(-density)), -1, cv2.LINE_AA)
@@ -238,11 +239,10 @@ def doubted(
         (0.15, LARGE, 3.0, False),
         (0.25, LARGE, 1.5, False),
         (0.45, LARGE, 1.5, False),
-        (0.55, LARGE, 1.5, False),
-        (0.55, LARGE, 3.0, True),
+        (0.55, LARGE, 1.5, True),
         (0.45, SMALL, 3.0, False),
         (0.45, SMALL, 6.0, True),
-        (0.55, SMALL, 3.0, True),
+        (0.55, SMALL, 1.5, True),
         (0.45, CUT, 3.0, False),
     ],
 )
@@ -253,18 +253,27 @@ def test_what_the_network_doubts_is_compared_with_the_red_cells(
     assert [c.sure for c in found] == [score > 0.5] * cell
 
 
-@pytest.mark.parametrize("sight", [{"steady": False}, {"red_cells": False}])
-def test_what_is_sure_holds_in_a_single_image_and_on_bare_glass(
-    monkeypatch: pytest.MonkeyPatch, sight: dict[str, bool]
+@pytest.mark.parametrize(
+    ("score", "dye", "sight", "cell"),
+    [
+        (0.55, 1.5, {"red_cells": 1}, False),
+        (0.55, 3.0, {"red_cells": 1}, True),
+        (0.75, 1.5, {"red_cells": 1}, True),
+        (0.55, 1.5, {"red_cells": 1, "steady": False}, True),
+        (0.55, 1.5, {"red_cells": 0}, True),
+    ],
+)
+def test_where_red_cells_lie_far_apart_a_stage_is_asked_of_what_is_sure_too(
+    monkeypatch: pytest.MonkeyPatch, score: float, dye: float, sight: dict[str, Any], cell: bool
 ) -> None:
-    assert doubted(monkeypatch, 0.55, LARGE, dye=1.5, **sight)
+    assert bool(doubted(monkeypatch, score, LARGE, dye=dye, **sight)) == cell
 
 
 @pytest.mark.parametrize(("score", "cell"), [(0.25, False), (0.35, True)])
 def test_without_red_cells_the_network_must_be_surer(
     monkeypatch: pytest.MonkeyPatch, score: float, cell: bool
 ) -> None:
-    assert bool(doubted(monkeypatch, score, LARGE, dye=3.0, red_cells=False, ruler=False)) == cell
+    assert bool(doubted(monkeypatch, score, LARGE, dye=3.0, red_cells=0, ruler=False)) == cell
 
 
 @pytest.mark.parametrize(("steady", "cell"), [(True, False), (False, True)])
