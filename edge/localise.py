@@ -39,7 +39,7 @@ _SURE = 0.5
 _CERTAIN, _SPARSE, _EVERY = 0.7, 0.15, 8
 """Certainty from which it is one, however pale, also on a moving stage where less than this share (0..1) of
 the frame is covered; one pixel in so many tells that. Where red cells lie over each other, or the light falls
-off, some leukocytes are no darker than twice what is around them (two of 846 sure ones in labelled ones)."""
+off, some leukocytes are no darker than twice what is around them (two of 846 sure ones)."""
 _LEAST_SIZE = 1.1
 """Longer side of a leukocyte in red cell diameters; a platelet is smaller."""
 _SAME = 0.45
