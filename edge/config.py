@@ -60,12 +60,8 @@ class LisConfig:
         ways = [name for name in LIS_WAYS if getattr(self, name)]
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
-        _check(
-            not (self.serial and os.path.isfile(self.serial)),
-            "serial",
-            self.serial,
-            "a serial device",
-        )
+        a_file = self.serial is not None and os.path.isfile(self.serial)
+        _check(not a_file, "serial", self.serial, "a serial device")
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
         _check(self.serial_bits in {7, 8}, "serial_bits", self.serial_bits, "7 or 8")
         _check(self.serial_stop in {1, 1.5, 2}, "serial_stop", self.serial_stop, "1, 1.5 or 2")

@@ -15,7 +15,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from itertools import compress
 from pathlib import Path
 
 import cv2
@@ -142,8 +141,10 @@ class Locator:
         sure = scores >= self._sure
         found = [_located(e, image.shape[:2], s) for e, s in zip(edges[likely], sure[likely], strict=True)]
         if unit is not None:
-            asked = scores[likely] < (_CERTAIN if self._steady and _is_sparse(image) else self._sure)
-            refused = self._refused(image, list(compress(found, asked)), unit, found)
+            refused = self._refused(image, [cell for cell in found if not cell.sure], unit)
+            if self._steady and _is_sparse(image):
+                firm = [c for c, s in zip(found, scores[likely], strict=True) if self._sure <= s < _CERTAIN]
+                refused += self._pale(image, firm, unit, found)
             found = [cell for cell in found if cell not in refused]
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
@@ -152,30 +153,34 @@ class Locator:
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
 
-    def _refused(
-        self, image: Image, asked: Sequence[Located], unit: float, found: Sequence[Located]
-    ) -> list[Located]:
-        """Return which cells are as pale as red cells, of their colour, or as small and without a nucleus.
-
-        What the network is sure of may be small, and is compared with red cells beside all that it `found`,
-        in this frame or others of the slide.
-        """
-        if not asked:
+    def _refused(self, image: Image, doubtful: Sequence[Located], unit: float) -> list[Located]:
+        """Return which cells are as pale as red cells, of their colour, or as small and without a nucleus."""
+        if not doubtful:
             return []
-        firm = [cell for cell in asked if cell.sure]
-        doubtful = [cell for cell in asked if not cell.sure]
-        dye = stain(image)
-        tinted = all_tinted(dye)
         least = self._least_size * unit
-        told = zip(doubtful, cores(image, [cell.box for cell in doubtful], unit, tinted), strict=True)
-        refused = [c for c, core in told if core < (Core.NUCLEUS if c.box.side < least else Core.DARK)]
-        if firm and (red_cells := beside(dye, [cell.box for cell in found], unit)):
+        told = cores(image, [cell.box for cell in doubtful], unit, all_tinted(stain(image)))
+        return [
+            cell
+            for cell, core in zip(doubtful, told, strict=True)
+            if core < (Core.NUCLEUS if cell.box.side < least else Core.DARK)
+        ]
+
+    def _pale(
+        self, image: Image, firm: Sequence[Located], unit: float, found: Sequence[Located]
+    ) -> list[Located]:
+        """Return which cells are as pale as the red cells beside all that was `found`, or of their colour.
+
+        One frame may show no red cell beside them: those of the last frames are remembered.
+        """
+        if not firm:
+            return []
+        if red_cells := beside(stain(image), [cell.box for cell in found], unit):
             self._red_cells.append(red_cells)
-        if self._red_cells:
-            usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
-            told = zip(firm, cores(image, [cell.box for cell in firm], unit, usual), strict=True)
-            refused += [c for c, core in told if core is Core.PALE]
-        return refused
+        if not self._red_cells:
+            return []
+        usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
+        told = cores(image, [cell.box for cell in firm], unit, usual)
+        return [cell for cell, core in zip(firm, told, strict=True) if core is Core.PALE]
 
     def _seek_all(self, image: Image, unit: float | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return edges in the image's pixels, shape (n, 4), and scores, best first; small cells in tiles."""
