@@ -113,11 +113,12 @@ def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> li
     return chosen
 
 
-_CLASSIFY = (
+CLASSIFY = (
     "import sys, numpy; from pathlib import Path; from edge.classify import Classifier; "
     "c = Classifier(Path(sys.argv[1])); s = c.card.size; "
     "c.classify([numpy.random.default_rng(0).integers(0, 256, (s, s, 3), numpy.uint8)])"
 )
+"""A program that runs the file of its first argument once."""
 
 
 _BENDS = keras.layers.ReLU | keras.layers.Activation
@@ -206,7 +207,7 @@ def _convert(options: argparse.Namespace) -> None:
         describe(content, facts),
         facts,
         options.output,
-        _CLASSIFY,
+        CLASSIFY,
         lambda file: figures(file, table, elsewhere),
     )
     print(json.dumps(facts["figures"], indent=1))

@@ -73,7 +73,7 @@ def _load(model: Path, sha256: str, threads: int) -> Any:
             "or not this card's: copy both again, or convert the model again"
         )
     try:
-        with _without_chatter():
+        with without_chatter():
             interpreter = _interpreter_class()(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
@@ -86,7 +86,7 @@ _terminal = threading.Lock()
 
 
 @contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Keep the lines that the runtime marks INFO off standard error; no setting of its own does."""
     sys.stderr.flush()
     with _terminal, tempfile.TemporaryFile() as said:

@@ -1,6 +1,7 @@
 """Which image is in which part of a run: its `split.csv`, which holds once the run has begun."""
 
 import csv
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,9 @@ from training import data
 
 Key = tuple[str, str, str, int]
 """One cell: its source, file and class, and which cell of that class in that file."""
+
+Hashes = frozenset[int]
+"""What tells the cells of a training from others."""
 
 DRAWN = ("rendered", "textbook")
 """Sources that a run draws for itself: no data set holds them."""
@@ -122,6 +126,38 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
         return []  # it does not tell
     trained = [s for s in samples if s.source == joined or (s.split == "train" and s.source in sources)]
     return data.undoubted(trained)
+
+
+def hashes(samples: Iterable[data.Sample]) -> Hashes:
+    """Return what tells these cells: of each its image, and its image with its box."""
+    return frozenset(number for s in samples for number in _contents(s))
+
+
+def met(samples: Iterable[data.Sample]) -> Hashes:
+    """Return what tells the cells that a run with these samples has learned from, or was chosen by."""
+    return hashes(s for s in samples if s.split in ("train", "validation"))
+
+
+def check_unseen(site: Sequence[data.Sample], known: Hashes) -> None:
+    """Check that the first training has met none of the site's cells: figures on those would flatter.
+
+    Raises:
+        UserError: names one that it has, by the content of its file.
+    """
+    # Without a box it may be any cell of its image.
+    again = [s.file for s in site if _contents(s)[0 if s.box else 1] in known]
+    if again:
+        raise UserError(
+            f"{len(again)} of {len(site)} cells were part of the first training, as {again[0]}; give others"
+        )
+
+
+def _contents(sample: data.Sample) -> tuple[int, int]:
+    """Return what tells the cell, and what tells the image."""
+    image = sample.path.read_bytes()
+    cell = image + repr(sample.box).encode()
+    first, second = (hashlib.sha256(content).digest()[:8] for content in (cell, image))
+    return int.from_bytes(first), int.from_bytes(second)
 
 
 def _keys_of(samples: Iterable[data.Sample]) -> list[Key]:

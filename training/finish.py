@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.strangeness import Familiar, distance, read_familiar
+from edge.strangeness import Familiar, distance
 from training.batches import Exam
 from training.callbacks import Watch
-from training.model import FEATURES, HEAD, Trained
+from training.model import FEATURES, HEAD
 
 EMBEDDING = "embedding"
 """Name of the second output."""
@@ -114,20 +114,3 @@ def _familiar(
     limit = float(np.quantile(distance(np.asarray(checked, np.float32), means), 1 - STRANGE_SHARE))
     # A network that has learned nothing may put all cells in one place.
     return Familiar(means, max(limit, _LEAST_LIMIT))
-
-
-def widened(trained: Trained, features: NDArray[np.floating], truth: NDArray[np.int64]) -> Familiar:
-    """Return what is familiar once cells of a new site were learned: their class means count too.
-
-    Args:
-        trained: with the embedding and the familiar cells so far.
-        features: of the site's cells, shape (cells, channels).
-        truth: class indices, shape (cells,).
-    """
-    kernel, bias = trained.network.get_layer(EMBEDDING).get_weights()
-    familiar = read_familiar(trained.facts["familiar"])
-    embedding = np.asarray(features @ kernel + bias, np.float32)
-    added = np.stack([embedding[truth == c].mean(axis=0) for c in np.unique(truth)])
-    means = np.concatenate([familiar.means, added])
-    limit = float(np.quantile(distance(embedding, means), 1 - STRANGE_SHARE))
-    return Familiar(means, max(limit, familiar.limit))

@@ -2,10 +2,11 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from edge.errors import UserError
 from training.backbones import BACKBONES
@@ -153,9 +154,15 @@ def read_recipe(file: Path) -> Recipe:
         UserError: the file is missing or is no recipe of this version.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return Recipe(
-            **values | {"framing": Framing(values["framing"]), "balance": Balance(values["balance"])}
-        )
+        return recipe_of(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: not a recipe of this version ({error}); train the model again") from None
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that was saved as `values`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none of this version.
+    """
+    return Recipe(**{**values, "framing": Framing(values["framing"]), "balance": Balance(values["balance"])})

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.cells import Box
 from edge.errors import UserError
 from training import division
-from training.data import Sample, select
+from training.data import Sample, load, select
 
 
 def sample(file: str, split: str = "", source: str = "pbc", name: str = "monocyte") -> Sample:
@@ -89,3 +90,10 @@ def test_a_split_wins_over_a_source_of_its_name() -> None:
     samples = [sample("a", "train", "test"), sample("b", "test", "test")]
     assert select(samples, "test") == samples[1:]
     assert select(samples[:1], "test") == samples[:1]
+
+
+def test_a_cell_that_was_learned_by_its_box_is_known_without_it(made_data: Path) -> None:
+    learned = [replace(s, box=Box(20, 20, 60, 60)) for s in load(made_data) if s.split == "train"]
+    with pytest.raises(UserError, match="were part of the first training"):
+        division.check_unseen([replace(learned[0], box=None)], division.hashes(learned))
+    division.check_unseen([replace(learned[0], box=Box(60, 60, 30, 30))], division.hashes(learned))
