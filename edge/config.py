@@ -170,6 +170,26 @@ class Config(LisConfig):
         """Which of `SOURCES` is counted."""
         return next(name for name in SOURCES if getattr(self, name))
 
+    @property
+    def unused(self) -> dict[str, list[str]]:
+        """What was set in vain: the settings, by what they would need."""
+        needs = {
+            "a serial line": (
+                self.serial,
+                ("serial_baud", "serial_bits", "serial_parity", "serial_stop", "serial_flow"),
+            ),
+            "a way to the LIS": (self.lis, ("lis_protocol", "lis_mapping", "lis_frame", "lis_trace")),
+            "a headless count into the LIS": (self.headless and self.lis, ("operator", "wbc", "lis_wait_s")),
+            "a camera": (self.camera, ("width", "height")),
+        }
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        vain = {
+            need: [name for name in names if getattr(self, name) != default[name]]
+            for need, (met, names) in needs.items()
+            if not met
+        }
+        return {need: names for need, names in vain.items() if names}
+
 
 def flat_field_place(config: Config) -> Path:
     """Return where the flat field is kept: `flat_field_file`, or flat-field.png beside the database."""

@@ -94,9 +94,8 @@ def _read_password(file: Path) -> str:
 
 
 def _count_until_stopped(config: Config, stop: Stop) -> int:
-    if (config.operator or config.wbc) and not (config.headless and config.lis):
-        told = "operator and wbc go with a headless count into the LIS, and are not used here"
-        print(f"note: {told}", file=sys.stderr)
+    for need, names in config.unused.items():
+        print(f"note: {', '.join(names)}: of use with {need} alone", file=sys.stderr)
     read_mapping(config.lis_mapping)  # a fault in it is told now, not on the day that a way to the LIS is set
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.database))

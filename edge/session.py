@@ -356,7 +356,8 @@ class Session:
         (of the commonest reasons: how many frames each), lost (frames of a place that the map does not
         show), gated and warned (frames by gate), fps, source, classes (name, role, count, percent, low,
         high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y, angle] as
-        `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None).
+        `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None), rim (True where a black
+        rim round the picture is left out, see `edge.rim`).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -396,6 +397,7 @@ class Session:
             "model": {"name": self._card.name, "sha256": self._card.sha256},
             "stage": [place.x, place.y, place.angle] if place else None,
             "frame": list(step.frame.image.shape[1::-1]) if step else None,
+            "rim": any(self._corner),
         }
 
 

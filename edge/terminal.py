@@ -105,6 +105,8 @@ def table(state: dict[str, Any], specimen: str = "") -> Table:
     within = state["target"] is not None and state["total"] <= state["target"]
     target = f" of {state['target']}" if within else ""
     caption = f"frames {state['frames']}, fields {state['fields']}, to review {state['review']}"
+    if state["rim"]:
+        caption += ", without the black rim of the picture"
     if state["skipped"]:
         caption += f", skipped {state['skipped']}"
     if refused := state["gated"] | ({"stage lost": state["lost"]} if state["lost"] else {}):

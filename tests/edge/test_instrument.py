@@ -74,8 +74,10 @@ def test_within_a_black_rim_the_boxes_are_those_of_the_source(tmp_path: Path) ->
     with Store(tmp_path / "c.sqlite") as store:
         config = Config(video=path, headless=True)
         instrument = Instrument(config, store, Classifier(), threading.Event(), None)
-        cells = instrument.count("S").session.cells
+        session = instrument.count("S").session
+        cells, told = session.cells, session.state("finished")["rim"]
     assert cells
+    assert told
     for cell in cells:
         kept = cv2.imdecode(np.frombuffer(cell.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
         shown = crop(pictures[int(cell.source)], cell.box, len(kept))

@@ -303,10 +303,16 @@ def test_a_mistyped_option_is_told_in_one_line(tmp_path: Path, arguments: list[s
     assert told in line
 
 
-def test_what_is_only_for_the_lis_is_told_to_be_of_no_use_without_one(film: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "--video", film, "--target", 1, "--wbc", 7.2)
+def test_what_is_set_in_vain_is_told(film: Path, tmp_path: Path) -> None:
+    vain = ["--wbc", 7.2, "--width", 640, "--serial-baud", 19200, "--lis-trace"]
+    done = run(tmp_path, "--video", film, "--target", 1, *vain)
     assert done.returncode == 0
-    assert "note: operator and wbc go with a headless count into the LIS" in done.stderr
+    assert done.stderr.splitlines()[:4] == [
+        "note: serial_baud: of use with a serial line alone",
+        "note: lis_trace: of use with a way to the LIS alone",
+        "note: wbc: of use with a headless count into the LIS alone",
+        "note: width: of use with a camera alone",
+    ]
 
 
 def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) -> None:

@@ -20,6 +20,7 @@ def state() -> dict[str, Any]:
         "skipped": 1,
         "lost": 7,
         "gated": {"out of focus": 12, "too crowded": 1},
+        "rim": False,
         "message": "stage lost",
         "classes": [
             {"name": "immature_granulocyte", "role": "counted", "count": 6}
@@ -55,6 +56,11 @@ def test_a_target_of_this_run_that_was_passed_before_is_no_part_of_the_title(sta
     assert "8 cells" in printed(state | {"target": 5})
     assert "8 of 8 cells" in printed(state | {"target": 8})
     assert " 0 cells" in printed(state | {"target": None, "total": 0})
+
+
+def test_a_rim_that_is_left_out_is_told(state: dict[str, Any]) -> None:
+    assert "rim" not in printed(state)
+    assert "without the black rim" in " ".join(printed(state | {"rim": True}).split())
 
 
 def test_a_pipe_gets_lines_and_the_table_but_no_identifier(state: dict[str, Any]) -> None:

@@ -61,6 +61,7 @@ STATE: dict[str, Any] = {
     "skipped": 2,
     "skips": {"cut short": 1, "not an image": 1},
     "gated": {},
+    "rim": False,
     "warned": {},
     "fps": 11.84,
     "source": "demo",
