@@ -83,7 +83,8 @@ function showState(state) {
   $("fps").textContent = `${state.fps.toFixed(1)}/s`;
   setText($("skipped"), `${whole(state.skipped)} (${Object.keys(state.skips).join("; ")})`);
   $("skipped-line").hidden = state.skipped === 0;
-  $("source").textContent = state.rim ? `${state.source}, without its black rim` : state.source;
+  $("source").textContent = state.source;
+  $("rim-line").hidden = !state.rim;
   $("position").textContent = state.stage ? `x ${Math.round(state.stage[0])} y ${Math.round(state.stage[1])}` : "";
   $("model").textContent = state.model.name;
   $("hash").textContent = state.model.sha256.slice(0, 8);
