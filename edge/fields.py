@@ -56,7 +56,7 @@ class StillFields:
         seen = self._album.known(picture, [d.box for d in detections])
         here = self._known.get(frame.source, {})
         cells: list[Cell] = []
-        revised: list[Cell] = []
+        revised = [*self._decision.reconsidered()]
         numbers: list[int] = []
         for detection, before in zip(detections, seen, strict=True):
             number = here.get(detection.box, before)

@@ -30,6 +30,9 @@ _LEAST_GAP = 0.6
 """The limit lies at least so far below the others: at 0.55 of their density. Monocytes are the palest: of
 2,411 labelled nucleated cells of PBC (validation) and BCCD none has less than 0.59 of the median density;
 Zheng 1's go down to 0.27, but scatter six times as far as PBC's."""
+_PALER, _PALER_GAP = 0.1, 0.2
+"""Of sure cells so large a share may have no nucleus either. Where more are as pale, two stains share the
+specimen, and what a person must look at lies so far below this quantile."""
 _PALE_ONES = 1e-3
 """Share of nucleated cells that may yet be as pale."""
 _NORMAL = 1.4826
@@ -79,6 +82,11 @@ class Nuclei:
         if network[top] >= SURE and strangeness <= 1 and not self._rejected[top] and dark > 0:
             self._densities.append(math.log(dark))
 
+    @property
+    def known(self) -> bool:
+        """True where enough cells tell."""
+        return len(self._densities) >= _LEAST_CELLS
+
     def lacks(self, network: Probabilities, dark: float) -> bool:
         """Return whether a cell that the network is unsure of is too pale to have a nucleus.
 
@@ -88,13 +96,24 @@ class Nuclei:
             network: what the network says, shape (classes,).
             dark: its `density`.
         """
-        if network.max() >= SURE or len(self._densities) < _LEAST_CELLS or not dark > 0:
+        palest = min(self._densities, default=0.0)
+        return bool(network.max() < SURE) and self.doubts(dark) and math.log(dark) < palest
+
+    def doubts(self, dark: float) -> bool:
+        """Return whether a cell is so pale that a person must look, however sure the network is.
+
+        False where nobody knows.
+
+        Args:
+            dark: its `density`.
+        """
+        if not self.known or not dark > 0:
             return False
         usual = np.array(self._densities)
         middle = float(np.median(usual))
         scatter = _NORMAL * float(np.median(np.abs(usual - middle)))
-        limit = min(middle - max(_LEAST_GAP, _SCATTERS * scatter), float(usual.min()))
-        return math.log(dark) < limit
+        paler = float(np.quantile(usual, _PALER)) - _PALER_GAP
+        return math.log(dark) < min(middle - max(_LEAST_GAP, _SCATTERS * scatter), paler)
 
     def without(self, probabilities: Probabilities) -> Probabilities:
         """Return the probabilities given that no nucleus is seen: by Bayes' rule, but for the least.

@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities
+from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities, Role
 from edge.nucleus import Nuclei, density
 from edge.sizes import Sizes
 
@@ -36,21 +36,26 @@ class Decision:
     ) -> None:
         self.classes, self.review_below = classes, review_below
         self._sizes, self._nuclei = Sizes(classes), Nuclei(classes)
+        self._untold: list[tuple[Cell, float]] = []
+        """Cells decided while nobody knew how dark nuclei are here, and the densities of theirs."""
         for cell in counted:
+            dark = _stored_density(cell.crop)
             self._sizes.note(cell.network, cell.box.side)
-            self._nuclei.note(cell.network, cell.strangeness, _stored_density(cell.crop))
+            self._nuclei.note(cell.network, cell.strangeness, dark)
+            self._untold.append((cell, dark))
 
     def cell(self, number: int, sightings: "Sightings", *, again: bool = False) -> Cell:
         """Return the counted cell, its class decided by all its sightings, its size and its nucleus.
 
         It goes to review where the class is unsure, the cell strange, its sightings disagree, its size
-        changed the class, or it lacks a nucleus. A cell that is decided `again` is no example for others.
+        changed the class, or it lacks a nucleus; only where the network is unsure, this changes the class. A
+        cell that is decided `again` is no example for others.
         """
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
         dark = density(best.crop)
-        pale = self._nuclei.lacks(network, dark)
-        if pale:
+        none = self._nuclei.lacks(network, dark)
+        if none:
             probabilities = self._nuclei.without(probabilities)
         if not again:
             self._sizes.note(network, best.box.side)
@@ -58,12 +63,12 @@ class Decision:
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])
         doubtful = (
-            pale
+            none
             or confidence < self.review_below
             or sightings.agreement(top) < _LEAST_AGREEMENT
             or top != int(network.argmax())
         )
-        return Cell(
+        decided = Cell(
             number=number,
             name=self.classes[top].name,
             confidence=confidence,
@@ -76,6 +81,24 @@ class Decision:
             crop=_jpeg(best.crop),
             network=network,
         )
+        if not self._nuclei.known:
+            self._untold = [(c, d) for c, d in self._untold if c.number != number] + [(decided, dark)]
+        return self._looked_at(decided, dark)
+
+    def reconsidered(self) -> tuple[Cell, ...]:
+        """Return the cells that go to review now that it is known how dark nuclei are; their classes stay."""
+        if not self._nuclei.known:
+            return ()
+        untold, self._untold = self._untold, []
+        looked_at = ((cell, self._looked_at(cell, dark)) for cell, dark in untold)
+        return tuple(now for before, now in looked_at if now is not before)
+
+    def _looked_at(self, cell: Cell, dark: float) -> Cell:
+        """Return a cell, to review where it is named one with a nucleus and is too pale to have one."""
+        named = next(c for c in self.classes if c.name == cell.name)
+        if cell.review or named.role is Role.REJECTED or not self._nuclei.doubts(dark):
+            return cell
+        return replace(cell, review=True)
 
 
 class Sightings:
@@ -104,8 +127,8 @@ class Sightings:
         """The weighted mean."""
         self.beside: set[int | Sightings] = set()
         """Cells so near that they might be this one, but seen in the same frame; counted ones by number."""
-        self.instead = Counter[int]()
-        """Frames that show this cell, and none at the place of a counted one so near, by its number."""
+        self.instead = Counter[int | Sightings]()
+        """Frames that show this cell, and none at the place of another one so near, likewise."""
         self.on_dust = True
         """True while no sighting was beside the dust that stays in its place."""
         self.sure = first.sure

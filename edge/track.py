@@ -140,6 +140,7 @@ class MovingStage:
         if place is None:
             other = self.frame_size if self.frame_size != size else None
             return Tracked((), (None,) * len(detections), lost=True, place=None, map_size=other)
+        revised = self._decision.reconsidered()
         known = self._near(place, size)
         found = self._give(frame, detections, place, [*known, *self._open])
         self._open = self._open[-_MOST_OPEN:]
@@ -154,11 +155,13 @@ class MovingStage:
             twin = self._twin(sightings)
             if twin is None:
                 cells.append(self._count_in(sightings))
+                numbered[id(sightings)] = self._count
             else:
                 self._open.remove(sightings)
-            numbered[id(sightings)] = twin or self._count
+                if isinstance(twin, Known):
+                    numbered[id(sightings)] = twin.number
         numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
-        revised = self._revise([n for n in numbers if n is not None])
+        revised += self._revise([n for n in numbers if n is not None])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
@@ -255,21 +258,33 @@ class MovingStage:
                 if other is sightings or not _may_be_one(sightings, other):
                     continue
                 if id(other) in seen:
-                    sightings.beside.add(other.number if isinstance(other, Known) else other)
-                elif isinstance(other, Known) and _shows(place, size, other):
-                    sightings.instead[other.number] += 1
+                    sightings.beside.add(_name(other))
+                # Where this one is seen, another that lies no nearer to the border could be.
+                elif _shows(place, size, other) or (
+                    _inside(place, size, other) >= _inside(place, size, sightings)
+                ):
+                    sightings.instead[_name(other)] += 1
 
-    def _twin(self, sightings: Sightings) -> int | None:
-        """Return the number of the counted cell that this one is, its place on a bent map beside its own."""
-        near = self._known.near(sightings.x, sightings.y) if self._known is not None else []
+    def _twin(self, sightings: Sightings) -> Known | Sightings | None:
+        """Return the cell that this one is, its place on a bent map beside its own.
+
+        It is one that was counted; what was glimpsed alone may also be one of which more is seen.
+        """
+        brief = sightings.number < self._least_sightings
+        near: list[Known | Sightings] = []
+        if self._known is not None:
+            near += self._known.near(sightings.x, sightings.y)
+        if brief:
+            near += [other for other in self._open if other.number > sightings.number]
         twins = [
-            (math.dist((cell.x, cell.y), (sightings.x, sightings.y)), cell.number)
+            cell
             for cell in near
             if _may_be_one(sightings, cell)
-            and cell.number not in sightings.beside
-            and sightings.instead[cell.number] >= _LEAST_INSTEAD * sightings.number
+            and _name(cell) not in sightings.beside
+            and (brief or sightings.instead[_name(cell)] >= _LEAST_INSTEAD * sightings.number)
         ]
-        return min(twins)[1] if twins else None
+        here = sightings.x, sightings.y
+        return min(twins, key=lambda cell: math.dist((cell.x, cell.y), here), default=None)
 
     def _believed(self, sightings: Sightings) -> bool:
         """Tell whether a cell was seen often enough, and mostly when it could be seen."""
@@ -292,6 +307,8 @@ class MovingStage:
         for other in self._open:
             if sightings in other.beside:
                 other.beside.add(cell.number)
+            if sightings in other.instead:
+                other.instead[cell.number] = other.instead.pop(sightings)
         self._remember_early(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
@@ -337,8 +354,18 @@ def _glimpsed(sightings: Sightings) -> bool:
 
 def _shows(place: Place, size: tuple[int, int], cell: Known | Sightings) -> bool:
     """Tell whether a frame of `size` (width, height) shows the place of a cell, well inside its border."""
+    return _inside(place, size, cell) >= _CLEAR * cell.side
+
+
+def _inside(place: Place, size: tuple[int, int], cell: Known | Sightings) -> float:
+    """Return how far within the border of a frame of `size` the place of a cell lies, pixels."""
     x, y = place.to_frame(cell.x, cell.y)
-    return min(x, y, size[0] - x, size[1] - y) >= _CLEAR * cell.side
+    return min(x, y, size[0] - x, size[1] - y)
+
+
+def _name(cell: Known | Sightings) -> int | Sightings:
+    """Return what another cell's notes call this one: a counted one by its number."""
+    return cell.number if isinstance(cell, Known) else cell
 
 
 def _may_be_one(a: Sightings, b: Known | Sightings) -> bool:

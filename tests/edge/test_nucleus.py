@@ -85,6 +85,16 @@ def test_pale_cells_are_believed_where_a_few_of_another_stain_are_sure() -> None
     assert specimen(two_stains).lacks(DOUBTED, 0.65)
 
 
+def test_a_person_looks_at_what_is_too_pale_though_a_few_such_are_sure() -> None:
+    alike = [2.0 + 0.01 * i for i in range(40)]
+    assert specimen(alike).doubts(1.1)
+    assert not specimen(alike).doubts(1.3)
+    assert specimen([*alike, 0.7, 0.7, 0.7]).doubts(0.7)
+    two_stains = specimen([*alike, *[0.7, 0.75] * 5])
+    assert not two_stains.doubts(0.7)
+    assert two_stains.doubts(0.5)
+
+
 def test_nothing_is_said_before_eight_cells_are_sure() -> None:
     nuclei = specimen([2.0] * 7)
     nuclei.note(DOUBTED, 0.5, 2.0)
@@ -92,9 +102,13 @@ def test_nothing_is_said_before_eight_cells_are_sure() -> None:
     nuclei.note(said(0.01, 0.01, 0.98), 0.5, 2.0)  # a platelet says nothing of nuclei
     nuclei.note(SURE, 0.5, float("nan"))
     nuclei.note(SURE, 0.5, 0.0)
+    assert not nuclei.known
     assert not nuclei.lacks(DOUBTED, 0.1)
+    assert not nuclei.doubts(0.1)
     nuclei.note(SURE, 0.5, 2.0)
+    assert nuclei.known
     assert nuclei.lacks(DOUBTED, 0.1)
+    assert nuclei.doubts(0.1)
 
 
 def test_without_a_nucleus_it_is_what_has_none() -> None:

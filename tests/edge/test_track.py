@@ -120,6 +120,34 @@ def test_a_cell_beside_a_counted_one_whose_place_is_out_of_view_is_another() -> 
     assert len(counted) + len(counter.settle()) == 2
 
 
+def shown(counter: MovingStage, *seen: tuple[int, int, int]) -> int:
+    """Show single cells, each (x of the stage, x and y in the frame); return how many are counted."""
+    cells = [
+        cell
+        for index, (stage, x, y) in enumerate(seen)
+        for cell in counter.update(frame(index, stage, 100), [detection(x, y)]).cells
+    ]
+    return len(cells) + len(counter.settle())
+
+
+def test_a_bent_map_makes_one_cell_of_two_that_are_still_gathering() -> None:
+    assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 5, *[(0, 180, 120)] * 5) == 1
+
+
+def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> None:
+    assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(130, 18, 144)] * 8) == 1
+    assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(126, 50, 124)] * 8) == 2
+
+
+def test_a_glimpse_beside_a_cell_that_was_never_seen_with_it_is_that_cell() -> None:
+    counted, seen_better = [(0, 150, 120)] * 40, [(0, 150, 120)] * 5
+    for first in (counted, seen_better):
+        assert shown(MovingStage(DECISION), *first, (130, 50, 120)) == 1
+    counter = MovingStage(DECISION)
+    counter.update(frame(0, 300, 100), [detection(200, 120), detection(230, 120)])
+    assert shown(counter, *[(210, 290, 120)] * 5) == 2
+
+
 def test_a_pause_leaves_a_glimpse_open() -> None:
     counter = MovingStage(DECISION)
     counter.update(frame(0, 0, 100), [detection(150, 120)])
@@ -478,6 +506,41 @@ def test_a_doubtful_cell_without_a_nucleus_is_no_leukocyte(review_below: float) 
     strange = [decision.cell(i, stained(150, 0.01, 0.98, 0.01, strangeness=1.2)) for i in range(15, 75)]
     assert {cell.name for cell in strange} == {"basophil"}, "the network is sure"
     assert decision.cell(75, pale).name == "platelet"
+
+
+def test_a_sure_cell_that_is_too_pale_goes_to_review_once_it_is_known_how_dark_nuclei_are() -> None:
+    decision = Decision(NAMED, 0.9)
+    pale, none = stained(150, 0.97, 0.02, 0.01), stained(150, 0.01, 0.01, 0.98)
+    assert not decision.cell(1, pale).review
+    assert not decision.cell(2, none).review
+    for number in range(3, 10):
+        assert decision.reconsidered() == ()
+        decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
+    (told,) = decision.reconsidered()
+    assert (told.number, told.name, told.review) == (1, "neutrophil", True)
+    assert decision.reconsidered() == ()
+    for number in range(10, 30):
+        decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
+    later = decision.cell(30, pale)
+    assert (later.name, later.review) == ("neutrophil", True)
+    assert not decision.cell(31, none).review, "it is named one without a nucleus"
+    again = Decision(NAMED, 0.9, [replace(cell, review=False) for cell in (told, later)])
+    assert again.reconsidered() == ()
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_an_early_cell_that_is_too_pale_is_revised(still: bool) -> None:
+    decision = Decision(NAMED, 0.9)
+    counter = StillFields(decision) if still else MovingStage(decision, decide_after=2)
+
+    row = [stained(30 + 120 * (i == 0), 0.97, 0.02, 0.01).best for i in range(9)]
+    row = [replace(d, box=Box(10 + 33 * i, 100, 30, 30)) for i, d in enumerate(row)]
+    revised = [
+        cell
+        for index in range(5)
+        for cell in counter.update(frame(index, 400 * index * still, 100), row).revised
+    ]
+    assert [(cell.number, cell.review) for cell in revised] == [(1, True)]
 
 
 def test_how_dark_nuclei_are_is_known_after_a_restart(tmp_path: Path) -> None:
