@@ -226,15 +226,12 @@ def check_specimen(name: str) -> None:
     Raises:
         UserError: it is blank, longer than 64 characters, or has one outside letters, digits, ` ._-`.
     """
-    good = (
-        0 < len(name) <= 64
-        and name.strip() == name
-        and all((c.isascii() and c.isalnum()) or c in " ._-" for c in name)
-    )
-    if not good:
+    strange = [c for c in name if not ((c.isascii() and c.isalnum()) or c in " ._-")]
+    if strange or not 0 < len(name) <= 64 or name.strip() != name:
+        found = f"; {strange[0]!r} is none of these" if strange else ""
         raise UserError(
             "the specimen identifier must be 1 to 64 letters (a-z), digits, spaces, dots, hyphens or "
-            "underscores, without a space at either end"
+            f"underscores, without a space at either end{found}"
         )
 
 

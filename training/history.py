@@ -32,7 +32,7 @@ def write(file: Path, epochs: Sequence[Mapping[str, float]]) -> None:
     with part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, fieldnames=list(epochs[-1]))
         writer.writeheader()
-        writer.writerows(epochs)
+        writer.writerows({**epoch, "epoch": int(epoch["epoch"])} for epoch in epochs)
     part.replace(file)
 
 

@@ -42,7 +42,7 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\nport = 70000", "port"),
         ("demo = true\nreview_below = 1.5", "review_below"),
         ("demo = true\num_per_px = -1", "um_per_px"),
-        ("demo = true\nspecimen = '../x'", "specimen identifier"),
+        ("demo = true\nspecimen = '../x'", "specimen identifier.*'/' is none of these"),
         ("demo = true\nvideo = 'v.avi'", "--video, --demo given"),
         ("target = 5", "none given"),
         ("images = '.'\nmap = 'm.png'", "have no map"),

@@ -21,6 +21,9 @@ def test_what_was_written_is_read_again_and_nothing_before_the_first_epoch(tmp_p
     history.write(file, epochs)
     assert history.read(file) == epochs
     assert [f.name for f in tmp_path.iterdir()] == ["history.csv"]
+    written = file.read_text()
+    history.write(file, history.read(file))
+    assert file.read_text() == written
 
 
 @pytest.mark.parametrize("line", [b"0,x", b"0", b"0,\xff"])
