@@ -162,6 +162,19 @@ class Sightings:
         if weight > self._best_weight:
             self.best, self.source, self._best_weight = detection, source, weight
 
+    def join(self, other: "Sightings") -> None:
+        """Take the sightings of another one that turned out to be this cell; its place stays."""
+        share = other._weight / (self._weight + other._weight)
+        self.side += share * (other.side - self.side)
+        self.strangeness += share * (other.strangeness - self.strangeness)
+        self._weight += other._weight
+        self._sum += other._sum
+        self._votes += other._votes
+        self.number += other.number
+        self.sure |= other.sure
+        if other._best_weight > self._best_weight:
+            self.best, self.source, self._best_weight = other.best, other.source, other._best_weight
+
 
 def weight_of(detection: Detection, size: tuple[int, int]) -> float:
     """Return what a sighting counts for in a frame of `size` (width, height): sharp and central is best."""

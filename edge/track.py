@@ -20,10 +20,10 @@ _LEAST_PRESENCE, _DOUBTED_PRESENCE = 0.5, 0.75
 taken for one now and then only. Of 324 cells of the validation split's films each had over 0.9. What the
 locator doubts each time, a dark clump of red cells say, must be there more steadily: of 222 whole cells in
 validation fields, each moved, blurred and lit otherwise 14 times, it doubts one so, which had 0.86."""
-_TWIN, _LEAST_INSTEAD = 1.0, 0.5
-"""Box sides up to which a cell beside the place of a counted one may be that one, and the share of its
-sightings in which that place must be empty. A rolling shutter bends the frames of a fast stage, and they bend
-the map: what comes back then lies up to 0.7 sides from its place."""
+_TWIN, _TWIN_LARGER, _LEAST_INSTEAD = 1.0, 1.35, 0.5
+"""Box sides up to which a cell beside the place of another one may be that one, how many times one may be as
+large as the other, and the share of its sightings in which that place must be empty. A rolling shutter bends
+the frames of a fast stage, and they the map: what comes back then lies up to 0.7 sides from its place."""
 _CLEAR = 0.65
 """A frame shows a cell's place where this many box sides lie between its middle and the border."""
 _MOST_OPEN = 200
@@ -156,12 +156,10 @@ class MovingStage:
             if twin is None:
                 cells.append(self._count_in(sightings))
                 numbered[id(sightings)] = self._count
-            else:
-                self._open.remove(sightings)
-                if isinstance(twin, Known):
-                    numbered[id(sightings)] = twin.number
+            elif (number := self._join(twin, sightings)) is not None:
+                numbered[id(sightings)] = number
         numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
-        revised += self._revise([n for n in numbers if n is not None])
+        revised += self._revise([*numbered.values(), *(n for n in numbers if n is not None)])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
@@ -286,6 +284,16 @@ class MovingStage:
         here = sightings.x, sightings.y
         return min(twins, key=lambda cell: math.dist((cell.x, cell.y), here), default=None)
 
+    def _join(self, cell: Known | Sightings, sightings: Sightings) -> int | None:
+        """Give what was seen to the cell that it is; return its number, None while it is not counted."""
+        self._open.remove(sightings)
+        if isinstance(cell, Sightings):
+            cell.join(sightings)
+            return None
+        if cell.number in self._early:
+            self._early[cell.number][0].join(sightings)
+        return cell.number
+
     def _believed(self, sightings: Sightings) -> bool:
         """Tell whether a cell was seen often enough, and mostly when it could be seen."""
         number, least = sightings.number, _LEAST_PRESENCE if sightings.sure else _DOUBTED_PRESENCE
@@ -371,7 +379,7 @@ def _name(cell: Known | Sightings) -> int | Sightings:
 def _may_be_one(a: Sightings, b: Known | Sightings) -> bool:
     """Tell whether two cells lie so near that they may be one on a bent map."""
     small, large = sorted((a.side, b.side))
-    return math.dist((a.x, a.y), (b.x, b.y)) < _TWIN * min(large, _MOST_LARGER * small)
+    return large < _TWIN_LARGER * small and math.dist((a.x, a.y), (b.x, b.y)) < _TWIN * large
 
 
 def _reach(detection: Detection, cell: Known | Sightings) -> float:

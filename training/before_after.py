@@ -31,7 +31,7 @@ def overview(figures: Mapping[str, Any]) -> tuple[Sequence[str], list[list[str]]
     for key, label in _SETS.items():
         f = figures[key]
         shares = [page.percent(f[when]["accuracy"]) for when in _WHEN]
-        changes = [str(f["now_right"]), str(f["now_wrong"]), f"{f['p']:.3f}"]
+        changes = [str(f["now_right"]), str(f["now_wrong"]), f"{f['p']:.2g}"]
         errors = [page.percent(f[when]["ece"]) for when in _WHEN]
         rows.append([label, str(f["cells"]), *shares, *changes, *errors])
     return header, rows

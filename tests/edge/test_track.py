@@ -139,6 +139,31 @@ def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> 
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(126, 50, 124)] * 8) == 2
 
 
+def test_a_cell_of_another_size_beside_a_glimpse_is_another() -> None:
+    counter = MovingStage(DECISION)
+    counter.update(frame(0, 0, 100), [detection(150, 120)])
+    large = replace(detection(180, 120), box=Box(150, 90, 60, 60))
+    counted = [c for i in range(1, 45) for c in counter.update(frame(i, 0, 100), [large]).cells]
+    assert len(counted) == 1
+    assert counted[0].box == large.box
+
+
+def test_what_is_seen_of_a_cell_beside_its_place_counts_for_its_class() -> None:
+    counter = MovingStage(DECISION)
+    away = [frame(50 + i, 40 * i, 100) for i in range(12)]
+    for i in range(4):
+        counter.update(frame(i, 0, 100), [detection(150, 120, 0.05)])
+    (cell,) = (c for f in away for c in counter.update(f, []).cells)
+    assert cell.name == "lymphocyte"
+    for f in away[::-1]:
+        counter.update(f, [])
+    # The map was bent: it lies beside its place.
+    tracked = [counter.update(frame(80 + i, 0, 100), [detection(180, 120, 0.99)]) for i in range(20)]
+    tracked += [counter.update(f, []) for f in away]
+    assert not any(t.cells for t in tracked)
+    assert [(c.number, c.name) for t in tracked for c in t.revised] == [(1, "neutrophil")]
+
+
 def test_a_glimpse_beside_a_cell_that_was_never_seen_with_it_is_that_cell() -> None:
     counted, seen_better = [(0, 150, 120)] * 40, [(0, 150, 120)] * 5
     for first in (counted, seen_better):
