@@ -171,6 +171,8 @@ class Sightings:
         self._sum += other._sum
         self._votes += other._votes
         self.number += other.number
+        # Where it was seen beside its place, it was not absent.
+        self.absences = max(0, self.absences - other.instead[self])
         self.sure |= other.sure
         if other._best_weight > self._best_weight:
             self.best, self.source, self._best_weight = other.best, other.source, other._best_weight

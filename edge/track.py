@@ -167,6 +167,10 @@ class MovingStage:
 
     def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Count what is believed or was glimpsed; the rest was never seen well."""
+        if not paused:
+            for sightings in [s for s in self._open if _glimpsed(s)]:
+                if (twin := self._twin(sightings)) is not None:
+                    self._join(twin, sightings)
         cells = []
         for sightings in [s for s in self._open if self._believed(s) or (_glimpsed(s) and not paused)]:
             if self._twin(sightings) is None:
@@ -253,7 +257,7 @@ class MovingStage:
                 continue
             others: list[Known | Sightings] = [*known, *self._open]
             for other in others:
-                if other is sightings or not _may_be_one(sightings, other):
+                if other is sightings or not _beside(sightings, other):
                     continue
                 if id(other) in seen:
                     sightings.beside.add(_name(other))
@@ -374,6 +378,11 @@ def _inside(place: Place, size: tuple[int, int], cell: Known | Sightings) -> flo
 def _name(cell: Known | Sightings) -> int | Sightings:
     """Return what another cell's notes call this one: a counted one by its number."""
     return cell.number if isinstance(cell, Known) else cell
+
+
+def _beside(a: Sightings, b: Known | Sightings) -> bool:
+    """Tell whether two cells lie so near that what is seen yet may make them look like one on a bent map."""
+    return math.dist((a.x, a.y), (b.x, b.y)) < 2 * _TWIN * max(a.side, b.side)
 
 
 def _may_be_one(a: Sightings, b: Known | Sightings) -> bool:

@@ -107,6 +107,8 @@ def _adapt(options: argparse.Namespace) -> None:
     header, rows = before_after.overview(figures)
     for row in (header, *rows):
         print(f"{row[0]:34}" + "".join(f"{text:>12}" for text in row[1:]))
+    if told := before_after.warning(figures):
+        print(f"caution: {told}", file=sys.stderr)
     reason = head.why_worse(figures)
     if reason:
         raise UserError(f"the new model is worse and was not written: {reason}")

@@ -136,8 +136,10 @@ def fit(body: Body, site: Sequence[data.Sample], home: Home, seed: int = 1) -> t
     tested = _cross_validate(body.head, here, learned, parts)
     cooled = _cross_cool(tested, here.truth, (kept, judged.truth), parts)
     degree = _temperature((tested, here.truth), (kept, judged.truth))
+    shown = Counter(s.name for s in site)
     figures = {
-        "cells": dict(Counter(s.name for s in site)),
+        "cells": dict(shown),
+        "never_shown": [name for name in body.names if name not in shown],
         "site": _figures(body.names, here.truth, _answer(body.head, here), cooled),
         "home": _figures(body.names, judged.truth, _answer(body.head, judged), _cooled(kept, degree)),
     }

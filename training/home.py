@@ -67,10 +67,18 @@ def read(file: OpenFile) -> tuple[head.Home, division.Hashes]:
                 )
                 for name in _PARTS
             ]
+            classes, channels = len(file.card.classes), len(file.head[0])
+            if any(
+                not len(s.truth) == len(s.features) > 0
+                or s.features.shape[2:] != (channels,)
+                or s.truth.max() >= classes
+                for s in seen
+            ):
+                raise ValueError("cells without features or class")
             return head.Home(*seen), frozenset(int(number) for number in arrays["met"])
     except OSError as error:
         raise UserError(f"{kept}: {error.strerror or error}; {again} of its images") from None
-    except (ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise UserError(f"{kept}: damaged ({error}); {again}") from None
 
 

@@ -134,6 +134,16 @@ def test_a_bent_map_makes_one_cell_of_two_that_are_still_gathering() -> None:
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 5, *[(0, 180, 120)] * 5) == 1
 
 
+def test_what_was_glimpsed_beside_another_glimpse_is_not_lost_with_it() -> None:
+    assert shown(MovingStage(DECISION), (0, 150, 120), (0, 150, 120), (0, 180, 120)) == 1
+
+
+def test_two_that_were_seen_together_farther_apart_stay_two() -> None:
+    counter = MovingStage(DECISION)
+    counter.update(frame(0, 300, 100), [detection(200, 120), detection(242, 120)])
+    assert shown(counter, *[(208, 292, 120)] * 6) == 2
+
+
 def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> None:
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(130, 18, 144)] * 8) == 1
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(126, 50, 124)] * 8) == 2
