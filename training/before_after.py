@@ -41,7 +41,7 @@ def warning(figures: Mapping[str, Any]) -> str:
     """Return what the figures cannot tell: how it fares with classes that the site never showed."""
     names = ", ".join(name.replace("_", " ") for name in figures["never_shown"])
     return names and (
-        f"Never shown by this site: {names}. They are forgotten in part here: cells of Zheng 1's classes that "
+        f"Never shown by this site: {names}. They are forgotten in part: cells of Zheng 1's classes that "
         "were left out of a fit were named rightly in 17 to 59 %, not 53 to 95 %. Show some of each class."
     )
 
