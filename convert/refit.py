@@ -18,15 +18,12 @@ from tensorflow.lite.tools import flatbuffer_utils
 from edge.classify import Classifier
 from edge.errors import UserError
 from edge.modelfile import without_chatter
+from training.head import Matrix
 
 _GREATEST = 127
 """Of an INT8 weight, to each side: weights have no zero point."""
 _ROOM = 1.1
 """The scores may lie this much wider than what was seen."""
-
-
-Matrix = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Kernel (inputs, outputs) and bias (outputs,) of a linear layer, in real numbers."""
 
 
 class OpenFile:

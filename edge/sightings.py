@@ -1,5 +1,6 @@
 """What is seen of one cell, frame after frame, and what is decided from it."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ _WELL_INSIDE = 0.5
 """A cell is well inside a frame where this many box sides lie between it and the border."""
 _LEAST_AGREEMENT = 0.6
 """Share (0..1, by weight) of the sightings that must by themselves have the class decided on."""
+
+_keys = itertools.count(-1, -1)
 
 
 class Decision:
@@ -54,8 +57,8 @@ class Decision:
         best, network = sightings.best, sightings.probabilities
         probabilities = self._sizes.weigh(network[None], [best.box.side])[0]
         dark = density(best.crop)
-        none = self._nuclei.lacks(network, dark)
-        if none:
+        bare = self._nuclei.lacks(network, dark)
+        if bare:
             probabilities = self._nuclei.without(probabilities)
         if not again:
             self._sizes.note(network, best.box.side)
@@ -63,7 +66,7 @@ class Decision:
         top = int(np.argmax(probabilities))
         confidence = float(probabilities[top])
         doubtful = (
-            none
+            bare
             or confidence < self.review_below
             or sightings.agreement(top) < _LEAST_AGREEMENT
             or top != int(network.argmax())
@@ -125,10 +128,12 @@ class Sightings:
         """Frames that showed its place, and no cell there."""
         self.strangeness = first.strangeness
         """The weighted mean."""
-        self.beside: set[int | Sightings] = set()
-        """Cells so near that they might be this one, but seen in the same frame; counted ones by number."""
-        self.instead = Counter[int | Sightings]()
-        """Frames that show this cell, and none at the place of another one so near, likewise."""
+        self.key = next(_keys)
+        """What other cells' notes call this one, below 0; a counted one they call by its number."""
+        self.beside: set[int] = set()
+        """Cells so near that they might be this one, but seen in the same frame."""
+        self.instead = Counter[int]()
+        """Frames that show this cell, and none at the place of another one so near."""
         self.on_dust = True
         """True while no sighting was beside the dust that stays in its place."""
         self.sure = first.sure
@@ -172,7 +177,7 @@ class Sightings:
         self._votes += other._votes
         self.number += other.number
         # Where it was seen beside its place, it was not absent.
-        self.absences = max(0, self.absences - other.instead[self])
+        self.absences = max(0, self.absences - other.instead[self.key])
         self.sure |= other.sure
         if other._best_weight > self._best_weight:
             self.best, self.source, self._best_weight = other.best, other.source, other._best_weight

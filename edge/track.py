@@ -317,10 +317,10 @@ class MovingStage:
         cell = self._decide(self._count, sightings)
         self._open.remove(sightings)
         for other in self._open:
-            if sightings in other.beside:
+            if sightings.key in other.beside:
                 other.beside.add(cell.number)
-            if sightings in other.instead:
-                other.instead[cell.number] = other.instead.pop(sightings)
+            if sightings.key in other.instead:
+                other.instead[cell.number] = other.instead.pop(sightings.key)
         self._remember_early(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
@@ -375,9 +375,9 @@ def _inside(place: Place, size: tuple[int, int], cell: Known | Sightings) -> flo
     return min(x, y, size[0] - x, size[1] - y)
 
 
-def _name(cell: Known | Sightings) -> int | Sightings:
-    """Return what another cell's notes call this one: a counted one by its number."""
-    return cell.number if isinstance(cell, Known) else cell
+def _name(cell: Known | Sightings) -> int:
+    """Return what another cell's notes call this one."""
+    return cell.number if isinstance(cell, Known) else cell.key
 
 
 def _beside(a: Sightings, b: Known | Sightings) -> bool:

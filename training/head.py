@@ -1,7 +1,8 @@
 """A head that learns anew, from 20 to 100 cells of a new site, and the figures that judge it.
 
 The features stay: they were made to hold in every laboratory, what they mean here may differ. Cells of the
-first training are learned beside the site's, so that nothing is forgotten.
+first training are learned beside the site's, so that what they taught is kept. What a class that the site
+never shows looks like there is forgotten in part: other classes take its place.
 """
 
 from collections import Counter

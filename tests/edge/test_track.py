@@ -1,3 +1,4 @@
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,19 @@ def test_two_that_were_seen_together_farther_apart_stay_two() -> None:
 def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> None:
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(130, 18, 144)] * 8) == 1
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(126, 50, 124)] * 8) == 2
+
+
+def test_cells_in_a_row_do_not_hold_each_other_in_memory() -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Sightings) for thing in gc.get_objects())
+
+    before, counter = alive(), MovingStage(DECISION, decide_after=8)
+    row = [(60 + 45 * i, 220) for i in range(18)]
+    counted = walk(counter, ROW, row)
+    assert len(counted) + len(counter.settle()) == len(row)
+    counter._early = dict(list(counter._early.items())[-1:])  # as after many cells more
+    assert alive() - before == len(counter._early) + len(counter._open) <= 1
 
 
 def test_a_cell_of_another_size_beside_a_glimpse_is_another() -> None:
