@@ -26,6 +26,7 @@ from training.fields import Field, learnable
 from training.locating import empty_fields, measure
 from training.locator import STRIDE, Lessons, Recipe, read_recipe
 from training.recipe import require
+from training.startup import run
 
 SOURCES = {
     "raabin": "Raabin-WBC (Kouzehkanan et al. 2022), boxes of TXL-PBC, MIT",
@@ -122,6 +123,11 @@ def figures(file: Path, data: Path) -> dict[str, float]:
     return found
 
 
+def _convert(options: argparse.Namespace) -> None:
+    card = convert(options.model, options.data, options.output, options.calibrate)
+    print(json.dumps(card["figures"], indent=1))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.locator", description=__doc__)
@@ -135,16 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=LOCATOR_MODEL, help="the .tflite file to write")
     parser.add_argument("--calibrate", type=int, default=240, help="training scenes")
     options = parser.parse_args(arguments)
-    try:
-        card = convert(options.model, options.data, options.output, options.calibrate)
-        print(json.dumps(card["figures"], indent=1))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: _convert(options), "stopped; nothing was written")
 
 
 if __name__ == "__main__":

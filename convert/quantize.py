@@ -45,6 +45,7 @@ from training.framing import Framing
 from training.model import FEATURES, Trained, load
 from training.predict import open_model
 from training.recipe import Recipe, read_recipe, require
+from training.startup import run
 from training.train import draw, prepare
 
 SOURCES = {
@@ -291,15 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fine-tune-steps", type=int, default=0, help="batches that teach it to round")
     parser.add_argument("--fine-tune-rate", type=float, default=2e-4, help="their learning rate")
     parser.add_argument("--seed", type=int, default=1, help="of all chance")
-    try:
-        _convert(parser.parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    options = parser.parse_args(arguments)
+    return run(lambda: _convert(options), "stopped; nothing was written")
 
 
 if __name__ == "__main__":

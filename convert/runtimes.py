@@ -22,6 +22,7 @@ from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from training import data
 from training.predict import Predictor, look, open_model
+from training.startup import run
 
 _ROOT = Path(__file__).parents[1]
 RUNTIMES = (
@@ -181,14 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--crops", type=int, default=10_000, help="in all; those beyond the split are random")
     parser.add_argument("--aarch64", type=Path, help="folder that convert/aarch64.sh filled")
     parser.add_argument("--work", type=Path, default=Path("runs/runtimes"), help="folder of the environments")
-    try:
-        return _run(parser.parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    options = parser.parse_args(arguments)
+    return run(lambda: _run(options))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from training.evaluate import figures
 from training.page import percent
 from training.predict import Predictor, look, open_model, predict
 from training.recipe import require
+from training.startup import run
 
 _LAYER_CROPS = 24
 """Crops over which the error of each layer is taken."""
@@ -262,6 +263,18 @@ def _check(result: Mapping[str, Any], max_loss: float) -> None:
             raise UserError(f"{title}: {100 * f['loss']:.2f} points are lost, --max-loss allows {max_loss:g}")
 
 
+def _verify(options: argparse.Namespace) -> None:
+    require("max_loss", options.max_loss, "0 to 100", fits=0 <= options.max_loss <= 100)
+    samples = division.select(data.load(options.data), options.split, options.model)
+    trained = model.load(options.model)
+    _check_parent(options.model, options.file)
+    result = verify(trained, options.file, samples)
+    print("\n".join(lines(result)))
+    if options.json:
+        write_json(options.json, result)
+    _check(result, options.max_loss)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.verify", description=__doc__)
@@ -274,23 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-loss", type=float, default=0.2, help="accuracy, in points, that may be lost")
     parser.add_argument("--json", type=Path, help="write everything to this file")
     options = parser.parse_args(arguments)
-    try:
-        require("max_loss", options.max_loss, "0 to 100", fits=0 <= options.max_loss <= 100)
-        samples = division.select(data.load(options.data), options.split, options.model)
-        trained = model.load(options.model)
-        _check_parent(options.model, options.file)
-        result = verify(trained, options.file, samples)
-        print("\n".join(lines(result)))
-        if options.json:
-            write_json(options.json, result)
-        _check(result, options.max_loss)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: _verify(options))
 
 
 if __name__ == "__main__":

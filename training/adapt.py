@@ -25,6 +25,7 @@ from training import before_after, data, division, finish, head, model
 from training.claim import check_free, claim
 from training.framing import Framing
 from training.recipe import read_recipe, require
+from training.startup import run
 from training.train import prepare
 
 
@@ -130,15 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/adapted"), help="folder of the new model")
     parser.add_argument("--seed", type=int, default=1, help="of all chance")
-    try:
-        _adapt(parser.parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    options = parser.parse_args(arguments)
+    return run(lambda: _adapt(options), "stopped; nothing was written")
 
 
 if __name__ == "__main__":

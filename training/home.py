@@ -22,6 +22,7 @@ from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from training import data, division, head
 from training.recipe import recipe_of
+from training.startup import run
 from training.train import prepare
 
 _PARTS = ("learned", "judged")
@@ -144,15 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.home", description=__doc__)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="what it learned from")
-    try:
-        _keep(parser.parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    options = parser.parse_args(arguments)
+    return run(lambda: _keep(options), "stopped; nothing was written")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from training.hardware import cores
 from training.litter import Scene
 from training.recipe import require
 from training.scenes import make_scene, visible
+from training.startup import run
 
 SIZE = 192
 """Side of the network's input, pixels."""
@@ -283,6 +284,14 @@ def _take_weights(network: keras.Model, file: str) -> None:
         raise UserError(f"--weights {file}: not a locator's .keras file ({error})") from None
 
 
+def _train(options: dict[str, Any]) -> None:
+    data, output = options.pop("data"), options.pop("output")
+    recipe = Recipe(**options | {"leave_out": tuple(sorted(options["leave_out"]))})
+    check(recipe)
+    print("reading the fields", flush=True)
+    train(learnable(data, recipe.leave_out, recipe.seed), recipe, output)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     recipe = Recipe()
@@ -301,19 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default="", help="go on from the .keras file of another run")
     parser.add_argument("--leave-out", nargs="*", default=(), help="sources that it must not see")
     options = vars(parser.parse_args(arguments))
-    data, output = options.pop("data"), options.pop("output")
-    try:
-        recipe = Recipe(**options | {"leave_out": tuple(sorted(options["leave_out"]))})
-        check(recipe)
-        print("reading the fields", flush=True)
-        train(learnable(data, recipe.leave_out, recipe.seed), recipe, output)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: _train(options), "stopped; the same command goes on")
 
 
 if __name__ == "__main__":

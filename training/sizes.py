@@ -23,6 +23,7 @@ from training.framing import Framing, measure_cell
 from training.predict import Change, Predictor, predict
 from training.progress import watch
 from training.recipe import RECIPES
+from training.startup import run
 
 
 def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:
@@ -107,15 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--split", default="train", help="split or source whose cells are measured")
     options = parser.parse_args(arguments)
-    try:
-        print(_table(data.select(data.load(options.data), options.split)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: print(_table(data.select(data.load(options.data), options.split))))
 
 
 if __name__ == "__main__":

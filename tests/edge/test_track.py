@@ -153,7 +153,7 @@ def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> 
 def test_cells_in_a_row_do_not_hold_each_other_in_memory() -> None:
     def alive() -> int:
         gc.collect()
-        return sum(isinstance(thing, Sightings) for thing in gc.get_objects())
+        return sum(type(thing) is Sightings for thing in gc.get_objects())
 
     before, counter = alive(), MovingStage(DECISION, decide_after=8)
     row = [(60 + 45 * i, 220) for i in range(18)]
