@@ -172,6 +172,7 @@ def count_ours(
             if number is not None:
                 names[index, detection.box] = number
     cells += counter.settle()
+    last |= {cell.number: cell for cell in decision.reconsidered()}
     roles = {c.name: c.role for c in decision.classes}
     counted = []
     for cell in cells:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Session:
         self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
         self._um_per_px = um_per_px
-        decision = Decision(card.classes, review_below, resumed.cells)
+        self._decision = decision = Decision(card.classes, review_below, resumed.cells)
         self.counter: Counter
         if moving:
             slide = [Known(c.number, *c.slide, c.box.side) for c in resumed.cells]
@@ -201,11 +202,14 @@ class Session:
             self._read[file] = step.tracked.again
             self._shown[file] = shown
             self._earlier.add(file[-_DIGITS - 1 :])
+        self._accept(cells, revised)
+        return cells
+
+    def _accept(self, cells: Sequence[Cell], revised: Sequence[Cell]) -> None:
+        self.cells += cells
         for cell in revised:
             self.cells[cell.number - 1] = cell
         self._revisions += len(revised)
-        self.cells += cells
-        return cells
 
     def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the cells with their boxes in the picture that the source gave."""
@@ -224,10 +228,11 @@ class Session:
         if isinstance(skip.source, str):
             self._skipped_files.add((skip.source, skip.reason))
 
-    def _revised(self, decided: tuple[Cell, ...]) -> list[Cell]:
-        """Return the cells as they are `decided` again; what a person has named stays as it is."""
-        counted = [cell for cell in decided if cell.number <= len(self.cells)]  # the target left others out
-        pairs = [(self.cells[cell.number - 1], cell) for cell in counted]
+    def _revised(self, decided: Sequence[Cell], new: Sequence[Cell] = ()) -> list[Cell]:
+        """Return the cells, and `new` ones, as they are `decided` again; what a person has named stays so."""
+        counted = [*self.cells, *new]
+        known = [cell for cell in decided if cell.number <= len(counted)]  # the target left others out
+        pairs = [(counted[cell.number - 1], cell) for cell in known]
         return [_decided_again(before, now) for before, now in pairs if not before.namings]
 
     def name_cell(self, number: int, name: str, namings: int) -> None:
@@ -266,10 +271,20 @@ class Session:
         unstored = self._unstored
         left = self.complete or unstored
         cells = () if left else self._in_source(self._up_to_target(self.counter.settle(paused=paused)))
+        # Each frame does so with the cells before it; after the last one nothing else would.
+        again = () if unstored else self._in_source(self._decision.reconsidered())
+        revised = self._revised(again, cells)
         self._unstored = True
-        self._store.add(self._row, cells=cells, frames=self._frames, lost=self._lost, gates=self._gates)
+        self._store.add(
+            self._row,
+            cells=cells,
+            revised=revised,
+            frames=self._frames,
+            lost=self._lost,
+            gates=self._gates,
+        )
         self._unstored = unstored
-        self.cells += cells
+        self._accept(cells, revised)
         self.save_map()
         return cells
 
@@ -406,5 +421,5 @@ def _decided_again(cell: Cell, now: Cell) -> Cell:
 
     Its place on the slide stays: by that it is known.
     """
-    crop = cell.crop if now.source == cell.source else now.crop
-    return dataclasses.replace(now, slide=cell.slide, crop=crop)
+    shown = cell if now.source == cell.source else now
+    return dataclasses.replace(now, slide=cell.slide, box=shown.box, crop=shown.crop)

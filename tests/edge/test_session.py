@@ -451,3 +451,31 @@ def test_images_of_one_name_and_equal_boxes_are_told_apart_after_a_restart(store
     assert resumed.wants(other)
     found = step(resumed, "1.png", 0).detections
     assert resumed.counter.update(other, found).numbers[0] != 1
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_sure_cell_too_pale_for_a_nucleus_goes_to_review_at_the_end_too(
+    store: Store, resumed: bool
+) -> None:
+    """The last cells tell how dark nuclei are; of a picture in a round view, whose boxes are its source's."""
+
+    def seen(number: int, nucleus: int) -> Detection:
+        crop = np.full((48, 48, 3), 220, np.uint8)
+        crop[16:32, 16:32] = nucleus
+        return Detection(Box(40 * number, 5, 8, 8), np.eye(3, dtype=np.float32)[0], crop, 1.0, 0.0, True)
+
+    def take(session: Session, name: str, *found: Detection) -> None:
+        frame = Frame(0, 0.0, np.zeros((20, 400, 3), np.uint8), name, corner=(7, 9))
+        session.take(Step(frame, found, session.counter.update(frame, found)))
+
+    session = begin(store)
+    take(session, "a.png", seen(0, 150), seen(1, 40))
+    if resumed:
+        session = begin(store)
+    take(session, "b.png", *(seen(i, 30 + i) for i in range(8)))
+    before = list(session.cells)
+    assert session.doubtful == ()
+    session.settle()
+    assert [cell.number for cell in session.doubtful] == [1]
+    assert [cell.box for cell in session.cells] == [cell.box for cell in before]
+    assert [cell.number for cell in begin(store).doubtful] == [1]
