@@ -40,10 +40,12 @@ _LEAST_VOTES, _FEW_VOTES = 5, 7
 _CLOSELY = 0.95
 """The pictures of one cell correlate better in nearly all series; of two cells laid on each other by five or
 six landmarks the most alike of 700 (PBC, validation) by 0.83."""
-_SAME_SCALE, _MOST_SCALING, _VOTES_TO_SCALE = 0.05, 0.4, 20
-"""Natural logarithm of the scale of one photograph over the other up to which it is that of one microscope;
-up to which they are compared at all; and the landmarks that must support one that differs more: cells are
-alike, and more so at scales of choice."""
+_SAME_SCALE, _MOST_SCALING = 0.05, 0.4
+"""Natural logarithm of the scale of one photograph over the other up to which it is that of one microscope,
+and up to which they are compared at all."""
+_LEAST_VOTES_TO_SCALE, _FEW_VOTES_TO_SCALE = 10, 20
+"""The same two limits where the scale is another: cells are alike, and more so at scales of choice. Of 67,000
+pairs of two cells (PBC, BCCD, Zheng 1) none had more than nine landmarks, nor agreed by more than 0.9."""
 _AROUND = 1.25
 """Side of what must agree about a cell, in sides of its box."""
 _LEAST_COMMON = 0.25
@@ -55,9 +57,9 @@ _UNMIXED = 0.99
 
 _SAME_CELL = 0.5
 """Two boxes less than this many sides apart may show one cell."""
-_LARGEST_LOBE = 0.3
-"""Area of a lobe's box over its cell's, at most; two cells that were boxed as one are larger, also lying
-corner to corner (0.34)."""
+_SMALLEST_LOBE, _LARGEST_LOBE = 0.1, 0.3
+"""Area of a lobe's box over its cell's. One that was counted for its cell is no smaller, as a platelet beside
+the cell is; two cells that were boxed as one are larger, also lying corner to corner (0.34)."""
 
 _PLAIN = 1
 """Grey levels within 3 x 3 pixels, at most, where nothing is shown."""
@@ -117,9 +119,12 @@ def lay(old: Photograph, new: Photograph) -> Fit | None:
     found = fit(old.marks, new.marks, reach=2 / old.scale)
     if found is None:
         return None
-    off = abs(math.log(max(found.scale, 1e-6)))
-    needed = _LEAST_VOTES if off <= _SAME_SCALE else _VOTES_TO_SCALE
-    return found if off <= _MOST_SCALING and found.votes >= needed else None
+    needed = _LEAST_VOTES_TO_SCALE if _scaling(found) > _SAME_SCALE else _LEAST_VOTES
+    return found if _scaling(found) <= _MOST_SCALING and found.votes >= needed else None
+
+
+def _scaling(laid: Fit) -> float:
+    return abs(math.log(max(laid.scale, 1e-6)))
 
 
 class Album:
@@ -174,11 +179,12 @@ class Album:
             if laid is None:
                 continue
             shown: dict[Box, int] = {}
+            few = _FEW_VOTES_TO_SCALE if _scaling(laid) > _SAME_SCALE else _FEW_VOTES
+            least = self._least_correlation if laid.votes >= few else _CLOSELY
             for _, i, cell, number, lobe in self._near(photograph, laid, boxes):
                 # A cell of the old one lies once in the new one; what is left over beside it is another.
                 twin = shown.get(cell, taken.get(number))
                 free = numbers[i] is None and (twin is None or lobe or one_cell(boxes[i], boxes[twin]))
-                least = self._least_correlation if laid.votes >= _FEW_VOTES else _CLOSELY
                 if free and agreement(photograph, new, laid, cell) >= least:
                     numbers[i] = number
                     shown.setdefault(cell, i)
@@ -210,7 +216,10 @@ class Album:
             for cell, number in old.cells:
                 away = float(np.hypot(x - cell.centre[0], y - cell.centre[1]))
                 small, large = sorted((max(width, height), cell.side))
-                lobe = _is_lobe(Box(x - width / 2, y - height / 2, width, height), cell)
+                here = Box(x - width / 2, y - height / 2, width, height)
+                # The border may have cut a cell down to a lobe before it was seen whole.
+                counted = cell.width * cell.height >= _SMALLEST_LOBE * width * height and _is_lobe(cell, here)
+                lobe = counted or _is_lobe(here, cell)
                 if lobe or away < _SAME_CELL * min(large, 1.5 * small):
                     found.append((away, i, cell, number, lobe))
         return sorted(found, key=lambda pair: pair[:2])

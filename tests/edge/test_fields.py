@@ -83,12 +83,24 @@ def test_what_is_scaled_needs_more_landmarks(
     assert (album.lay(photograph, photograph) is not None) is known
 
 
-@pytest.mark.parametrize(("votes", "known"), [(4, None), (6, None), (7, 1)])
+@pytest.mark.parametrize(
+    ("scale", "votes", "agreement", "known"),
+    [
+        (1.0, 4, 0.99, None),
+        (1.0, 6, 0.9, None),
+        (1.0, 6, 0.96, 1),
+        (1.0, 7, 0.9, 1),
+        (1.07, 9, 0.99, None),
+        (1.07, 15, 0.9, None),
+        (1.07, 15, 0.96, 1),
+        (1.07, 20, 0.9, 1),
+    ],
+)
 def test_few_landmarks_need_pictures_that_agree_closely(
-    monkeypatch: pytest.MonkeyPatch, votes: int, known: int | None
+    monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, agreement: float, known: int | None
 ) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), 1.0, votes))
-    monkeypatch.setattr(album, "agreement", lambda *_: 0.9)
+    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), scale, votes))
+    monkeypatch.setattr(album, "agreement", lambda *_: agreement)
     old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
     old.cells = ((detection(150, 100).box, 1),)
     several = album.Album()
@@ -257,3 +269,16 @@ def test_lobes_boxed_apart_on_a_later_photograph_are_the_cell_that_they_are_in(d
     assert counter.update(Frame(2, 0.0, view, "c"), larger).numbers == (1, 1)
     beside = [at(move, 150, 115), at(move, 225, 135)]
     assert counter.update(Frame(3, 0.0, view, "d"), beside).numbers == (1, 2)
+
+
+@pytest.mark.parametrize(("side", "number"), [(50, 1), (30, 2)])
+def test_a_cell_of_which_a_lobe_was_counted_is_that_lobe_but_no_platelet_beside_it(
+    side: float, number: int
+) -> None:
+    counter = StillFields(DECISION)
+    small = replace(detection(160, 120), box=Box(125, 80, side, side))
+    counter.update(Frame(0, 0.0, picture(1), "a"), [small])
+    view, move = turned(picture(1), 60, 5, 5)
+    whole = at(move, 160, 120)
+    whole = replace(whole, box=Box(whole.box.x - 25, whole.box.y - 25, 100, 100))
+    assert counter.update(Frame(1, 0.0, view, "b"), [whole]).numbers == (number,)
