@@ -417,9 +417,6 @@ class Session:
 
 
 def _decided_again(cell: Cell, now: Cell) -> Cell:
-    """Return a counted cell as it is decided `now`, its picture that of a better frame if one came.
-
-    Its place on the slide stays: by that it is known.
-    """
+    """Return a counted cell as it is decided `now`, its picture that of a better frame if one came."""
     shown = cell if now.source == cell.source else now
-    return dataclasses.replace(now, slide=cell.slide, box=shown.box, crop=shown.crop)
+    return dataclasses.replace(now, box=shown.box, crop=shown.crop)

@@ -192,7 +192,7 @@ def weight_of(detection: Detection, size: tuple[int, int]) -> float:
     return (detection.sharpness + _LEAST_WEIGHT) * central
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """A cell that has been counted: from then on it is only recognised."""
 

@@ -211,7 +211,8 @@ class Store:
             )
             self._db.executemany(
                 "UPDATE cell SET class = ?, confidence = ?, probabilities = ?, source = ?, box = ?, "
-                "review = ?, crop = ?, strangeness = ?, network = ? WHERE specimen = ? AND number = ?",
+                "slide_x = ?, slide_y = ?, review = ?, crop = ?, strangeness = ?, network = ? "
+                "WHERE specimen = ? AND number = ?",
                 [(*_decision_row(cell), specimen, cell.number) for cell in revised],
             )
             if anew:
@@ -335,8 +336,7 @@ class Store:
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:
-    decision = _decision_row(cell)
-    return (cell.number, _now(), *decision[:5], *cell.slide, *decision[5:])
+    return (cell.number, _now(), *_decision_row(cell))
 
 
 def _decision_row(cell: Cell) -> tuple[object, ...]:
@@ -347,6 +347,7 @@ def _decision_row(cell: Cell) -> tuple[object, ...]:
         json.dumps([float(p) for p in cell.probabilities]),
         json.dumps(cell.source),
         json.dumps(box),
+        *cell.slide,
         int(cell.review),
         cell.crop,
         cell.strangeness,

@@ -49,7 +49,7 @@ class Tracked:
     map_size: tuple[int, int] | None = None
     """(width, height) of the frames that the map is made of, where a lost frame has another size."""
     revised: tuple[Cell, ...] = ()
-    """Counted earlier, and decided again by what was seen since; their places and pictures do not count."""
+    """Counted earlier, and decided again by what was seen since; a picture of another source counts too."""
     anew: bool = False
     """True where the map begins with this frame: what was seen before showed no cell, and is forgotten."""
 
@@ -221,11 +221,7 @@ class MovingStage:
                 continue
             if j not in taken:
                 taken[j] = i
-                cell = cells[j]
-                if isinstance(cell, Known) and cell.number in self._early:
-                    cell, _ = self._early[cell.number]
-                if isinstance(cell, Sightings):
-                    cell.add(detections[i], frame.source, places[i], weight_of(detections[i], size))
+                self._add(cells[j], detections[i], frame.source, places[i], weight_of(detections[i], size))
             elif not one_cell(detections[i].box, detections[taken[j]].box):
                 continue
             given[i] = cells[j]
@@ -240,6 +236,22 @@ class MovingStage:
             else:
                 given[i] = given[twin]
         return [given[i] for i in range(len(detections))]
+
+    def _add(
+        self,
+        cell: Known | Sightings,
+        detection: Detection,
+        source: int | str,
+        at: tuple[float, float],
+        weight: float,
+    ) -> None:
+        """Add a sighting to a cell that still gathers them; an early one lies where it is seen best."""
+        if isinstance(cell, Sightings):
+            cell.add(detection, source, at, weight)
+        elif cell.number in self._early:
+            sightings, _ = self._early[cell.number]
+            sightings.add(detection, source, at, weight)
+            cell.x, cell.y, cell.side = sightings.x, sightings.y, sightings.side
 
     def _note_absences(self, found: Sequence[Known | Sightings], place: Place, size: tuple[int, int]) -> None:
         seen = {id(cell) for cell in found}

@@ -172,6 +172,20 @@ def test_a_cell_of_another_size_beside_a_glimpse_is_another() -> None:
     assert counted[0].box == large.box
 
 
+def test_a_glimpsed_cell_is_where_it_is_seen_better() -> None:
+    """The border cut it, so that its middle was not known."""
+    counter = MovingStage(DECISION)
+    counted = [c for i in range(2) for c in counter.update(frame(i, 0, 100), [detection(150, 215)]).cells]
+    away = [(60 * i, 100) for i in range(1, 5)]
+    around = [(240, y) for y in range(140, 300, 30)] + [(240 - 60 * i, 290) for i in range(5)]
+    for i, place in enumerate(away + around, 2):
+        counted += counter.update(frame(i, *place), []).cells
+    assert len(counted) == 1
+    for i, y in enumerate([331, 331, 331, *[340] * 40], 20):
+        tracked = counter.update(frame(i, 0, 290), [detection(150, y - 290)])
+        assert (tracked.cells, tracked.numbers) == ((), (1,))
+
+
 def test_what_is_seen_of_a_cell_beside_its_place_counts_for_its_class() -> None:
     counter = MovingStage(DECISION)
     away = [frame(50 + i, 40 * i, 100) for i in range(12)]
