@@ -32,6 +32,7 @@ from convert.head import fit_head
 from convert.heat_map import with_heat_map
 from convert.install import install
 from convert.metadata import describe
+from convert.scores import with_scores
 from convert.spread import spread
 from edge.errors import UserError
 from edge.preprocess import crop
@@ -69,7 +70,7 @@ def quantize(
     steps: int,
     learning_rate: float,
 ) -> bytes:
-    """Return the INT8 .tflite file of a model with RGB 0..255 input; its last output is the heat map.
+    """Return the INT8 .tflite file of a model with RGB 0..255 input, with a heat map and the scores.
 
     Args:
         network: input (size, size, 3); first output (classes,) probabilities, second an embedding or none.
@@ -101,7 +102,7 @@ def quantize(
     print(f"fitting the head on {len(restained)} crops", flush=True)
     fit_head(rounded, like_file, network, restained)
     print("converting", flush=True)
-    return tflite.integer(with_heat_map(rounded, seen), seen[::4])
+    return with_scores(tflite.integer(with_heat_map(rounded, seen), seen[::4]))
 
 
 def calibration(samples: Sequence[data.Sample], per_class: int, seed: int) -> list[data.Sample]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 from tensorflow.lite.tools import flatbuffer_utils
 
+from convert.scores import is_kind
 from edge.classify import Classifier
 from edge.errors import UserError
 from edge.modelfile import without_chatter
@@ -90,15 +91,16 @@ class _Parts:
         self._model: Any = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
         self._tensors = self._model.subgraphs[0].tensors
         operations = self._model.subgraphs[0].operators
-        softmax = next(op for op in operations if self._is(op, BuiltinOperator.SOFTMAX))
+        softmax = next(op for op in operations if is_kind(self._model, op, BuiltinOperator.SOFTMAX))
         self.head = next(op for op in operations if op.outputs[0] == softmax.inputs[0])
+        self._told = next(op for op in operations if op.inputs[0] == softmax.inputs[0] and op is not softmax)
         self.features = int(self.head.inputs[0])
         (self.embedding,) = (op for op in operations if op.inputs[0] == self.features and op is not self.head)
         pooling = next(op for op in operations if op.outputs[0] == self.features)
         (self._heat,) = (
             op
             for op in operations
-            if op.inputs[0] == pooling.inputs[0] and self._is(op, BuiltinOperator.CONV_2D)
+            if op.inputs[0] == pooling.inputs[0] and is_kind(self._model, op, BuiltinOperator.CONV_2D)
         )
         self._drawn = next(op for op in operations if op.inputs[0] == self._heat.outputs[0])
 
@@ -145,16 +147,12 @@ class _Parts:
         rounded = np.rint(offset / added.quantization.scale).astype(np.int32)
         self._buffer(added).data = rounded.view(np.uint8)
         least, greatest = min(float(scores.min()), 0.0), max(float(scores.max()), 0.0)
-        said = self._tensors[self.head.outputs[0]].quantization
-        said.scale = np.array([max(greatest - least, 1e-6) / 255], np.float32)
-        said.zeroPoint = np.rint(-128 - least / said.scale).astype(np.int64)
+        step = np.array([max(greatest - least, 1e-6) / 255], np.float32)
+        for tensor, lowest in ((self.head.outputs[0], -128), (self._told.outputs[0], 0)):
+            said = self._tensors[tensor].quantization
+            said.scale, said.zeroPoint = step, np.rint(lowest - least / step).astype(np.int64)
         for tensor in (self._heat.outputs[0], self._drawn.outputs[0]):
             self._tensors[tensor].quantization.scale *= np.float32(wider)
 
     def _buffer(self, tensor: Any) -> Any:
         return self._model.buffers[tensor.buffer]
-
-    def _is(self, operation: Any, kind: int) -> bool:
-        code = self._model.operatorCodes[operation.opcodeIndex]
-        # Files of old and of new converters have it in one or the other.
-        return bool(max(code.builtinCode, code.deprecatedBuiltinCode) == kind)

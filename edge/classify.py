@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.cells import Answers, CellClass, Image, Role
+from edge.cells import Answers, CellClass, Image, Probabilities, Role
 from edge.errors import UserError
 from edge.modelfile import ModelFile
 from edge.second_look import consider
 from edge.strangeness import Familiar, read_familiar
 
 DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
+SCORES = "scores"
+"""Name of the output that the probabilities are made of: their own eight bits end at 1/256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class Classifier:
         self.card = read_card(model)
         self._weigh = partial(weigh, names=[c.name for c in self.card.classes])
         size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
-        shapes: dict[str, tuple[int, ...]] = {"probabilities": (1, len(self.card.classes))}
+        classes = (1, len(self.card.classes))
+        shapes: dict[str, tuple[int, ...]] = {"probabilities": classes, SCORES: classes}
         if familiar is not None:
             shapes["embedding"] = (1, familiar.means.shape[1])
         if side is not None:
@@ -115,11 +119,15 @@ class Classifier:
         evidence = None if side is None else np.empty((len(crops), side, side, classes), np.float32)
         for i, crop in enumerate(crops):
             self._file.run(crop)
-            shares = self._file.read("probabilities")
-            # Eight-bit outputs sum to 1 but for their rounding.
-            probabilities[i] = shares / shares.sum()
+            probabilities[i] = softmax(self._file.read(SCORES))
             if self.card.familiar is not None:
                 strangeness[i] = self.card.familiar.strangeness(self._file.read("embedding")[None])[0]
             if evidence is not None:
                 evidence[i] = self._file.read("heat")
         return Answers(probabilities, strangeness, evidence)
+
+
+def softmax(scores: NDArray[np.float32]) -> Probabilities:
+    """Return probabilities of scores, over the last axis."""
+    power = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(power / power.sum(axis=-1, keepdims=True), np.float32)

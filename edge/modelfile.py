@@ -31,7 +31,7 @@ class ModelFile:
         file: of TFLite, uint8 or float at its ends.
         sha256: that the card tells of it.
         size: side of its input, pixels.
-        outputs: shapes by the names that the caller gives them.
+        outputs: shapes by the names that the caller gives them; of two of one shape the file has one by name.
         threads: that it may use.
 
     Raises:
@@ -114,15 +114,17 @@ def _interpreter_class() -> Any:
 def _outputs(
     model: Path, found: Sequence[Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the outputs by name, known by their shapes: the converter keeps neither order nor names."""
+    """Return the outputs by name, or else by their shapes: the converter keeps neither order nor names."""
     if len(found) != len(shapes):
         raise UserError(
             f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again"
         )
     outputs = {}
+    named = {str(o["name"]): o for o in found if o["name"] in shapes}
+    others = [o for o in found if o["name"] not in shapes]
     for name, shape in shapes.items():
-        fitting = [o for o in found if tuple(int(n) for n in o["shape"]) == shape]
-        outputs[name] = (fitting or found)[0]
+        fitting = [o for o in others if tuple(int(n) for n in o["shape"]) == shape]
+        outputs[name] = named.get(name) or (fitting or list(found))[0]
         _agree(model, "output", outputs[name], shape)
     return outputs
 

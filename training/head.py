@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.classify import softmax
 from edge.errors import UserError
 from edge.strangeness import Familiar, distance
 from training import data, finish, metrics
@@ -180,15 +181,10 @@ def fit_head(
     old = np.vstack([head[0], head[1]])
     new, first, second = old.copy(), np.zeros_like(old), np.zeros_like(old)
     for step in range(1, steps + 1):
-        slope = features.T @ (share * (_softmax(features @ new) - truth)) + 2 * keep * (new - old)
+        slope = features.T @ (share * (softmax(features @ new) - truth)) + 2 * keep * (new - old)
         first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope**2
         new -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
     return new[:-1], new[-1]
-
-
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    power = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(power / power.sum(axis=1, keepdims=True))
 
 
 def _even(truth: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -220,7 +216,7 @@ def _views(body: Body, cells: Boxed, place: int, variants: int, seed: int) -> ND
 
 def _answer(head: Matrix, cells: Seen) -> Shares:
     """Return the probabilities that a head gives the plain view of each cell."""
-    return _softmax(cells.features[:, 0] @ head[0] + head[1])
+    return softmax(cells.features[:, 0] @ head[0] + head[1])
 
 
 def _parts(site: Sequence[data.Sample], seed: int) -> list[NDArray[np.int64]]:
@@ -262,7 +258,7 @@ def _temperature(site: tuple[Shares, NDArray[np.int64]], home: tuple[Shares, NDA
 
 
 def _cooled(shares: Shares, degree: float) -> Shares:
-    return _softmax(np.asarray(np.log(np.maximum(shares, 1e-12)) / degree, np.float32))
+    return softmax(np.asarray(np.log(np.maximum(shares, 1e-12)) / degree, np.float32))
 
 
 def _widened(body: Body, here: Seen) -> Familiar:
