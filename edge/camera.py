@@ -156,9 +156,9 @@ def _open_picamera2() -> Any:
         from picamera2 import Picamera2
     except ModuleNotFoundError as error:
         raise UserError(
-            f'camera "pi": {error.name} is not installed for this Python; run `sudo apt install '
-            "python3-picamera2` and make the virtual environment with `python3 -m venv "
-            "--system-site-packages`, for the package index has no libcamera"
+            f'camera "pi": {error.name} is not installed for this Python, and the package index has no '
+            "libcamera: on a Raspberry Pi run `sudo deploy/install.sh` and use /opt/wbc/venv/bin/python, or "
+            "`sudo apt install python3-picamera2` and an environment made with --system-site-packages"
         ) from None
     # ValueError: picamera2's compiled parts were built for another numpy.
     except (ImportError, ValueError) as error:

@@ -89,6 +89,7 @@ async function load(whose) {
   await image.decode();
   if (whose !== specimen) return;
   [map, picture] = [next, image];
+  $("sheet").style.setProperty("--shape", image.width / image.height);
   listCells();
   const chosen = map.cells.find((cell) => cell.number === selected);
   if ($("found").textContent.startsWith(`cell ${selected}: `)) describe(chosen);
