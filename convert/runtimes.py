@@ -179,7 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, default=DEFAULT_MODEL, help="the .tflite file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--split", default="test", help="whose crops are asked about")
-    parser.add_argument("--crops", type=int, default=10_000, help="in all; the split's first, then random ones")
+    parser.add_argument(
+        "--crops", type=int, default=10_000, help="in all; the split's first, then random ones"
+    )
     parser.add_argument("--aarch64", type=Path, help="folder that convert/aarch64.sh filled")
     parser.add_argument("--work", type=Path, default=Path("runs/runtimes"), help="folder of the environments")
     options = parser.parse_args(arguments)

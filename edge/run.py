@@ -183,7 +183,9 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> in
         specimen = outcome.session.specimen
         # A laboratory's identifier is for the person at the terminal, not for a log.
         told = sys.stderr.isatty() or specimen == made_up
-        same = "the same --specimen" if specimen == config.specimen else "--specimen with the page's identifier"
+        same = (
+            "the same --specimen" if specimen == config.specimen else "--specimen with the page's identifier"
+        )
         name = f"--specimen '{specimen}'" if told else same
         print(f"stopped before the end; {name} goes on", file=sys.stderr)
         return 128 + stop.signal

@@ -44,8 +44,10 @@ _BESIDE = re.compile(
     r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
 )
 """Words beside the name of a class that do not change it: parts of the work, sizes."""
-_ENDINGS = ("", "s", "e", "es", "en")
-"""Of the plural, and in other languages."""
+_KINDS = {"granulocyte", "granulocytes", "class", "type", "x"}
+"""Words that say no more than another one beside them; the last of a magnification."""
+_ENDINGS = ("", "s", "e", "es", "en", "ic")
+"""Of the plural, in other languages, and of an adjective."""
 
 _SPLITS = {
     "testa": "test",
@@ -94,7 +96,14 @@ def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
     words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", label)]
     words = [w for w in words if not _BESIDE.fullmatch(w)]
-    key = "".join(w for w in words if w not in _FORMS) or ("neutrophil" if set(words) - _OF_IMAGES else "")
+    telling = [w for w in words if w not in _FORMS]
+    whole = _name_of("".join(telling) or ("neutrophil" if set(words) - _OF_IMAGES else ""))
+    # "eosinophils (EO)", "neutrophilic granulocyte": each word for itself, if all say the same.
+    each = {_name_of(word) for word in telling if word not in _KINDS}
+    return whole or (each.pop() if len(each) == 1 else None)
+
+
+def _name_of(key: str) -> str | None:
     found = (_CLASS_OF.get(key.removesuffix(ending)) for ending in _ENDINGS)
     return next((name for name in found if name), None)
 
