@@ -13,24 +13,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Box
+from edge.album import Photograph, agreement, lay
+from edge.cells import Box, Image
 from edge.errors import UserError
+from edge.preprocess import crop
 from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
+from training.framing import measure_cell
 from training.progress import watch
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
-_ALIKE = 0.04
-"""Share of the sketch in which near-duplicates may differ."""
-_LIKE, _CLOSE_LOOK = 0.98, 64
-"""Correlation, at this many pixels of a side, from which what differs is noise: on bare glass the sketches of
-two cells are much alike."""
+_ALIKE, _CELLS_ALIKE = 0.04, 0.15
+"""Share of the sketch in which near-duplicates may differ; of that of the cell alone, which is found anew."""
+_LIKE, _LIKE_CUT, _CLOSE_LOOK = 0.98, 0.95, 64
+"""Correlation from which what differs is noise: of images, at the last number of pixels of a side; of a cell
+where one image is laid on the other. On bare glass the sketches of two cells are much alike."""
 _BLOCK = 1024
 _WIDE = 13
 """Of a column."""
 _SHOWN = 10
 """Findings of a kind that are listed; all are counted."""
+
+
+Sketch = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Findings:
     duplicates: list[list[str]]
     """Groups of files with the same pixels."""
     near_duplicates: list[tuple[str, str]]
-    """Pairs that look the same but for noise, compression, brightness or size."""
+    """Pairs that look the same but for noise, compression, brightness, size, or what was cut off around."""
     conflicts: list[tuple[str, str]]
     """Duplicates and near-duplicates with different classes."""
     leaks: list[tuple[str, str]]
@@ -57,7 +63,7 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     unreadable: list[str] = []
     size_of: dict[Path, tuple[int, int]] = {}
     seen: list[Sample] = []
-    sketches, digests = [], []
+    sketches, cells, digests = [], [], []
     one_each = list({s.path: s for s in samples}.values())
     with ThreadPoolExecutor() as pool:
         looks = watch(pool.map(_look, one_each), len(one_each), "images")
@@ -65,17 +71,25 @@ def inspect(samples: Sequence[Sample]) -> Findings:
             if look is None:
                 unreadable.append(sample.file)
             else:
-                size_of[sample.path], digest, sketch = look
+                size_of[sample.path], digest, sketch, cell = look
                 seen.append(sample)
                 digests.append(digest)
                 sketches.append(sketch)
+                cells.append(cell)
     groups = defaultdict[bytes, list[int]](list)
     for i, digest in enumerate(digests):
         groups[digest].append(i)
     duplicates = [group for group in groups.values() if len(group) > 1]
     pairs = [(group[0], other) for group in duplicates for other in group[1:]]
-    alike = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
-    near = [(i, j) for i, j in alike if _same(seen[i].path, seen[j].path)]
+    tests = ((_near(sketches, _ALIKE), _same), (_near(cells, _CELLS_ALIKE), _same_cut))
+    near = sorted(
+        {
+            (i, j)
+            for alike, same in tests
+            for i, j in alike
+            if digests[i] != digests[j] and same(seen[i].path, seen[j].path)
+        }
+    )
     found = pairs + near
     conflicts = [(seen[i].file, seen[j].file) for i, j in found if seen[i].name != seen[j].name]
     leaks = [(seen[i].file, seen[j].file) for i, j in found if seen[i].split != seen[j].split]
@@ -105,17 +119,22 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     )
 
 
-def _look(sample: Sample) -> tuple[tuple[int, int], bytes, NDArray[np.uint8]] | None:
-    """Return size (width, height), digest of the pixels, and sketch; None if unreadable."""
+def _look(sample: Sample) -> tuple[tuple[int, int], bytes, Sketch, Sketch] | None:
+    """Return size (width, height), digest of the pixels, sketches of image and cell; None if unreadable."""
     try:
         image = read_image(sample.path)
     except UserError:
         return None
+    size, digest = (image.shape[1], image.shape[0]), hashlib.sha256(image.tobytes()).digest()
+    cell = crop(image, measure_cell(image, None)[0], _CLOSE_LOOK)
+    return size, digest, _sketch(image), _sketch(cell)
+
+
+def _sketch(image: Image) -> Sketch:
     small = cv2.resize(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_GRID + 1, _GRID), interpolation=cv2.INTER_AREA
     )
-    sketch = np.packbits(small[:, 1:] > small[:, :-1])
-    return (image.shape[1], image.shape[0]), hashlib.sha256(image.tobytes()).digest(), sketch
+    return np.packbits(small[:, 1:] > small[:, :-1])
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -129,8 +148,16 @@ def _same(one: Path, other: Path) -> bool:
     return most > 0 and float((a * b).sum()) >= _LIKE * most  # plain images show nothing alike
 
 
-def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
-    """Return the pairs (lower index first) whose sketches differ in few places."""
+def _same_cut(one: Path, other: Path) -> bool:
+    """Return whether two images show the same cell and what lies about it, cut off otherwise."""
+    old, new = (Photograph(read_image(path)) for path in (one, other))
+    laid = lay(old, new)
+    cell = measure_cell(read_image(one), None)[0]
+    return laid is not None and agreement(old, new, laid, cell) >= _LIKE_CUT
+
+
+def _near(sketches: Sequence[Sketch], most: float) -> list[tuple[int, int]]:
+    """Return the pairs (lower index first) whose sketches differ in a share `most` of their places."""
     if not sketches:
         return []
     bits = np.unpackbits(np.stack(sketches), axis=1).astype(np.float32) * 2 - 1
@@ -138,7 +165,7 @@ def _near(sketches: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
     for start in range(0, len(bits), _BLOCK):
         # The inner product of signs is the number of equal places less that of the others.
         same = bits[start : start + _BLOCK] @ bits[start:].T
-        rows, columns = np.nonzero(same >= (1 - 2 * _ALIKE) * bits.shape[1])
+        rows, columns = np.nonzero(same >= (1 - 2 * most) * bits.shape[1])
         pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True) if i < j]
     return pairs
 
