@@ -15,6 +15,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.fold import MIDDLE
+from edge.classify import SCORES
 
 LABELS = "labels.txt"
 _NAME = b"TFLITE_METADATA"
@@ -38,10 +39,9 @@ def describe(content: bytes, card: Mapping[str, Any]) -> bytes:
         card: name, notice, licence, created, input and classes, as in the model's card.
     """
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-    outputs = [len(model.subgraphs[0].tensors[i].shape) for i in model.subgraphs[0].outputs]
-    sizes = [int(model.subgraphs[0].tensors[i].shape[-1]) for i in model.subgraphs[0].outputs]
+    outputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].outputs]
     buffer = schema.BufferT()
-    buffer.data = list(_metadata(card, list(zip(outputs, sizes, strict=True))))
+    buffer.data = list(_metadata(card, outputs))
     entry = schema.MetadataT()
     entry.name, entry.buffer = _NAME, len(model.buffers)
     model.buffers.append(buffer)
@@ -53,11 +53,10 @@ def describe(content: bytes, card: Mapping[str, Any]) -> bytes:
         return file.getvalue()
 
 
-def _metadata(card: Mapping[str, Any], outputs: Sequence[tuple[int, int]]) -> bytes:
-    """Return the flatbuffer; `outputs` are rank and last axis of each, in the file's order."""
+def _metadata(card: Mapping[str, Any], outputs: Sequence[Any]) -> bytes:
+    """Return the flatbuffer; `outputs` are the file's tensors, in its order."""
     builder = flatbuffers.Builder(1024)
-    classes = len(card["classes"])
-    described = [_output(builder, rank, last == classes) for rank, last in outputs]
+    described = [_output(builder, tensor, len(card["classes"])) for tensor in outputs]
     subgraph = _table(
         builder,
         {2: _vector(builder, [_input(builder, card["input"])]), 3: _vector(builder, described)},
@@ -95,9 +94,12 @@ def _input(builder: flatbuffers.Builder, text: str) -> int:
     )
 
 
-def _output(builder: flatbuffers.Builder, rank: int, of_classes: bool) -> int:
+def _output(builder: flatbuffers.Builder, tensor: Any, classes: int) -> int:
+    rank, of_classes = len(tensor.shape), int(tensor.shape[-1]) == classes
     if rank > 2:
         name, text = "heat", "How much each place speaks for each class"
+    elif tensor.name == SCORES.encode():
+        name, text = SCORES, "What the probabilities are made of, by a softmax"
     elif of_classes:
         name, text = "probability", "Of each class"
     else:

@@ -14,7 +14,7 @@ from edge.cells import Answers, Image, Probabilities
 SURE = 0.95
 """Confidence (0..1) from which the first look is enough."""
 LEAST = 1 / 512
-"""Least probability that is told from 0: half of an eight-bit step."""
+"""Probability that a look counts with at least: one of the eight has no veto."""
 
 
 def turned(crop: Image) -> list[Image]:

@@ -209,4 +209,4 @@ def test_metadata_leaves_the_answers_and_names_the_classes(converted: tuple[mode
     every = np.arange(256)
     assert (np.round((every - mean) / std / scale) + zero == every).all()
     outputs = said.subgraphMetadata[0].outputTensorMetadata
-    assert {o.name for o in outputs} == {b"probability", b"embedding", b"heat"}
+    assert {o.name for o in outputs} == {b"probability", b"embedding", b"heat", b"scores"}
