@@ -57,9 +57,9 @@ _UNMIXED = 0.99
 
 _SAME_CELL = 0.5
 """Two boxes less than this many sides apart may show one cell."""
-_SMALLEST_LOBE, _LARGEST_LOBE = 0.1, 0.3
-"""Area of a lobe's box over its cell's. One that was counted for its cell is no smaller, as a platelet beside
-the cell is; two cells that were boxed as one are larger, also lying corner to corner (0.34)."""
+_LARGEST_LOBE = 0.3
+"""Area of a lobe's box over its cell's, at most; two cells that were boxed as one are larger, also lying
+corner to corner (0.34)."""
 
 _PLAIN = 1
 """Grey levels within 3 x 3 pixels, at most, where nothing is shown."""
@@ -216,10 +216,7 @@ class Album:
             for cell, number in old.cells:
                 away = float(np.hypot(x - cell.centre[0], y - cell.centre[1]))
                 small, large = sorted((max(width, height), cell.side))
-                here = Box(x - width / 2, y - height / 2, width, height)
-                # The border may have cut a cell down to a lobe before it was seen whole.
-                counted = cell.width * cell.height >= _SMALLEST_LOBE * width * height and _is_lobe(cell, here)
-                lobe = counted or _is_lobe(here, cell)
+                lobe = _is_lobe(Box(x - width / 2, y - height / 2, width, height), cell)
                 if lobe or away < _SAME_CELL * min(large, 1.5 * small):
                     found.append((away, i, cell, number, lobe))
         return sorted(found, key=lambda pair: pair[:2])

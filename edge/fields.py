@@ -106,6 +106,10 @@ class StillFields:
     def frame_size(self) -> None:
         """Images may be of any size."""
 
+    def moved(self) -> dict[int, tuple[float, float]]:
+        """A photograph has no place on a slide."""
+        return {}
+
     def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Nothing is ever pending."""
         return ()

@@ -117,7 +117,8 @@ def _outputs(
     """Return the outputs by name, or else by their shapes: the converter keeps neither order nor names."""
     if len(found) != len(shapes):
         raise UserError(
-            f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again"
+            f"{model}: {len(found)} outputs, the card says {len(shapes)}; convert the model again, or fit it "
+            "again where training.adapt made it"
         )
     outputs = {}
     named = {str(o["name"]): o for o in found if o["name"] in shapes}
@@ -126,6 +127,8 @@ def _outputs(
         fitting = [o for o in others if tuple(int(n) for n in o["shape"]) == shape]
         outputs[name] = named.get(name) or (fitting or list(found))[0]
         _agree(model, "output", outputs[name], shape)
+    if len({o["index"] for o in outputs.values()}) < len(outputs):
+        raise UserError(f"{model}: of {', '.join(outputs)} two are one output; convert the model again")
     return outputs
 
 

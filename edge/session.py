@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,13 +181,16 @@ class Session:
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
         shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
-        revised = self._revised(self._in_source(step.tracked.revised))
+        revised = self._revised(self._in_source(step.tracked.revised), cells)
         self._unstored = True
+        moved: dict[int, tuple[float, float]] = {}
         if cells or revised or key or file:
+            moved = self._moved(cells)
             self._store.add(
                 self._row,
                 cells=cells,
                 revised=revised,
+                moved=moved,
                 key=key,
                 file=file,
                 again=step.tracked.again,
@@ -202,13 +205,22 @@ class Session:
             self._read[file] = step.tracked.again
             self._shown[file] = shown
             self._earlier.add(file[-_DIGITS - 1 :])
-        self._accept(cells, revised)
+        self._accept(cells, revised, moved)
         return cells
 
-    def _accept(self, cells: Sequence[Cell], revised: Sequence[Cell]) -> None:
+    def _moved(self, new: Sequence[Cell]) -> dict[int, tuple[float, float]]:
+        """Return the new places of counted cells, `new` ones among them."""
+        number = len(self.cells) + len(new)  # the target left others out
+        return {n: place for n, place in self.counter.moved().items() if n <= number}
+
+    def _accept(
+        self, cells: Sequence[Cell], revised: Sequence[Cell], moved: Mapping[int, tuple[float, float]]
+    ) -> None:
         self.cells += cells
         for cell in revised:
             self.cells[cell.number - 1] = cell
+        for number, place in moved.items():
+            self.cells[number - 1] = dataclasses.replace(self.cells[number - 1], slide=place)
         self._revisions += len(revised)
 
     def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
@@ -273,18 +285,19 @@ class Session:
         cells = () if left else self._in_source(self._up_to_target(self.counter.settle(paused=paused)))
         # Each frame does so with the cells before it; after the last one nothing else would.
         again = () if unstored else self._in_source(self._decision.reconsidered())
-        revised = self._revised(again, cells)
+        revised, moved = self._revised(again, cells), self._moved(cells)
         self._unstored = True
         self._store.add(
             self._row,
             cells=cells,
             revised=revised,
+            moved=moved,
             frames=self._frames,
             lost=self._lost,
             gates=self._gates,
         )
         self._unstored = unstored
-        self._accept(cells, revised)
+        self._accept(cells, revised, moved)
         self.save_map()
         return cells
 

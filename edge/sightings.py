@@ -84,8 +84,9 @@ class Decision:
             crop=_jpeg(best.crop),
             network=network,
         )
+        self._untold = [(cell, d) for cell, d in self._untold if cell.number != number]
         if not self._nuclei.known:
-            self._untold = [(c, d) for c, d in self._untold if c.number != number] + [(decided, dark)]
+            self._untold.append((decided, dark))
         return self._looked_at(decided, dark)
 
     def reconsidered(self) -> tuple[Cell, ...]:

@@ -178,6 +178,7 @@ class Store:
         *,
         cells: Sequence[Cell] = (),
         revised: Sequence[Cell] = (),
+        moved: Mapping[int, tuple[float, float]] | None = None,
         key: KeyView | None = None,
         file: str | None = None,
         again: bool = False,
@@ -194,6 +195,7 @@ class Store:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
             revised: counted earlier, and decided again.
+            moved: places on the slide, by number, of cells that lie elsewhere than was known.
             key: a new key view of the slide.
             file: an image that has been read, by name and content.
             again: whether it shows a place photographed before.
@@ -214,6 +216,10 @@ class Store:
                 "slide_x = ?, slide_y = ?, review = ?, crop = ?, strangeness = ?, network = ? "
                 "WHERE specimen = ? AND number = ?",
                 [(*_decision_row(cell), specimen, cell.number) for cell in revised],
+            )
+            self._db.executemany(
+                "UPDATE cell SET slide_x = ?, slide_y = ? WHERE specimen = ? AND number = ?",
+                [(x, y, specimen, number) for number, (x, y) in (moved or {}).items()],
             )
             if anew:
                 self._db.execute("DELETE FROM key_view WHERE specimen = ?", (specimen,))

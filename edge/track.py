@@ -75,6 +75,10 @@ class Counter(Protocol):
         """Take a frame that an earlier run has counted: the cells `shown` on it are known on later ones."""
         ...
 
+    def moved(self) -> dict[int, tuple[float, float]]:
+        """Return the places (x, y) on the slide, by number, of cells that turned out to lie elsewhere."""
+        ...
+
     def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Return the cells seen well enough but not counted yet: the input has ended, or makes a pause.
 
@@ -116,6 +120,7 @@ class MovingStage:
         self._decide_after, self._most_sightings = decide_after, most_sightings
         self._least_sightings = least_sightings
         self._astray = 0
+        self._moved: dict[int, tuple[float, float]] = {}
         self._early: dict[int, tuple[Sightings, int]] = {}
         """Cells counted after a glimpse, by number, and from how many sightings they are decided again."""
 
@@ -161,6 +166,11 @@ class MovingStage:
         numbers = tuple(cell.number if isinstance(cell, Known) else numbered.get(id(cell)) for cell in found)
         revised += self._revise([*numbered.values(), *(n for n in numbers if n is not None)])
         return Tracked(tuple(cells), numbers, lost=False, place=place, anew=anew, revised=revised)
+
+    def moved(self) -> dict[int, tuple[float, float]]:
+        """Return where cells lie that turned out to lie elsewhere since this was last asked."""
+        moved, self._moved = self._moved, {}
+        return moved
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Nothing to do: the cells and the key views were given at the beginning."""
@@ -252,6 +262,7 @@ class MovingStage:
             sightings, _ = self._early[cell.number]
             sightings.add(detection, source, at, weight)
             cell.x, cell.y, cell.side = sightings.x, sightings.y, sightings.side
+            self._moved[cell.number] = (cell.x, cell.y)
 
     def _note_absences(self, found: Sequence[Known | Sightings], place: Place, size: tuple[int, int]) -> None:
         seen = {id(cell) for cell in found}

@@ -2,11 +2,13 @@
 
 import argparse
 import hashlib
+import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -24,8 +26,11 @@ from training.progress import watch
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
-_ALIKE, _CELLS_ALIKE = 0.04, 0.15
-"""Share of the sketch in which near-duplicates may differ; of that of the cell alone, which is found anew."""
+_ALIKE, _CELLS_ALIKE, _MOST_ALIKE = 0.04, 0.15, 3
+"""Share of the sketch in which near-duplicates may differ; of that of the cell alone, which is found anew;
+and with how many others of these it is compared."""
+_SAME_CELL = 0.25
+"""Sides of its box that a cell may lie beside the place where the other image shows it."""
 _LIKE, _LIKE_CUT, _CLOSE_LOOK = 0.98, 0.95, 64
 """Correlation from which what differs is noise: of images, at the last number of pixels of a side; of a cell
 where one image is laid on the other. On bare glass the sketches of two cells are much alike."""
@@ -63,7 +68,8 @@ def inspect(samples: Sequence[Sample]) -> Findings:
     unreadable: list[str] = []
     size_of: dict[Path, tuple[int, int]] = {}
     seen: list[Sample] = []
-    sketches, cells, digests = [], [], []
+    sketches, digests = [], []
+    cells: dict[int, Sketch] = {}
     one_each = list({s.path: s for s in samples}.values())
     with ThreadPoolExecutor() as pool:
         looks = watch(pool.map(_look, one_each), len(one_each), "images")
@@ -72,24 +78,22 @@ def inspect(samples: Sequence[Sample]) -> Findings:
                 unreadable.append(sample.file)
             else:
                 size_of[sample.path], digest, sketch, cell = look
+                # A field may hold several cells, each with its box: what is cut round one is no copy.
+                if sample.box is None:
+                    cells[len(seen)] = cell
                 seen.append(sample)
                 digests.append(digest)
                 sketches.append(sketch)
-                cells.append(cell)
     groups = defaultdict[bytes, list[int]](list)
     for i, digest in enumerate(digests):
         groups[digest].append(i)
     duplicates = [group for group in groups.values() if len(group) > 1]
     pairs = [(group[0], other) for group in duplicates for other in group[1:]]
-    tests = ((_near(sketches, _ALIKE), _same), (_near(cells, _CELLS_ALIKE), _same_cut))
-    near = sorted(
-        {
-            (i, j)
-            for alike, same in tests
-            for i, j in alike
-            if digests[i] != digests[j] and same(seen[i].path, seen[j].path)
-        }
-    )
+    alike = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
+    near = [(i, j) for i, j in alike if _same(seen[i].path, seen[j].path)]
+    cut = [(i, j) for i, j in _nearest(cells) if digests[i] != digests[j] and (i, j) not in near]
+    shown = watch(cut, len(cut), "pairs of like cells")
+    near = sorted(near + [(i, j) for i, j in shown if _same_cut(seen[i].path, seen[j].path)])
     found = pairs + near
     conflicts = [(seen[i].file, seen[j].file) for i, j in found if seen[i].name != seen[j].name]
     leaks = [(seen[i].file, seen[j].file) for i, j in found if seen[i].split != seen[j].split]
@@ -150,24 +154,53 @@ def _same(one: Path, other: Path) -> bool:
 
 def _same_cut(one: Path, other: Path) -> bool:
     """Return whether two images show the same cell and what lies about it, cut off otherwise."""
-    old, new = (Photograph(read_image(path)) for path in (one, other))
+    (old, cell), (new, its_own) = _photograph(one), _photograph(other)
     laid = lay(old, new)
-    cell = measure_cell(read_image(one), None)[0]
-    return laid is not None and agreement(old, new, laid, cell) >= _LIKE_CUT
+    if laid is None or math.dist(laid.to_picture(*cell.centre), its_own.centre) > _SAME_CELL * its_own.side:
+        return False
+    return agreement(old, new, laid, cell) >= _LIKE_CUT
 
 
-def _near(sketches: Sequence[Sketch], most: float) -> list[tuple[int, int]]:
-    """Return the pairs (lower index first) whose sketches differ in a share `most` of their places."""
+@lru_cache(maxsize=256)
+def _photograph(path: Path) -> tuple[Photograph, Box]:
+    image = read_image(path)
+    return Photograph(image), measure_cell(image, None)[0]
+
+
+def _near(sketches: Sequence[Sketch]) -> list[tuple[int, int]]:
+    """Return the pairs (lower index first) whose sketches differ in few places."""
     if not sketches:
         return []
-    bits = np.unpackbits(np.stack(sketches), axis=1).astype(np.float32) * 2 - 1
-    pairs = []
-    for start in range(0, len(bits), _BLOCK):
-        # The inner product of signs is the number of equal places less that of the others.
-        same = bits[start : start + _BLOCK] @ bits[start:].T
-        rows, columns = np.nonzero(same >= (1 - 2 * most) * bits.shape[1])
+    signs, pairs = _signs(sketches), []
+    for start in range(0, len(signs), _BLOCK):
+        same = signs[start : start + _BLOCK] @ signs[start:].T
+        rows, columns = np.nonzero(same >= (1 - 2 * _ALIKE) * signs.shape[1])
         pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True) if i < j]
     return pairs
+
+
+def _nearest(sketches: Mapping[int, Sketch]) -> list[tuple[int, int]]:
+    """Return pairs of numbers (the lower first) whose sketches are alike, the few most alike of each.
+
+    Cells that are alone on black or white are all much alike: to look at every pair would take days.
+    """
+    if len(sketches) < 2:
+        return []
+    numbers, signs = list(sketches), _signs(list(sketches.values()))
+    few, pairs = min(_MOST_ALIKE, len(numbers) - 1), set()
+    for start in range(0, len(signs), _BLOCK):
+        same = signs[start : start + _BLOCK] @ signs.T
+        rows = np.arange(len(same))
+        same[rows, start + rows] = -np.inf
+        for i, best in enumerate(np.argpartition(-same, few - 1, axis=1)[:, :few], start):
+            alike = best[same[i - start, best] >= (1 - 2 * _CELLS_ALIKE) * signs.shape[1]]
+            pairs |= {(min(pair), max(pair)) for pair in ((numbers[i], numbers[j]) for j in alike)}
+    return sorted(pairs)
+
+
+def _signs(sketches: Sequence[Sketch]) -> NDArray[np.float32]:
+    """Return 1 and -1; the inner product of two is the number of equal places less that of the others."""
+    return np.unpackbits(np.stack(sketches), axis=1).astype(np.float32) * 2 - 1
 
 
 def class_table(samples: Sequence[Sample]) -> str:

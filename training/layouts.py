@@ -46,8 +46,10 @@ _BESIDE = re.compile(
 """Words beside the name of a class that do not change it: parts of the work, sizes."""
 _KINDS = {"granulocyte", "granulocytes", "class", "type", "x"}
 """Words that say no more than another one beside them; the last of a magnification."""
-_ENDINGS = ("", "s", "e", "es", "en", "ic")
-"""Of the plural, in other languages, and of an adjective."""
+_SHORT = 4
+"""Letters up to which a word among others may mean something else: my class, basic."""
+_ENDINGS = ("", "s", "e", "es", "en")
+"""Of the plural, and in other languages."""
 
 _SPLITS = {
     "testa": "test",
@@ -99,8 +101,10 @@ def class_of(label: str) -> str | None:
     telling = [w for w in words if w not in _FORMS]
     whole = _name_of("".join(telling) or ("neutrophil" if set(words) - _OF_IMAGES else ""))
     # "eosinophils (EO)", "neutrophilic granulocyte": each word for itself, if all say the same.
-    each = {_name_of(word) for word in telling if word not in _KINDS}
-    return whole or (each.pop() if len(each) == 1 else None)
+    stems = [word.removesuffix("ic") for word in telling if word not in _KINDS]
+    each = {_name_of(stem) for stem in stems}
+    clear = len(each) == 1 and max(map(len, stems)) > _SHORT
+    return whole or (each.pop() if clear else None)
 
 
 def _name_of(key: str) -> str | None:

@@ -55,7 +55,7 @@ def comments(report: Report, notice: str) -> list[str]:
         said.append(f"Cells that await review, their classes not confirmed: {result['review']}")
     if result["total"] < LEAST_CELLS:
         said.append(f"Few cells were counted: {result['total']}")
-    elif not result["complete"]:
+    if not result["complete"]:
         said.append(f"The count was not complete when it was released, at {result['total']} cells")
     if result["skipped"]:
         said.append(

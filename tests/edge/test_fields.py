@@ -269,16 +269,3 @@ def test_lobes_boxed_apart_on_a_later_photograph_are_the_cell_that_they_are_in(d
     assert counter.update(Frame(2, 0.0, view, "c"), larger).numbers == (1, 1)
     beside = [at(move, 150, 115), at(move, 225, 135)]
     assert counter.update(Frame(3, 0.0, view, "d"), beside).numbers == (1, 2)
-
-
-@pytest.mark.parametrize(("side", "number"), [(50, 1), (30, 2)])
-def test_a_cell_of_which_a_lobe_was_counted_is_that_lobe_but_no_platelet_beside_it(
-    side: float, number: int
-) -> None:
-    counter = StillFields(DECISION)
-    small = replace(detection(160, 120), box=Box(125, 80, side, side))
-    counter.update(Frame(0, 0.0, picture(1), "a"), [small])
-    view, move = turned(picture(1), 60, 5, 5)
-    whole = at(move, 160, 120)
-    whole = replace(whole, box=Box(whole.box.x - 25, whole.box.y - 25, 100, 100))
-    assert counter.update(Frame(1, 0.0, view, "b"), [whole]).numbers == (number,)

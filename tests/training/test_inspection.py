@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -117,3 +118,16 @@ def test_cells_on_bare_ground_are_no_copies_of_each_other(tmp_path: Path) -> Non
     write(tmp_path / "monocyte/again.jpg", cv2.imread(str(tmp_path / "monocyte/3.png")))
     found = inspection.inspect(layouts.read(tmp_path).samples)
     assert found.near_duplicates == [("monocyte/3.png", "monocyte/again.jpg")]
+
+
+def test_a_cell_that_is_cut_otherwise_is_a_copy_but_no_field_with_boxes(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    image = cv2.imread(str(shared_data / "cells/pbc/monocyte/MO_100695.jpg"))
+    write(tmp_path / "monocyte/wide.png", image[20:, 10:])
+    write(tmp_path / "neutrophil/tight.png", image[30:-25, 25:-30])
+    samples = layouts.read(tmp_path).samples
+    found = inspection.inspect(samples)
+    assert found.near_duplicates == found.conflicts == [("monocyte/wide.png", "neutrophil/tight.png")]
+    boxed = inspection.inspect([replace(sample, box=Box(90, 90, 100, 100)) for sample in samples])
+    assert boxed.near_duplicates == boxed.conflicts == []

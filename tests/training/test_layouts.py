@@ -46,6 +46,8 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("class 3 monocyte", "monocyte"),
         ("Eosinophil_100x", "eosinophil"),
         ("granulocyte", None),
+        ("basic images", None),
+        ("my class", None),
         ("basophilic erythroblast", None),
         ("neutrophil or monocyte", None),
         ("segmented images", None),
