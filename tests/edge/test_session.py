@@ -17,6 +17,7 @@ from edge.pipeline import Step, detect
 from edge.session import Session
 from edge.store import Store
 from tests.edge.test_fields import at, picture, turned
+from tests.edge.test_track import detection, frame
 from training.data import load, read_image
 
 CARD = Card(
@@ -479,3 +480,47 @@ def test_a_sure_cell_too_pale_for_a_nucleus_goes_to_review_at_the_end_too(
     assert [cell.number for cell in session.doubtful] == [1]
     assert [cell.box for cell in session.cells] == [cell.box for cell in before]
     assert [cell.number for cell in begin(store).doubtful] == [1]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_where_a_glimpsed_cell_lies_outlasts_its_name_and_a_restart(store: Store, named: bool) -> None:
+    """See test_track.test_a_glimpsed_cell_is_where_it_is_seen_better."""
+
+    def resume() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.8, target=None)
+
+    def show(index: int, place: tuple[int, int], *found: Detection) -> None:
+        seen = tuple(replace(d, probabilities=np.eye(3, dtype=np.float32)[0]) for d in found)
+        shown = frame(index, *place)
+        session.take(Step(shown, seen, session.counter.update(shown, seen)))
+
+    session = resume()
+    for index in range(2):
+        show(index, (0, 100), detection(150, 215))
+    away = [(60 * i, 100) for i in range(1, 5)]
+    around = [(240, y) for y in range(140, 300, 30)] + [(240 - 60 * i, 290) for i in range(5)]
+    for index, place in enumerate(away + around, 2):
+        show(index, place)
+    if named:
+        session.name_cell(1, "erythroblast", 0)
+    for index, y in enumerate([331, 331, 331, 340, 340], 20):
+        show(index, (0, 290), detection(150, y - 290))
+    session.settle()
+    lies = session.cells[0].slide
+    session = resume()
+    assert session.cells[0].slide == lies
+    assert session.cells[0].name == ("erythroblast" if named else "neutrophil")
+    for index in range(40, 80):
+        show(index, (0, 290), detection(150, 50))
+    session.settle()
+    assert len(session.cells) == 1
+
+
+def test_a_cell_that_is_decided_twice_in_one_frame_is_as_it_was_decided_last(store: Store) -> None:
+    session = begin(store)
+    first = step(session, "a.png", 0)
+    (cell,) = first.tracked.cells
+    again = replace(cell, name="erythroblast", source="b.png", crop=b"better")
+    session.take(replace(first, tracked=replace(first.tracked, revised=(again,))))
+    assert [(c.name, c.crop) for c in session.cells] == [("erythroblast", b"better")]
+    assert [(c.name, c.crop) for c in begin(store).cells] == [("erythroblast", b"better")]

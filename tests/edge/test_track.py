@@ -591,6 +591,16 @@ def test_a_sure_cell_that_is_too_pale_goes_to_review_once_it_is_known_how_dark_n
     assert again.reconsidered() == ()
 
 
+def test_a_decision_that_was_replaced_is_not_reconsidered() -> None:
+    decision = Decision(NAMED, 0.9)
+    pale = stained(150, 0.97, 0.02, 0.01)
+    decision.cell(1, pale)
+    for number in range(2, 10):
+        decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
+    assert decision.cell(1, pale, again=True).review
+    assert decision.reconsidered() == ()
+
+
 @pytest.mark.parametrize("still", [True, False])
 def test_an_early_cell_that_is_too_pale_is_revised(still: bool) -> None:
     decision = Decision(NAMED, 0.9)
