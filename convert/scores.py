@@ -15,27 +15,30 @@ from edge.classify import SCORES
 
 
 def with_scores(content: bytes) -> bytes:
-    """Return a model file with the input of its softmax as its last output, uint8 as the others are.
+    """Return a model file with the input of its softmax as its last output, of the type that the others have.
 
     Args:
-        content: of a full-integer file with one softmax.
+        content: of a full-integer or a float file with one softmax.
     """
     model: Any = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph = model.subgraphs[0]
     (softmax,) = (op for op in graph.operators if is_kind(model, op, BuiltinOperator.SOFTMAX))
-    asked = next(op for op in graph.operators if op.inputs[0] == softmax.outputs[0])
-    tensor, told = copy.deepcopy(graph.tensors[softmax.inputs[0]]), copy.copy(asked)
-    # From int8 to uint8, as the converter does it with the other outputs.
-    tensor.name, tensor.type = SCORES.encode(), TensorType.UINT8
-    tensor.quantization.zeroPoint = tensor.quantization.zeroPoint + 128
-    place = np.int32(len(graph.tensors))
-    graph.tensors.append(tensor)
-    told.inputs, told.outputs = np.array([softmax.inputs[0]], np.int32), np.array([place], np.int32)
-    graph.operators.append(told)
-    graph.outputs = np.append(graph.outputs, place)
+    place = int(softmax.inputs[0])
+    # From int8 to uint8, as the converter does it with the other outputs; those of a float file stay.
+    for asked in [op for op in graph.operators if op.inputs[0] == softmax.outputs[0]]:
+        tensor, told = copy.deepcopy(graph.tensors[place]), copy.copy(asked)
+        tensor.type = TensorType.UINT8
+        tensor.quantization.zeroPoint = tensor.quantization.zeroPoint + 128
+        told.inputs = np.array([place], np.int32)
+        place = len(graph.tensors)
+        told.outputs = np.array([place], np.int32)
+        graph.tensors.append(tensor)
+        graph.operators.append(told)
+    graph.tensors[place].name = SCORES.encode()
+    graph.outputs = np.append(graph.outputs, np.int32(place))
     for signature in model.signatureDefs or ():
         named = copy.copy(signature.outputs[0])
-        named.name, named.tensorIndex = SCORES.encode(), int(place)
+        named.name, named.tensorIndex = SCORES.encode(), place
         signature.outputs.append(named)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 

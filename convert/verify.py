@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convert import tflite
 from convert.graph import Graph, delegation
+from convert.scores import with_scores
 from edge.cells import Answers, Image
 from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
@@ -95,7 +96,7 @@ def _check_parent(model_file: Path, file: Path) -> None:
 
 def _write_float(trained: model.Trained, facts: Mapping[str, Any], folder: Path) -> Path:
     """Write the float network as a file with a card, so that the instrument's code runs it too."""
-    file, content = folder / "float.tflite", tflite.floating(trained.network)
+    file, content = folder / "float.tflite", with_scores(tflite.floating(trained.network))
     file.write_bytes(content)
     kept = {key: value for key, value in facts.items() if key != "heat_side"}
     card = kept | {"sha256": hashlib.sha256(content).hexdigest(), "familiar": trained.facts["familiar"]}
