@@ -69,7 +69,7 @@ class StillFields:
                 cells.append(self._decision.cell(number, sightings))
             elif number in self._sightings:
                 sightings = self._sightings[number]
-                sightings.add(detection, frame.source, (sightings.x, sightings.y), weight)
+                sightings.add(detection, frame.source, centre, weight)
                 revised.append(self._decision.cell(number, sightings, again=True))
             numbers.append(number)
         picture.cells = tuple((d.box, number) for d, number in zip(detections, numbers, strict=True))

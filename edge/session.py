@@ -241,7 +241,7 @@ class Session:
             self._skipped_files.add((skip.source, skip.reason))
 
     def _revised(self, decided: Sequence[Cell], new: Sequence[Cell] = ()) -> list[Cell]:
-        """Return the cells, and `new` ones, as they are `decided` again; what a person has named stays so."""
+        """Return the cells, and `new` ones, as they are `decided` again; what a person named stays so."""
         counted = [*self.cells, *new]
         known = [cell for cell in decided if cell.number <= len(counted)]  # the target left others out
         pairs = [(counted[cell.number - 1], cell) for cell in known]
@@ -430,6 +430,9 @@ class Session:
 
 
 def _decided_again(cell: Cell, now: Cell) -> Cell:
-    """Return a counted cell as it is decided `now`, its picture that of a better frame if one came."""
+    """Return a counted cell as it is decided `now`, its picture that of a better frame if one came.
+
+    Its place on the slide is told apart (`Counter.moved`).
+    """
     shown = cell if now.source == cell.source else now
-    return dataclasses.replace(now, box=shown.box, crop=shown.crop)
+    return dataclasses.replace(now, slide=cell.slide, box=shown.box, crop=shown.crop)

@@ -194,7 +194,7 @@ class Store:
         Args:
             specimen: row id, from `open_specimen`.
             cells: newly counted.
-            revised: counted earlier, and decided again.
+            revised: counted earlier, and decided again; their places stay.
             moved: places on the slide, by number, of cells that lie elsewhere than was known.
             key: a new key view of the slide.
             file: an image that has been read, by name and content.
@@ -213,8 +213,7 @@ class Store:
             )
             self._db.executemany(
                 "UPDATE cell SET class = ?, confidence = ?, probabilities = ?, source = ?, box = ?, "
-                "slide_x = ?, slide_y = ?, review = ?, crop = ?, strangeness = ?, network = ? "
-                "WHERE specimen = ? AND number = ?",
+                "review = ?, crop = ?, strangeness = ?, network = ? WHERE specimen = ? AND number = ?",
                 [(*_decision_row(cell), specimen, cell.number) for cell in revised],
             )
             self._db.executemany(
@@ -342,7 +341,8 @@ class Store:
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:
-    return (cell.number, _now(), *_decision_row(cell))
+    decision = _decision_row(cell)
+    return (cell.number, _now(), *decision[:5], *cell.slide, *decision[5:])
 
 
 def _decision_row(cell: Cell) -> tuple[object, ...]:
@@ -353,7 +353,6 @@ def _decision_row(cell: Cell) -> tuple[object, ...]:
         json.dumps([float(p) for p in cell.probabilities]),
         json.dumps(cell.source),
         json.dumps(box),
-        *cell.slide,
         int(cell.review),
         cell.crop,
         cell.strangeness,

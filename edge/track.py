@@ -49,7 +49,7 @@ class Tracked:
     map_size: tuple[int, int] | None = None
     """(width, height) of the frames that the map is made of, where a lost frame has another size."""
     revised: tuple[Cell, ...] = ()
-    """Counted earlier, and decided again by what was seen since; a picture of another source counts too."""
+    """Counted earlier, and decided again by what was seen since; their places and pictures do not count."""
     anew: bool = False
     """True where the map begins with this frame: what was seen before showed no cell, and is forgotten."""
 
