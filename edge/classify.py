@@ -89,11 +89,7 @@ class Classifier:
     """
 
     def __init__(self, model: Path = DEFAULT_MODEL, threads: int = 1) -> None:
-        # Whoever only wants a card, or the settings, needs no OpenCV.
-        from edge.lobes import weigh
-
         self.card = read_card(model)
-        self._weigh = partial(weigh, names=[c.name for c in self.card.classes])
         size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
         classes = (1, len(self.card.classes))
         shapes: dict[str, tuple[int, ...]] = {"probabilities": classes, SCORES: classes}
@@ -109,7 +105,10 @@ class Classifier:
         Args:
             crops: RGB, each of the card's size, shape (size, size, 3).
         """
-        return consider(self.look, crops, self._weigh)
+        # Whoever only wants a card, the settings or the file's own answers needs no OpenCV.
+        from edge.lobes import weigh
+
+        return consider(self.look, crops, partial(weigh, names=[c.name for c in self.card.classes]))
 
     def look(self, crops: Sequence[Image]) -> Answers:
         """Return what the model says of the crops at first sight; see `classify`."""

@@ -8,6 +8,7 @@ import pytest
 from convert import ask, runtimes
 from edge.classify import DEFAULT_MODEL, Classifier
 from edge.errors import UserError
+from edge.second_look import consider
 
 HERE = runtimes.Asked("here", (sys.executable,))
 
@@ -26,13 +27,25 @@ def test_a_runtime_answers_from_a_process_of_its_own(tmp_path: Path) -> None:
     real = np.random.default_rng(5).integers(0, 256, (2, *[classifier.card.size] * 2, 3), np.uint8)
     np.save(tmp_path / "crops.npy", real)
     noise = list(ask.random_crops(3, classifier.card.size))
-    exact = np.concatenate([classifier.classify(real).probabilities, classifier.look(noise).probabilities])
+    looked = consider(classifier.look, list(real), lambda shares, _: shares)
+    exact = np.concatenate([looked.probabilities, classifier.look(noise).probabilities])
     # Without its delegate the runtime rounds in other places; on noise that shows.
     for delegate, within in ((True, 0.01), (False, 0.25)):
         found = runtimes.ask(HERE, DEFAULT_MODEL, tmp_path / "crops.npy", 3, delegate=delegate)
         assert not isinstance(found, str)
         assert found.shape == exact.shape
         assert np.abs(found - exact).max() < within
+
+
+def test_a_runtime_needs_numpy_and_the_edge_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "crops.npy", np.zeros((1, 192, 192, 3), np.uint8))
+    (tmp_path / "bare").mkdir()
+    for absent in ("cv2", "tensorflow", "keras"):
+        (tmp_path / "bare" / f"{absent}.py").write_text("raise ModuleNotFoundError")
+    bare = runtimes.Asked("bare", (sys.executable,), (tmp_path / "bare",))
+    found = runtimes.ask(bare, DEFAULT_MODEL, tmp_path / "crops.npy", 1, delegate=True)
+    assert not isinstance(found, str), found
+    assert len(found) == 2
 
 
 def test_a_refusal_is_told(tmp_path: Path) -> None:
