@@ -89,38 +89,41 @@ def inspect(samples: Sequence[Sample]) -> Findings:
         groups[digest].append(i)
     duplicates = [group for group in groups.values() if len(group) > 1]
     pairs = [(group[0], other) for group in duplicates for other in group[1:]]
-    alike = [(i, j) for i, j in _near(sketches) if digests[i] != digests[j]]
-    near = [(i, j) for i, j in alike if _same(seen[i].path, seen[j].path)]
-    cut = [(i, j) for i, j in _nearest(cells) if digests[i] != digests[j] and (i, j) not in near]
-    shown = watch(cut, len(cut), "pairs of like cells")
-    near = sorted(near + [(i, j) for i, j in shown if _same_cut(seen[i].path, seen[j].path)])
+    copies = _copies([s.path for s in seen], sketches, cells)
+    near = [(i, j) for i, j in copies if digests[i] != digests[j]]
     found = pairs + near
     conflicts = [(seen[i].file, seen[j].file) for i, j in found if seen[i].name != seen[j].name]
     leaks = [(seen[i].file, seen[j].file) for i, j in found if seen[i].split != seen[j].split]
     astray = [s.file for s in samples if s.path in size_of and not box_fits(s.box, *size_of[s.path])]
+    listed = _listed_twice(samples)
+    return Findings(
+        unreadable,
+        astray,
+        [[seen[i].file for i in group] for group in duplicates] + listed.duplicates,
+        [(seen[i].file, seen[j].file) for i, j in near],
+        conflicts + listed.conflicts,
+        leaks + listed.leaks,
+        Counter(size_of.values()),
+    )
+
+
+def _listed_twice(samples: Sequence[Sample]) -> Findings:
+    """Return what is wrong with rows that name one file."""
+    found = Findings([], [], [], [], [], [], Counter())
     first: dict[Path, Sample] = {}
     listed: set[tuple[Path, str, Box | None]] = set()
-    twice = []
     for sample in samples:
         row = (sample.path, sample.name, sample.box)
         if row in listed:
-            twice.append([sample.file, sample.file])
+            found.duplicates.append([sample.file, sample.file])
         listed.add(row)
         other = first.setdefault(sample.path, sample)
         # A field holds several cells, each with its box; a crop is of one class.
         if sample.name != other.name and sample.box is None:
-            conflicts.append((other.file, sample.file))
+            found.conflicts.append((other.file, sample.file))
         if sample.split != other.split:
-            leaks.append((other.file, sample.file))
-    return Findings(
-        unreadable,
-        astray,
-        [[seen[i].file for i in group] for group in duplicates] + twice,
-        [(seen[i].file, seen[j].file) for i, j in near],
-        conflicts,
-        leaks,
-        Counter(size_of.values()),
-    )
+            found.leaks.append((other.file, sample.file))
+    return found
 
 
 def _look(sample: Sample) -> tuple[tuple[int, int], bytes, Sketch, Sketch] | None:
@@ -139,6 +142,16 @@ def _sketch(image: Image) -> Sketch:
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_GRID + 1, _GRID), interpolation=cv2.INTER_AREA
     )
     return np.packbits(small[:, 1:] > small[:, :-1])
+
+
+def _copies(
+    paths: Sequence[Path], sketches: Sequence[Sketch], cells: Mapping[int, Sketch]
+) -> list[tuple[int, int]]:
+    """Return the pairs (lower index first) of images that are copies of each other, or of one's cell."""
+    copies = {(i, j) for i, j in _near(sketches) if _same(paths[i], paths[j])}
+    cut = [pair for pair in _nearest(cells) if pair not in copies]
+    shown = watch(cut, len(cut), "pairs of like cells")
+    return sorted(copies | {(i, j) for i, j in shown if _same_cut(paths[i], paths[j])})
 
 
 def _same(one: Path, other: Path) -> bool:
