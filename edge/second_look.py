@@ -14,7 +14,7 @@ from edge.cells import Answers, Image, Probabilities
 SURE = 0.95
 """Confidence (0..1) from which the first look is enough."""
 LEAST = 1 / 512
-"""Probability that a look counts with at least: one of the eight has no veto."""
+"""Probability (0..1) that a class counts with at least: no single look has a veto."""
 
 
 def turned(crop: Image) -> list[Image]:

@@ -283,9 +283,9 @@ class Session:
         unstored = self._unstored
         left = self.complete or unstored
         cells = () if left else self._in_source(self._up_to_target(self.counter.settle(paused=paused)))
-        # Each frame does so with the cells before it; after the last one nothing else would.
+        # A frame has the cells before it decided again; nothing else would after the last one.
         again = () if unstored else self._in_source(self._decision.reconsidered())
-        revised, moved = self._revised(again, cells), self._moved(cells)
+        revised, moved = self._revised(again, cells), {} if unstored else self._moved(cells)
         self._unstored = True
         self._store.add(
             self._row,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import UserError
-from training import metrics, page
+from training import metrics, page, startup
 
 Key = tuple[str, str, int]
 """One cell: its file, its true class, and which cell of that class in that file."""
@@ -318,12 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or evaluation file")
     parser.add_argument("--html", type=Path, help="write the tables as a page")
     parser.add_argument("--csv", type=Path, help="write the figures, one a line")
-    try:
-        _compare(parser.parse_args(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = parser.parse_args(arguments)
+    return startup.run(lambda: _compare(options))
 
 
 if __name__ == "__main__":

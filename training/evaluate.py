@@ -22,6 +22,7 @@ from edge.report import write_json
 from training import crossvalidate, data, division, metrics, robustness, sizes
 from training.predict import Predictor, open_model
 from training.recipe import RECIPES, check, read_recipe
+from training.startup import run
 
 _DATA = Path("../shared/data")
 """Of the shipped model."""
@@ -234,6 +235,8 @@ def write_report(
 
 
 def _by_turns(options: argparse.Namespace) -> None:
+    if options.cross_validate is not None and options.leave_one_source_out:
+        raise UserError("--cross-validate and --leave-one-source-out are two ways; give one of them")
     for option in ("model", "split", "robustness", "report"):
         if getattr(options, option):
             raise UserError(f"--{option} judges one model; training by turns makes its own, leave it out")
@@ -267,22 +270,9 @@ def _by_turns(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.cross_validate is not None and options.leave_one_source_out:
-            raise UserError("--cross-validate and --leave-one-source-out are two ways; give one of them")
-        if options.cross_validate is not None or options.leave_one_source_out:
-            _by_turns(options)
-        else:
-            return _evaluate(options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        by_turns = options.robustness or options.cross_validate or options.leave_one_source_out
-        kept = "; the same command goes on with what is not done" if by_turns else ""
-        print(f"stopped{kept}", file=sys.stderr)
-        return 130
-    return 0
+    by_turns = options.cross_validate is not None or options.leave_one_source_out
+    kept = "; the same command goes on with what is not done" if by_turns or options.robustness else ""
+    return run(lambda: _by_turns(options) if by_turns else _evaluate(options), f"stopped{kept}")
 
 
 if __name__ == "__main__":

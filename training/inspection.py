@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import math
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
 from training.framing import measure_cell
 from training.progress import watch
+from training.startup import run
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""
@@ -284,14 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.data", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a data set")
     options = parser.parse_args(arguments)
-    try:
-        found = layouts.read(options.folder)
-        findings = inspect(found.samples)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return run(lambda: _inspect(options.folder))
+
+
+def _inspect(folder: Path) -> int:
+    found = layouts.read(folder)
+    findings = inspect(found.samples)
     _print(found, findings)
     return 1 if findings.unreadable or findings.astray or findings.conflicts else 0

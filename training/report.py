@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from training import data, history, page, pictures, plots, sections, study
+from training import data, history, page, pictures, plots, sections, startup, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
 from training.predict import Predictor, open_model
@@ -267,12 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--data", type=Path, help="folder of the data set; the recipe's if not given")
     options = parser.parse_args(arguments)
-    try:
-        print(remake(options.run, options.data))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return startup.run(lambda: print(remake(options.run, options.data)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How all programs of this package, and of `convert`, begin and end: in one line, never with a traceback."""
+"""How the programs of this package, and of `convert`, begin and end: in one line, never with a traceback."""
 
 import os
 import sys
