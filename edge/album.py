@@ -31,10 +31,14 @@ _ENOUGH = 4
 """Photographs of a cell; of one that more show the oldest are forgotten first."""
 _TELLING = 100
 """The strongest landmarks of each remembered photograph, among which those of a new one are sought."""
-_CANDIDATES = 4
+_CANDIDATES = 8
 """Photographs that are looked at closely, at most."""
-_LEAST_HINTS = 5
-"""Landmarks whose nearest likeness lies in a photograph, to look at it closely."""
+_ALIKE, _LEAST_HINTS = 0.9, 3
+"""Correlation of the looks of two landmarks from which they may be one; and how many of them must have such a
+likeness in a photograph to look at it closely. Each gives a hint to all that have one: where many photographs
+show a cell, the likest alone would hardly get any."""
+_SIFT_NORM = 512
+"""Length of a landmark's looks."""
 _LEAST_VOTES, _FEW_VOTES = 5, 7
 """Landmarks that must support a pose; below the second the pictures must agree to `_CLOSELY`."""
 _CLOSELY = 0.95
@@ -119,12 +123,19 @@ def lay(old: Photograph, new: Photograph) -> Fit | None:
     found = fit(old.marks, new.marks, reach=2 / old.scale)
     if found is None:
         return None
-    needed = _LEAST_VOTES_TO_SCALE if _scaling(found) > _SAME_SCALE else _LEAST_VOTES
-    return found if _scaling(found) <= _MOST_SCALING and found.votes >= needed else None
+    scaling = _scaling(old, new, found)
+    needed = _LEAST_VOTES_TO_SCALE if scaling > _SAME_SCALE else _LEAST_VOTES
+    return found if scaling <= _MOST_SCALING and found.votes >= needed else None
 
 
-def _scaling(laid: Fit) -> float:
-    return abs(math.log(max(laid.scale, 1e-6)))
+def _scaling(old: Photograph, new: Photograph, laid: Fit) -> float:
+    """Return the logarithm of one photograph's scale over the other's, 0 or more.
+
+    One camera's pictures may be cut to any size, or one view be saved at any resolution: pixels are alike in
+    the first case, and shares of the picture in the second; the nearer of both counts.
+    """
+    pixels = max(laid.scale, 1e-6)
+    return min(abs(math.log(pixels)), abs(math.log(pixels * old.scale / new.scale)))
 
 
 class Album:
@@ -179,7 +190,7 @@ class Album:
             if laid is None:
                 continue
             shown: dict[Box, int] = {}
-            few = _FEW_VOTES_TO_SCALE if _scaling(laid) > _SAME_SCALE else _FEW_VOTES
+            few = _FEW_VOTES_TO_SCALE if _scaling(photograph, new, laid) > _SAME_SCALE else _FEW_VOTES
             least = self._least_correlation if laid.votes >= few else _CLOSELY
             for _, i, cell, number, lobe in self._near(photograph, laid, boxes):
                 # A cell of the old one lies once in the new one; what is left over beside it is another.
@@ -196,11 +207,12 @@ class Album:
         if not sum(counts) or not len(sought):
             return []
         looks = np.concatenate(told).astype(np.float32)
-        # SIFT's descriptors have all about the same length: the greatest product is the nearest.
-        nearest = (sought.astype(np.float32) @ looks.T).argmax(axis=1)
-        hints = np.bincount(np.searchsorted(np.cumsum(counts), nearest, side="right"), minlength=len(counts))
-        best = [int(i) for i in np.argsort(-hints)[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
-        return [self._photographs[i] for i in best]
+        telling = np.flatnonzero(counts)
+        starts = np.cumsum([0, *(counts[i] for i in telling[:-1])])
+        likest = np.maximum.reduceat(sought.astype(np.float32) @ looks.T, starts, axis=1)
+        hints = (likest >= _ALIKE * _SIFT_NORM**2).sum(axis=0)
+        best = [i for i in np.argsort(-hints, kind="stable")[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
+        return [self._photographs[telling[i]] for i in best]
 
     @staticmethod
     def _near(old: Photograph, laid: Fit, boxes: Sequence[Box]) -> list[tuple[float, int, Box, int, bool]]:

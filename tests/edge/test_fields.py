@@ -142,6 +142,29 @@ def test_a_cell_is_known_though_likelier_photographs_do_not_show_it_whole(
     assert counter.update(Frame(2, 0.0, sharp, "c"), [detection(150, 100)]).numbers == (1,)
 
 
+def test_a_cell_that_many_photographs_show_is_known() -> None:
+    counter, sharp = StillFields(DECISION), picture(1)
+    rng = np.random.default_rng(1)
+
+    def show(index: int, image: np.ndarray, x: float, y: float) -> tuple[int, ...]:
+        view = np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+        seen = replace(detection(x, y), box=Box(x - 12, y - 12, 24, 24))
+        return counter.update(Frame(index, 0.0, view, f"{index}"), [seen]).numbers
+
+    soft = cv2.GaussianBlur(sharp, (0, 0), 1.2)
+    assert {show(i, soft, 150, 100) for i in range(20)} == {(1,)}
+    assert {show(i, sharp, 270, 200) for i in range(20, 30)} == {(2,)}
+    assert show(30, sharp, 150, 100) == (1,)
+
+
+def test_the_same_view_at_another_resolution_is_known() -> None:
+    counter, first = StillFields(DECISION), picture(1)
+    counter.update(Frame(0, 0.0, first, "a"), [detection(150, 100)])
+    large = np.asarray(cv2.resize(first, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), np.uint8)
+    seen = replace(detection(450, 300), box=Box(375, 225, 150, 150))
+    assert counter.update(Frame(1, 0.0, large, "b"), [seen]).numbers == (1,)
+
+
 def test_the_oldest_photographs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(album, "_RECENT", 12)
     counter = StillFields(DECISION)
