@@ -1,15 +1,18 @@
-"""What is no picture in an image file: the black corners of a turned one, bars, the rim of an eyepiece.
+"""What is no picture in an image file: the corners of a turned one, bars, a frame, the rim of an eyepiece.
 
-Black is the densest of stains to whoever looks for nuclei, and a shape that no cell has to a network.
+Black is the densest of stains to whoever looks for nuclei, and a grey frame is one huge cell to them.
 """
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.cells import Image
 
-_BLACK = 16
-"""Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
+_BLACK = 0.2
+"""Greatest value of each colour, over the glass's light: a rim is seldom quite black. Nuclei have 0.35."""
+_LEAST_BLACK = 16
+"""Where the light is low, the greatest value (0..255) of what is black."""
 _MOST_EMPTY = 0.95
 """Share of an image: where more is black, it is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
@@ -17,41 +20,88 @@ _LIT = 60
 _SEAM = 2
 """Pixels around what is empty in which it is mixed with the picture."""
 _OUTER = 2
-"""Mark of what is black up to the border."""
+"""Mark of what reaches the border."""
 _SAMPLED = 1000
 """Places across the longer side, about, at which the light is measured."""
 _BRIGHT = 95
 """Percentile of what is left that stands for bare glass."""
+_PLAIN, _ONE_COLOUR = 1, 3
+"""Grey levels by which neighbours may differ where a frame was laid around a picture, and by which all of the
+frame may differ from its colour."""
+_BLOCK, _NEAR_COLOUR = 8, 16
+"""Pixels beside a frame in which JPEG mixes it with the picture, and how far from its colour it is then."""
+_LEAST_FRAME = 0.03
+"""Share of an image that such a frame covers."""
+_DARKER = 20
+"""Grey levels by which a frame is darker than glass: a lighter one may be over-exposed glass."""
 
 
 def filled(image: Image) -> Image:
-    """Return an image with the light of bare glass where black reaches in from its border.
+    """Return an image with the light of bare glass where black, or a plain frame, reaches in from its border.
 
     It is the same where there is no such place, and where too little light is left to tell.
 
     Args:
         image: RGB, shape (height, width, 3).
     """
-    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    if rim.max(axis=1).min() > _BLACK:
-        return image
-    # JPEG leaves specks in what is black.
-    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
-    black = (cv2.medianBlur(brightest, 5) <= _BLACK).astype(np.uint8)
-    around = cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(around, None, (0, 0), _OUTER)
-    outer = (around[1:-1, 1:-1] == _OUTER).astype(np.uint8)
+    every = max(1, max(image.shape) // _SAMPLED)
+    outer, colour = _reaching(_black(image, every)), 0
+    if not outer.any():
+        outer, colour = _frame(image)
     share = outer.mean()
     if share == 0 or share > _MOST_EMPTY:
         return image
-    empty = cv2.dilate(outer, np.ones((2 * _SEAM + 1, 2 * _SEAM + 1), np.uint8)) > 0
-    every = max(1, max(image.shape) // _SAMPLED)
+    empty = _widened(outer, _SEAM)
     shown = image[::every, ::every][~empty[::every, ::every]]
     if not len(shown):
         return image
     glass = np.percentile(shown, _BRIGHT, axis=0)
-    if glass.max() < _LIT:
+    if glass.max() < max(_LIT, colour + _DARKER):
         return image
     whole = image.copy()
     whole[empty] = glass.astype(np.uint8)
     return whole
+
+
+def _black(image: Image, every: int) -> NDArray[np.bool_]:
+    light = image[::every, ::every].max(axis=2)
+    lit = light[light > _LEAST_BLACK]
+    limit = max(_LEAST_BLACK, _BLACK * float(np.percentile(lit, _BRIGHT))) if lit.size else _LEAST_BLACK
+    if _rim(image).max(axis=1).min() > limit:
+        return np.zeros(image.shape[:2], bool)
+    # JPEG leaves specks in what is black.
+    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+    return np.asarray(cv2.medianBlur(brightest, 5) <= limit)
+
+
+def _frame(image: Image) -> tuple[NDArray[np.bool_], int]:
+    """Return where one colour lies around the picture, and how bright it is (0..255)."""
+    colours, counts = np.unique(_rim(image), axis=0, return_counts=True)
+    colour = colours[counts.argmax()].astype(np.int16)
+    light, nowhere = int(colour.max()), np.zeros(image.shape[:2], bool)
+    if counts.max() < _LEAST_FRAME * counts.sum():
+        return nowhere, light
+    away = np.abs(image - colour).max(axis=2)
+    plain = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= _PLAIN
+    outer = _reaching((away <= _ONE_COLOUR) & plain)
+    if outer.mean() < _LEAST_FRAME:
+        return nowhere, light
+    return outer | (_widened(outer, _BLOCK) & (away <= _NEAR_COLOUR)), light
+
+
+def _rim(image: Image) -> Image:
+    """Return the pixels along the border, shape (pixels, 3)."""
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def _reaching(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return what of a mask reaches the border."""
+    if not mask.any():
+        return mask
+    around = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(around, None, (0, 0), _OUTER)
+    return np.asarray(around[1:-1, 1:-1] == _OUTER)
+
+
+def _widened(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1, 2 * by + 1), np.uint8)) > 0

@@ -40,6 +40,28 @@ def test_black_inside_the_picture_is_a_stain(picture: np.ndarray) -> None:
     assert whole[:30].min() > 200
 
 
+@pytest.mark.parametrize("colour", [(24, 22, 20), (114, 114, 114), (180, 150, 140)])
+@pytest.mark.parametrize("quality", [None, 90])
+def test_a_dark_rim_and_a_plain_frame_become_glass(
+    picture: np.ndarray, colour: tuple[int, int, int], quality: int | None
+) -> None:
+    framed = cv2.copyMakeBorder(picture, 20, 20, 0, 0, cv2.BORDER_CONSTANT, value=colour)
+    if quality is not None:
+        _, data = cv2.imencode(".jpg", framed, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        framed = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    whole = filled(framed)
+    assert np.median(whole[:15], axis=(0, 1)) == pytest.approx(GLASS, abs=8)
+    assert np.array_equal(whole[40:120], framed[40:120])
+
+
+@pytest.mark.parametrize("glass", [(255, 255, 200), (240, 235, 230)])
+def test_plain_glass_is_no_frame(glass: tuple[int, int, int]) -> None:
+    image = np.full((120, 160, 3), glass, np.uint8)
+    cv2.circle(image, (80, 60), 25, NUCLEUS, -1)
+    image = cv2.GaussianBlur(image, (0, 0), 4)
+    assert filled(image) is image
+
+
 def test_a_black_image_with_a_bright_spot_is_still_refused() -> None:
     image = np.zeros((480, 640, 3), np.uint8)
     image[200:220, 200:220] = GLASS
