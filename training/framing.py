@@ -8,7 +8,7 @@ whole fields instead, with the cell anywhere in them: there the locator has a sa
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,7 +39,7 @@ _FILLS = 0.95
 """Longer side of a box over the image's shorter one, from which it is of a cell that fills its image, a lobe
 of which the locator may take for a cell, or of a field in which no nucleus stands out."""
 _IN_FIELD = 0.4
-"""The same of a cell, up to which it lies in such a field."""
+"""The same of a cell, up to which it lies in such a field; the locator finds no larger one there."""
 _TOO_LARGE = 1.7
 """A box this many times as long as the cell in it is of more than that cell."""
 
@@ -80,7 +80,7 @@ def find_cell(image: Image) -> Box:
     """Return the box of the leukocyte that `image` shows, in its middle or, in a field, anywhere.
 
     It is `single_cell_box`, unless the locator is sure of leukocytes and that box is of none of them, or far
-    too large: then it is the one that lies nearest to the middle.
+    too large: then it is the one that lies nearest to the middle. In a field the locator need not be sure.
     """
     return measure_cell(image)[0]
 
@@ -99,11 +99,14 @@ def measure_cell(image: Image, known: Box | None = None) -> tuple[Box, float]:
     return box, next(sides, math.nan)
 
 
-def _chosen(located: Iterable[Located], image: Image) -> Box:
+def _chosen(located: Sequence[Located], image: Image) -> Box:
     box, side = single_cell_box(image), min(image.shape[:2])
-    cells = [found.box for found in located if found.whole and found.sure]
-    if box.side >= _FILLS * side:
-        cells = [cell for cell in cells if cell.side <= _IN_FIELD * side]
+    if box.side < _FILLS * side:
+        cells = [found.box for found in located if found.whole and found.sure]
+    elif all(found.box.side <= _IN_FIELD * side for found in located):
+        cells = [found.box for found in located]
+    else:
+        cells = []
     if not cells or any(one_cell(box, cell) and box.side < _TOO_LARGE * cell.side for cell in cells):
         return box
     middle = (image.shape[1] / 2, image.shape[0] / 2)

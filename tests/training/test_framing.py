@@ -1,10 +1,13 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from edge.cells import Box, Located
 from edge.smear import Smear
+from training import framing
 from training.data import read_image
 from training.framing import Framing, find_cell, single_cell_box, view
 
@@ -95,3 +98,18 @@ def test_of_two_cells_that_lie_side_by_side_one_is_taken(shared_data: Path) -> N
 def test_a_cell_that_fills_its_image_is_framed_by_its_nucleus(shared_data: Path) -> None:
     image = read_image(shared_data / "cells" / "zheng1" / "001.png")
     assert find_cell(image) == single_cell_box(image)
+
+
+def test_in_a_field_the_locator_need_not_be_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = np.full((400, 500, 3), 160, np.uint8)
+    field[:, ::3] = (120, 60, 140)  # dye everywhere: no nucleus stands out
+    small, large = Box(380, 20, 90, 90), Box(100, 100, 250, 250)
+    assert single_cell_box(field).side >= 0.95 * 400
+
+    def found(*boxes: Box) -> Box:
+        cells = [Located(box, whole=False, sure=False) for box in boxes]
+        monkeypatch.setattr(framing, "_locator", lambda: SimpleNamespace(locate=lambda image: cells))
+        return find_cell(field)
+
+    assert found(small) == small
+    assert found(small, large) == single_cell_box(field)  # a cell that fills its image, and its lobe
