@@ -13,7 +13,14 @@ from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
 from edge.void import filled
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
-"""Files of a folder with other endings are passed over."""
+"""Files of a folder with other endings are passed over, but for `UNREAD`."""
+UNREAD = frozenset(
+    {
+        *(".gif", ".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd"),
+        *(".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".svs", ".ndpi", ".czi", ".lif", ".nd2"),
+    }
+)
+"""Endings of pictures that are not read: each is a skip."""
 MAX_BYTES = 400_000_000
 """Of one image file; as many as the largest image has uncompressed."""
 _LONGEST_VIDEO = 10_000_000
@@ -128,8 +135,8 @@ def _cut_short(path: Path) -> bool:
 class ImageFolder:
     """The images of a folder and of those in it, or one image file: a `FrameSource`.
 
-    They come in natural order (`field 2` before `field 10`). Hidden files and folders, and files of
-    other kinds than `SUFFIXES`, are passed over; an image that cannot be counted is a `Skip`.
+    They come in natural order (`field 2` before `field 10`). Hidden files and folders, and files that are no
+    pictures, are passed over; an image that cannot be counted is a `Skip`.
 
     Args:
         path: a folder or an image file.
@@ -145,7 +152,7 @@ class ImageFolder:
         if path.is_dir():
             self._folder, self._files = path, _list_images(path)
         elif path.exists():
-            self._folder, self._files = path.parent, [path] if path.suffix.lower() in SUFFIXES else []
+            self._folder, self._files = path.parent, [path] if _is_picture(path) else []
         else:
             raise UserError(f"{path}: no such folder or file; --images names a folder of images or one image")
         if not self._files:
@@ -178,12 +185,12 @@ def _list_images(folder: Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
+        found += [Path(place, name) for name in names if not name.startswith(".") and _is_picture(Path(name))]
     return sorted(found, key=lambda file: _natural(file.relative_to(folder).as_posix()))
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES | UNREAD
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -194,6 +201,8 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 def _load(file: Path) -> Image:
     try:
+        if file.suffix.lower() in UNREAD:  # the content of some is a TIFF: a small view of the picture
+            raise BadImage(f"{file.suffix} is not read: convert it to .png")
         if not file.is_file():
             raise BadImage("not a file")
         if file.stat().st_size > MAX_BYTES:

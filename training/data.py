@@ -18,7 +18,9 @@ import numpy as np
 from edge.cells import Box, CellClass, Image, Role
 from edge.errors import UserError
 from edge.imagefile import BadImage, decode_image
+from edge.replay import UNREAD
 from edge.void import filled
+from training.masks import is_drawn
 from training.progress import watch
 
 CLASSES = (
@@ -75,7 +77,7 @@ def load(folder: Path) -> list[Sample]:
             f"{folder}: {found.layout} tells {', '.join(strange)}: its boxes are for finding cells"
         )
     if found.left_out:
-        print(f"{folder}: {len(found.left_out)} left out, the first: {found.left_out[0]}", file=sys.stderr)
+        print(f"{folder}: left out: {listed(found.left_out)}", file=sys.stderr)
     return found.samples
 
 
@@ -132,8 +134,22 @@ def read_image(path: Path) -> Image:
     Raises:
         UserError: the file cannot be read as an image, is not whole, or too small to show a cell.
     """
+    return filled(_decoded(path))
+
+
+def read_photograph(path: Path) -> Image:
+    """Read an image as `read_image` does; raises UserError also where it is a mask or plain."""
+    image = _decoded(path)
+    if is_drawn(image):  # as it is stored: what is black up to the border may be filled up
+        raise UserError(f"{path}: a mask or a plain square, no photograph of a cell; remove it")
+    return filled(image)
+
+
+def _decoded(path: Path) -> Image:
     try:
-        return filled(decode_image(path.read_bytes(), grey=True))
+        if path.suffix.lower() in UNREAD:  # the content of some is a TIFF: a small view of the picture
+            raise BadImage(f"{path.suffix} is not read: convert it to .png")
+        return decode_image(path.read_bytes(), grey=True)
     except (OSError, BadImage) as error:
         raise UserError(
             f"{path}: not a readable image ({error}); remove it from the table or replace the file"
@@ -248,7 +264,7 @@ def check_trainable(samples: Sequence[Sample]) -> None:
 
 
 def readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
-    """Return the samples whose images can be read, and the files of the others; shows progress.
+    """Return the samples whose images can be read, and the files of the others, masks too; shows progress.
 
     Raises:
         UserError: names the files whose boxes have no size or lie outside.
@@ -259,14 +275,14 @@ def readable(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
 
 
 def check_images(samples: Sequence[Sample]) -> list[bytes]:
-    """Check that every image can be read, and that every box lies in its image; return the pixels' digests.
+    """Check that every image is a photograph, and every box lies in it; return the pixels' digests.
 
     Raises:
         UserError: names the files that cannot be read, or whose boxes have no size or lie outside.
     """
     found = _look_at(samples)
     unreadable = [s.file for s, look in zip(samples, found, strict=True) if look is None]
-    _refuse("not readable as images", unreadable, "remove or replace them")
+    _refuse("masks, or not readable as images", unreadable, "remove them, or convert to .png")
     return [look[2] for look in found if look is not None]
 
 
@@ -298,9 +314,9 @@ def _refuse(fault: str, named: Sequence[str], remedy: str) -> None:
 
 
 def _look(sample: Sample) -> tuple[int, int, bytes] | None:
-    """Return width, height, and a digest of cell and pixels; None where the image cannot be read."""
+    """Return width, height, and a digest of cell and pixels; None where no photograph can be read."""
     try:
-        image = read_image(sample.path)
+        image = read_photograph(sample.path)
     except UserError:
         return None
     seen = repr(sample.box).encode() + np.ascontiguousarray(image).tobytes()

@@ -205,7 +205,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if others:
         print(f"left out: {others}")
     if unreadable:
-        print(f"not readable as images, left out: {data.listed(unreadable)}", file=sys.stderr)
+        print(f"masks, or not readable as images, left out: {data.listed(unreadable)}", file=sys.stderr)
     if options.robustness:
         result["robustness"] = robustness.sweep(
             file,

@@ -19,7 +19,7 @@ from edge.cells import Box, Image
 from edge.errors import UserError
 from edge.preprocess import crop
 from training import layouts, study
-from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image
+from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image, read_photograph
 from training.framing import measure_cell
 from training.progress import watch
 from training.startup import run
@@ -129,7 +129,7 @@ def _listed_twice(samples: Sequence[Sample]) -> Findings:
 def _look(sample: Sample) -> tuple[tuple[int, int], bytes, Sketch, Sketch] | None:
     """Return size (width, height), digest of the pixels, sketches of image and cell; None if unreadable."""
     try:
-        image = read_image(sample.path)
+        image = read_photograph(sample.path)
     except UserError:
         return None
     size, digest = (image.shape[1], image.shape[0]), hashlib.sha256(image.tobytes()).digest()

@@ -9,10 +9,10 @@ import csv
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,22 +20,24 @@ import cv2
 
 from edge.cells import Box
 from edge.errors import UserError
-from edge.replay import SUFFIXES
+from edge.replay import SUFFIXES, UNREAD
 from training.data import CLASSES, Sample, read_image
 
 _LISTS = ("cells.csv", "classes.csv")
 
 _OTHER_NAMES = {
-    "basophil": "ba bas baso bsf basofil",
-    "eosinophil": "eo eos eosi eosino eosinofil",
-    "lymphocyte": "ly lym lymp lymph lympho lyt lymfocyt lymphozyt",
-    "monocyte": "mo mon mono monozyt",
-    "neutrophil": "ne neu neut neutro sne bne ngs ngb pmn neutrofil segmentedneutrophil bandneutrophil",
+    "basophil": "ba bas baso bsf basofil basofilo basofili bazofil",
+    "eosinophil": "eo eos eosi eosino eosinofil eosinofilo eosinofili eozynofil eozinofil",
+    "lymphocyte": "ly lym lymp lymph lympho lyt lymfocyt lymphozyt linfocito linfociti limfocyt limfocyty "
+    "lenfosit",
+    "monocyte": "mo mon mono monozyt monocito monociti monocyt monocyty monosit",
+    "neutrophil": "ne neu neut neutro sne bne ngs ngb pmn neutrofil segmentedneutrophil bandneutrophil "
+    "neutrofilo neutrofili notrofil segmentkernig stabkernig",
     "immature_granulocyte": "ig mmy my pmy meta metamyelocyte myelocyte promyelocyte",
     "erythroblast": "erb ebo nrbc normoblast",
     "platelet": "plt thrombocyte",
 }
-"""What data sets call the classes, in small letters without blanks and plural."""
+"""What data sets call the classes, in small letters without accents, blanks and plural."""
 _FORMS = {"seg", "segs", "segmented", "band", "bands", "banded", "stab", "stabs", "rod"}
 """Of a neutrophil's nucleus: they stand beside the class or for it."""
 _OF_IMAGES = {"segmented", "banded"}
@@ -44,11 +46,13 @@ _BESIDE = re.compile(
     r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
 )
 """Words beside the name of a class that do not change it: parts of the work, sizes."""
-_KINDS = {"granulocyte", "granulocytes", "class", "type", "x"}
+_KINDS = re.compile(
+    r"granulo[cz]yt(es?|en|y)?|granulocit(o|os|i)|granulosit(ler)?|polynucleaires?|class|type|x"
+)
 """Words that say no more than another one beside them; the last of a magnification."""
 _SHORT = 4
 """Letters up to which a word among others may mean something else: my class, basic."""
-_ENDINGS = ("", "s", "e", "es", "en")
+_ENDINGS = ("", "s", "e", "es", "en", "er", "ler")
 """Of the plural, and in other languages."""
 
 _SPLITS = {
@@ -58,8 +62,17 @@ _SPLITS = {
 }
 """What data sets call parts of their own, in small letters without blanks."""
 _SPLIT = re.compile(r"(train|val|test)(ing|id|idation|uation)?(set|data|split|images?|imgs?)?\d?")
-_NO_CELL_OF_ONE_CLASS = {"mixt", "mixed", "groundtruthsegmentation", "macosx"}
-"""Folders that a tree may hold beside its classes: LISC's fields of several classes, and its masks."""
+_NO_CELL_OF_ONE_CLASS = {
+    *("mixt", "mixed", "macosx"),
+    *("mask", "masks", "gt", "groundtruth", "groundtruthsegmentation"),
+}
+"""Folders that a tree may hold beside or in its classes: LISC's fields of several classes, and masks."""
+_MASK = re.compile(r"(.+)[-_ ](masks?|gt|seg|segmentation|labels?)", re.IGNORECASE)
+"""Name of a mask beside the image NAME."""
+_ELSEWHERE = {"test-b"}
+"""Parts that another laboratory took: Raabin-WBC's TestB."""
+_LEAST_IMAGES = 50
+"""Images that make a laboratory of a folder: fewer cells are a poor ruler of each other (`edge.sizes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +109,13 @@ def read(folder: Path) -> DataSet:
 
 def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
-    words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", label)]
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", plain)]
     words = [w for w in words if not _BESIDE.fullmatch(w)]
     telling = [w for w in words if w not in _FORMS]
     whole = _name_of("".join(telling) or ("neutrophil" if set(words) - _OF_IMAGES else ""))
     # "eosinophils (EO)", "neutrophilic granulocyte": each word for itself, if all say the same.
-    stems = [word.removesuffix("ic") for word in telling if word not in _KINDS]
+    stems = [word.removesuffix("ic") for word in telling if not _KINDS.fullmatch(word)]
     each = {_name_of(stem) for stem in stems}
     clear = len(each) == 1 and max(map(len, stems)) > _SHORT
     return whole or (each.pop() if clear else None)
@@ -351,7 +365,6 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     """Read a folder for each class, below folders for splits where there are any."""
     samples, left_out = [], Counter[str]()
     strange, homeless = Counter[str](), list[str]()
-    origins = list[str]()
     own = class_of(folder.resolve().name)
     for image in _images(folder):
         below = image.relative_to(folder)
@@ -371,11 +384,8 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
         else:
             split = next((part for p in parents if (part := split_of(p))), "")
             film = _film(image.stem)
-            # What lies above the folders of classes and parts tells laboratories apart.
-            above = takewhile(lambda p: not class_of(p) and not split_of(p), parents)
-            origins.append("/".join(above))
             box = _lisc_box(folder, image, parents)
-            samples.append(Sample(image, str(below), name, "", split, film, box))
+            samples.append(Sample(image, str(below), name, _laboratory(parents), split, film, box))
     if strange:
         raise UserError(
             f"{folder}: no class of the model is called "
@@ -387,12 +397,31 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
             f"{folder}: {len(homeless)} images lie in no folder of a class, the first is {homeless[0]}; "
             f"move them, or label them in {_LISTS[1]} (columns file, class)"
         )
-    if len(set(origins)) == 1:
-        origins = [folder.resolve().name] * len(samples)
-    sources = [re.sub(r"\W+", "-", origin.lower() or folder.resolve().name.lower()) for origin in origins]
-    samples = [replace(s, source=source) for s, source in zip(samples, sources, strict=True)]
+    samples = _with_sources(samples, folder.resolve().name)
     notes = [f"{name}: {n} images" for name, n in left_out.items()]
     return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder) + _strangers(folder))
+
+
+def _laboratory(parents: Sequence[str]) -> str:
+    """Return the folders that are no class and no part of the work: they may tell laboratories apart."""
+    return "/".join(p for p in parents if not class_of(p) and split_of(p) in {"", *_ELSEWHERE})
+
+
+def _with_sources(samples: Sequence[Sample], name: str) -> list[Sample]:
+    """Return the samples with their laboratories' names as sources.
+
+    What tells none has the name of the whole: a folder that holds all images, one of a single class (a
+    subtype), and several that hold few images (patients).
+    """
+    number = Counter(s.source for s in samples)
+    classes = Counter(source for source, _ in {(s.source, s.name) for s in samples})
+    few = {source for source in number if number[source] < _LEAST_IMAGES}
+    single = {source for source in number if classes[source] == 1}
+    pooled = {"", *single, *(few if len(few) > 1 else ())} if len(number) > 1 else number
+    return [
+        replace(s, source=re.sub(r"\W+", "-", (name if s.source in pooled else s.source).lower()))
+        for s in samples
+    ]
 
 
 def _empty_classes(folder: Path) -> list[str]:
@@ -405,7 +434,7 @@ def _strangers(folder: Path) -> list[str]:
     found = Counter[str]()
     for file in _files(folder):
         parents = file.relative_to(folder).parts[:-1]
-        if file.suffix.lower() not in SUFFIXES and any(class_of(p) for p in parents):
+        if file.suffix.lower() not in SUFFIXES | UNREAD and any(class_of(p) for p in parents):
             found[file.suffix.lower() or "no ending"] += 1
     return [f"{number} files of another kind ({ending})" for ending, number in sorted(found.items())]
 
@@ -459,11 +488,15 @@ def _lisc_box(folder: Path, image: Path, parents: Sequence[str]) -> Box | None:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Yield the images below a folder in the order of their names, masks (NAME_mask beside NAME) aside."""
-    files = sorted(f for f in _files(folder) if f.suffix.lower() in SUFFIXES)
+    """Yield the images below a folder in the order of their names, masks (NAME_mask beside NAME) aside.
+
+    Those of an unread kind are among them, so that they are named with the images that cannot be read.
+    """
+    files = sorted(f for f in _files(folder) if f.suffix.lower() in SUFFIXES | UNREAD)
     names = {f.with_suffix("") for f in files}
     for file in files:
-        if not (file.stem.endswith("_mask") and file.with_name(file.stem.removesuffix("_mask")) in names):
+        mask = _MASK.fullmatch(file.stem)
+        if not (mask and file.with_name(mask[1]) in names):
             yield file
 
 

@@ -192,6 +192,16 @@ def save(path: Path, shade: int = 0) -> None:
     path.write_bytes(data.tobytes())
 
 
+def test_a_picture_of_a_kind_that_is_not_read_is_a_skip(tmp_path: Path) -> None:
+    save(tmp_path / "1.png")
+    (tmp_path / "2.HEIC").write_bytes(b"whatever a phone writes")
+    source = ImageFolder(tmp_path)
+    read, skipped = source.frames()
+    assert (source.length, read.source) == (2, "1.png")
+    assert isinstance(skipped, Skip)
+    assert "convert it to .png" in skipped.reason
+
+
 def test_images_come_in_natural_order_with_their_names(tmp_path: Path) -> None:
     names = ["10.png", "9.PNG", "field 2.bmp", "field 10.tif", "sub/1.png", "Größe/Blut 血.webp", "a²3.png"]
     for number, name in enumerate(names):

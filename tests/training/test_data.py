@@ -128,6 +128,36 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         data.read_image(tmp_path / "broken.png")
 
 
+def test_a_mask_among_the_cells_is_named_before_training(made_data: Path) -> None:
+    samples = data.load(made_data)
+    mask = np.zeros((120, 120), np.uint8)
+    cv2.circle(mask, (60, 60), 30, 255, -1)
+    assert cv2.imwrite(str(samples[3].path), mask)
+    with pytest.raises(UserError, match=r"3\.png: a mask or a plain square, no photograph"):
+        data.read_photograph(samples[3].path)
+    with pytest.raises(UserError, match=r"not readable as images: basophil/3\.png"):
+        data.check_trainable(samples)
+    kept, unreadable = data.readable(samples)
+    assert unreadable == ["basophil/3.png"]
+    assert kept == samples[:3] + samples[4:]
+
+
+def test_a_picture_of_a_kind_that_is_not_read_is_told_with_what_to_do(made_data: Path) -> None:
+    """The content of a DNG is a TIFF that OpenCV reads: a small view of it."""
+    image = data.load(made_data)[0].path
+    with pytest.raises(UserError, match=r"\.DNG is not read: convert it to \.png"):
+        data.read_image(image.rename(image.with_suffix(".DNG")))
+
+
+def test_what_is_left_out_is_told_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("monocyte", "mixt"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.png").touch()
+    (tmp_path / "monocyte/Thumbs.db").touch()
+    data.load(tmp_path)
+    assert "left out: mixt: 1 images, 1 files of another kind (.db)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (3, 1000), (15, 200)])
 def test_an_image_too_small_for_a_cell_is_unreadable(tmp_path: Path, shape: tuple[int, int]) -> None:
     assert cv2.imwrite(str(tmp_path / "small.png"), np.full((*shape, 3), 200, np.uint8))

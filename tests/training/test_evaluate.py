@@ -91,17 +91,19 @@ def test_an_image_that_cannot_be_read_is_left_out_and_told(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     chosen = [s for s in data.load(shared_data) if s.source == "zheng1"][:3]
-    (tmp_path / "cells.csv").write_text(
-        "file,class\n" + "".join(f"{s.path},{s.name}\n" for s in chosen) + "cut.jpg,neutrophil\n"
-    )
+    strange = ("cut.jpg", "mask.png", "old.gif")
+    listed = [f"{s.path},{s.name}" for s in chosen] + [f"{name},neutrophil" for name in strange]
+    (tmp_path / "cells.csv").write_text("\n".join(["file,class", *listed]))
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8no picture")
+    (tmp_path / "mask.png").write_bytes(chosen[0].path.with_name("001_mask.png").read_bytes())
+    (tmp_path / "old.gif").write_bytes(b"GIF89a")
     file = tmp_path / "figures.json"
     assert main(["--images", str(tmp_path), "--classes", "five", "--json", str(file)]) == 3
     found = json.loads(file.read_text())
-    assert found["unreadable"] == ["cut.jpg"]
+    assert found["unreadable"] == list(strange)
     assert found["images"] == str(tmp_path)
     assert [p["file"] for p in found["predictions"]] == [str(s.path) for s in chosen]
-    assert "cut.jpg" in capsys.readouterr().err
+    assert "cut.jpg, mask.png, old.gif" in capsys.readouterr().err
 
 
 def test_where_no_image_can_be_read_the_first_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

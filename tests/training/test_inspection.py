@@ -51,13 +51,13 @@ def test_a_row_that_a_list_has_twice_is_a_duplicate(tmp_path: Path) -> None:
     assert inspection.inspect([one, other, one]).duplicates == [["a.png", "a.png"]]
 
 
-def test_plain_images_are_not_alike(tmp_path: Path) -> None:
-    samples = []
-    for name, grey in (("monocyte", 0), ("neutrophil", 255)):
-        write(tmp_path / f"{name}.png", np.full((40, 40, 3), grey, np.uint8))
-        samples.append(Sample(tmp_path / f"{name}.png", f"{name}.png", name, "made", ""))
-    found = inspection.inspect(samples)
-    assert (found.near_duplicates, found.conflicts) == ([], [])
+def test_plain_images_and_masks_are_named_with_the_unreadable(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40, 3), np.uint8)
+    mask[10:30, 10:30] = 255
+    for name, image in (("plain", np.full_like(mask, 128)), ("mask", mask), ("cell", cell(0))):
+        write(tmp_path / f"monocyte/{name}.png", image)
+    found = inspection.inspect(layouts.read(tmp_path).samples)
+    assert found.unreadable == ["monocyte/mask.png", "monocyte/plain.png"]
 
 
 def test_boxes_that_show_no_cell_are_found(tmp_path: Path) -> None:

@@ -45,6 +45,19 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("Granulocyte neutrophil", "neutrophil"),
         ("class 3 monocyte", "monocyte"),
         ("Eosinophil_100x", "eosinophil"),
+        ("Neutrófilos", "neutrophil"),
+        ("Neutro\u0301filos", "neutrophil"),  # as macOS writes it
+        ("Linfócitos", "lymphocyte"),
+        ("Monócito", "monocyte"),
+        ("éosinophiles", "eosinophil"),
+        ("Basofili", "basophil"),
+        ("Polynucléaire neutrophile", "neutrophil"),
+        ("Neutrophile Granulozyten", "neutrophil"),
+        ("Segmentkernige", "neutrophil"),
+        ("Eozynofile", "eosinophil"),
+        ("Limfocyty", "lymphocyte"),
+        ("Nötrofiller", "neutrophil"),
+        ("Lenfosit", "lymphocyte"),
         ("granulocyte", None),
         ("basic images", None),
         ("my class", None),
@@ -55,6 +68,18 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("immature neutrophil", None),
         ("lymphoblast", None),
         ("test cells", None),
+        ("monoblast", None),
+        ("promonocyte", None),
+        ("eosinophilic myelocyte", None),
+        ("not neutrophil", None),
+        ("não neutrófilo", None),
+        ("linfocito atípico", None),
+        ("eritroblasto basófilo", None),
+        ("linfoblastos", None),
+        ("segmentkernige Eosinophile", None),
+        ("Granulozyten", None),
+        ("LYI", None),
+        ("MYO", None),
     ],
 )
 def test_classes_are_known_by_what_they_are_usually_called(label: str, name: str | None) -> None:
@@ -280,8 +305,27 @@ def test_a_class_without_an_image_is_told(tmp_path: Path, capsys) -> None:
 
 
 def test_masks_and_hidden_files_are_no_cells(tmp_path: Path) -> None:
-    write(tmp_path, "neutrophil/1.png", "neutrophil/1_mask.png", ".cache/2.png")
-    assert [s.file for s in layouts.read(tmp_path).samples] == ["neutrophil/1.png"]
+    masks = (f"neutrophil/1{ending}.png" for ending in ("_mask", "-Masks", "_GT", " label", "_seg"))
+    write(tmp_path, "neutrophil/1.jpg", "neutrophil/2_seg.jpg", *masks, ".cache/2.png")
+    assert [s.file for s in layouts.read(tmp_path).samples] == ["neutrophil/1.jpg", "neutrophil/2_seg.jpg"]
+
+
+@pytest.mark.parametrize("mask", ["monocyte/masks/1.png", "Ground Truth/monocyte/1.png", "GT/monocyte/1.png"])
+def test_a_folder_of_masks_is_left_out_and_told(tmp_path: Path, mask: str) -> None:
+    write(tmp_path, "monocyte/1.png", mask)
+    found = layouts.read(tmp_path)
+    assert [s.file for s in found.samples] == ["monocyte/1.png"]
+    assert len(found.left_out) == 1
+    assert found.left_out[0].endswith(": 1 images")
+
+
+def test_pictures_of_an_unread_kind_are_named_with_the_unreadable(tmp_path: Path) -> None:
+    write(tmp_path, "monocyte/a.png")
+    for name in ("b.GIF", "c.ppm", "Thumbs.db"):
+        (tmp_path / "monocyte" / name).write_bytes(b"something")
+    found = layouts.read(tmp_path)
+    assert found.left_out == ["1 files of another kind (.db)"]
+    assert data.readable(found.samples)[1] == ["monocyte/b.GIF", "monocyte/c.ppm"]
 
 
 @pytest.mark.parametrize(
@@ -344,20 +388,57 @@ def test_a_part_of_another_name_in_a_list_stays_as_it_is(tmp_path: Path) -> None
 def test_linked_folders_and_every_kind_of_image_are_read_and_other_files_told(tmp_path: Path) -> None:
     write(tmp_path / "far", "a.webp", "b.png")
     (tmp_path / "far/c.jfif").write_bytes(cv2.imencode(".jpg", np.zeros((24, 24, 3), np.uint8))[1].tobytes())
-    (tmp_path / "far/d.gif").write_bytes(b"GIF89a")
+    (tmp_path / "far/d.txt").write_bytes(b"text")
     write(tmp_path / "set", "lymphocyte/a.jpg")
     (tmp_path / "set/monocyte").symlink_to(tmp_path / "far")
     (tmp_path / "set/monocyte/again").symlink_to(tmp_path / "set")  # a ring
     found = layouts.read(tmp_path / "set")
     assert classes(found.samples) == {"lymphocyte": 1, "monocyte": 3}
-    assert found.left_out == ["1 files of another kind (.gif)"]
+    assert found.left_out == ["1 files of another kind (.txt)"]
 
 
-def test_what_lies_above_the_classes_tells_laboratories_apart(tmp_path: Path) -> None:
-    write(tmp_path, "Lab A/train/monocyte/a.png", "Lab B/monocyte/b.png")
-    assert [s.source for s in layouts.read(tmp_path).samples] == ["lab-a", "lab-b"]
-    write(tmp_path / "one", "Main Dataset/monocyte/a.png", "Main Dataset/lymphocyte/b.png")
-    assert {s.source for s in layouts.read(tmp_path / "one").samples} == {"one"}
+def sources(folder: Path, *places: str, images: int) -> dict[str, int]:
+    """Return the number of images by source, of a tree of so many (empty files) at each place."""
+    for place in places:
+        (folder / place).mkdir(parents=True)
+        for number in range(images):
+            (folder / place / f"{number}.png").touch()
+    return dict(Counter(s.source for s in layouts.read(folder).samples))
+
+
+@pytest.mark.parametrize(
+    "place", ["{lab}/train/{name}", "{lab}/{name}", "Test/{lab}/{name}", "{name}/{lab}", "{name}/{lab}/Test"]
+)
+def test_what_is_no_class_and_no_part_tells_laboratories_apart(tmp_path: Path, place: str) -> None:
+    places = [place.format(lab=lab, name=name) for lab in ("Lab A", "Lab B") for name in ("mono", "lymph")]
+    assert sources(tmp_path, *places, images=25) == {"lab-a": 50, "lab-b": 50}
+
+
+def test_a_folder_of_all_images_is_no_laboratory(tmp_path: Path) -> None:
+    places = ("Main Dataset/monocyte", "Main Dataset/lymphocyte")
+    assert sources(tmp_path / "one", *places, images=30) == {"one": 60}
+
+
+def test_patients_are_one_laboratory_but_a_small_one_beside_a_large_is_its_own(tmp_path: Path) -> None:
+    patients = [f"patient {n}/{name}" for n in range(4) for name in ("monocyte", "lymphocyte")]
+    assert sources(tmp_path / "Ward", *patients, images=10) == {"ward": 80}
+    large = [f"large/{n}/{name}" for n in ("a", "b") for name in ("monocyte", "lymphocyte")]
+    assert sources(tmp_path / "two", *large, images=25) == {"large-a": 50, "large-b": 50}
+    (tmp_path / "two/small/monocyte").mkdir(parents=True)
+    (tmp_path / "two/small/monocyte/1.png").touch()
+    (tmp_path / "two/small/lymphocyte").mkdir()
+    (tmp_path / "two/small/lymphocyte/1.png").touch()
+    assert {s.source for s in layouts.read(tmp_path / "two").samples} == {"large-a", "large-b", "small"}
+
+
+def test_subtypes_are_no_laboratories(tmp_path: Path) -> None:
+    places = ("neutrophil/Segmented", "neutrophil/band", "monocyte")
+    assert sources(tmp_path / "own", *places, images=60) == {"own": 180}
+
+
+def test_raabins_second_test_part_is_another_laboratory(tmp_path: Path) -> None:
+    places = [f"{part}/{name}" for part in ("Train", "TestA", "Test-B") for name in ("Monocyte", "Basophil")]
+    assert sources(tmp_path / "Raabin", *places, images=25) == {"raabin": 100, "test-b": 50}
 
 
 def test_folders_of_two_classes_in_each_other_are_refused(tmp_path: Path) -> None:
