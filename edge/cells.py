@@ -67,6 +67,8 @@ class Frame:
     """File name where the frame is a file of its own; None for a camera or a video."""
     corner: tuple[int, int] = (0, 0)
     """Where the image's upper left pixel lies in the picture of the source (`edge.rim`), pixels."""
+    empty: NDArray[np.bool_] | None = None
+    """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere."""
 
     @property
     def source(self) -> int | str:

@@ -53,7 +53,7 @@ fields, shrunken to half that, all): the frame is then looked at in tiles, in wh
 _OVERLAP, _MOST_TILES = 3.5, 144
 """Red cell diameters that neighbouring tiles have in common, so that the widest leukocyte is whole in one of
 them; and how many there are at most."""
-_TIGHT = 0.5
+TIGHT = 0.5
 """Share of a single image's shorter side from which its only cell is taken for what it was cut out round."""
 _LONGEST_TIGHT = 2.0
 """Longer over shorter side up to which an image may have been cut out round one cell, a long one at most."""
@@ -149,7 +149,7 @@ class Locator:
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], sure[0], _TIGHT_CUT)
-            if likeliest.whole and likeliest.box.side >= _TIGHT * min(image.shape[:2]):
+            if likeliest.whole and likeliest.box.side >= TIGHT * min(image.shape[:2]):
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
 

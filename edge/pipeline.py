@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from edge.cells import Detection, Frame, Skip
+from edge.cells import Box, Detection, Frame, Skip
 from edge.classify import Classifier
 from edge.gates import GOOD, Verdict
 from edge.live import Label
-from edge.localise import Locator
+from edge.localise import TIGHT, Locator
 from edge.preprocess import crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
+from edge.void import cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Step:
 
 def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Detection, ...]:
     """Find and classify the whole leukocytes of one frame."""
-    whole = [found for found in locator.locate(frame.image) if found.whole]
+    whole = [found for found in locator.locate(frame.image) if found.whole and not _is_cut(frame, found.box)]
     crops = [crop(frame.image, found.box, classifier.card.size) for found in whole]
     answers = classifier.classify(crops)
     heats = [None] * len(whole) if answers.heat is None else answers.heat
@@ -35,6 +36,12 @@ def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Dete
             whole, answers.probabilities, crops, answers.strangeness, heats, strict=True
         )
     )
+
+
+def _is_cut(frame: Frame, box: Box) -> bool:
+    """Tell whether the picture ends within its file, and cuts a cell that the image was not cut out round."""
+    cut_out = box.side >= TIGHT * min(frame.image.shape[:2])
+    return frame.empty is not None and not cut_out and cuts(frame.empty, frame.image, box)
 
 
 def run(

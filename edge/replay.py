@@ -10,7 +10,7 @@ import cv2
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
-from edge.void import filled
+from edge.void import Mask, fill
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
 """Files of a folder with other endings are passed over, but for `UNREAD`."""
@@ -167,11 +167,11 @@ class ImageFolder:
             # A name in no encoding could not be stored.
             name = os.fsencode(file.relative_to(self._folder).as_posix()).decode(errors="replace")
             try:
-                image = _load(file)
+                image, empty = _load(file)
             except BadImage as bad:
                 yield Skip(index, name, str(bad))
             else:
-                yield Frame(index, 0.0, image, name)
+                yield Frame(index, 0.0, image, name, empty=empty)
 
     def close(self) -> None:
         """End `frames`; nothing is held open."""
@@ -199,7 +199,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def _load(file: Path) -> Image:
+def _load(file: Path) -> tuple[Image, Mask | None]:
     try:
         if file.suffix.lower() in UNREAD:  # the content of some is a TIFF: a small view of the picture
             raise BadImage(f"{file.suffix} is not read: convert it to .png")
@@ -207,6 +207,6 @@ def _load(file: Path) -> Image:
             raise BadImage("not a file")
         if file.stat().st_size > MAX_BYTES:
             raise BadImage(f"more than {MAX_BYTES // 10**6} MB")
-        return filled(decode_image(file.read_bytes()))
+        return fill(decode_image(file.read_bytes()))
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from None

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cells import Image
+from edge.cells import Box, Image
 
 _BLACK = 0.2
 """Greatest value of each colour, over the glass's light: a rim is seldom quite black. Nuclei have 0.35."""
@@ -34,15 +34,31 @@ _LEAST_FRAME = 0.03
 """Share of an image that such a frame covers."""
 _DARKER = 20
 """Grey levels by which a frame is darker than glass: a lighter one may be over-exposed glass."""
+_STAINED = 0.55
+"""Green light over that of glass beside it, up to which something lies there."""
+_LEAST_CUT = 0.2
+"""Length over a cell's longer side along which it ends where the picture does, if it is cut."""
+_CUT_OUT = 0.6
+"""Share of an image that is no picture, from which its cells were cut out all around: there is no more."""
+
+Mask = NDArray[np.bool_]
 
 
 def filled(image: Image) -> Image:
+    """Return the first of what `fill` returns."""
+    return fill(image)[0]
+
+
+def fill(image: Image) -> tuple[Image, Mask | None]:
     """Return an image with the light of bare glass where black, or a plain frame, reaches in from its border.
 
     It is the same where there is no such place, and where too little light is left to tell.
 
     Args:
         image: RGB, shape (height, width, 3).
+
+    Returns:
+        The image, and where it was filled, shape (height, width); None if nowhere.
     """
     every = max(1, max(image.shape) // _SAMPLED)
     outer, colour = _reaching(_black(image, every)), 0
@@ -50,20 +66,47 @@ def filled(image: Image) -> Image:
         outer, colour = _frame(image)
     share = outer.mean()
     if share == 0 or share > _MOST_EMPTY:
-        return image
+        return image, None
     empty = _widened(outer, _SEAM)
     shown = image[::every, ::every][~empty[::every, ::every]]
     if not len(shown):
-        return image
+        return image, None
     glass = np.percentile(shown, _BRIGHT, axis=0)
     if glass.max() < max(_LIT, colour + _DARKER):
-        return image
+        return image, None
     whole = image.copy()
     whole[empty] = glass.astype(np.uint8)
-    return whole
+    return whole, empty
 
 
-def _black(image: Image, every: int) -> NDArray[np.bool_]:
+def cuts(empty: Mask, image: Image, box: Box) -> bool:
+    """Return whether a cell ends where the picture does, so that more of it may lie beyond.
+
+    Args:
+        empty: where the picture was filled.
+        image: filled, RGB.
+        box: the cell's, pixels.
+    """
+    rows, columns = (_about(at, side) for at, side in ((box.y, box.height), (box.x, box.width)))
+    hidden, green = empty[rows, columns], image[rows, columns, 1]
+    # A soft rim leaves a thin dark line beside what was filled.
+    end = _widened(hidden, 2 * _SEAM) & ~_widened(hidden, _SEAM)
+    if not end.any() or empty.mean() > _CUT_OUT:
+        return False
+    # Near a rim the light falls off: what lies there is compared with what is bright along it.
+    stained = end & (green < _STAINED * np.percentile(green[end], _BRIGHT))
+    y, x = np.nonzero(stained)
+    y, x = y + rows.start - box.y, x + columns.start - box.x
+    of_cell = (y >= 0) & (y < box.height) & (x >= 0) & (x < box.width)
+    return float(of_cell.sum()) >= _LEAST_CUT * _SEAM * box.side
+
+
+def _about(start: float, side: float) -> slice:
+    """Return the pixels of a box and half its side around it, along one axis."""
+    return slice(max(0, int(start - side / 2)), int(start + 1.5 * side) + 1)
+
+
+def _black(image: Image, every: int) -> Mask:
     light = image[::every, ::every].max(axis=2)
     lit = light[light > _LEAST_BLACK]
     limit = max(_LEAST_BLACK, _BLACK * float(np.percentile(lit, _BRIGHT))) if lit.size else _LEAST_BLACK
@@ -74,7 +117,7 @@ def _black(image: Image, every: int) -> NDArray[np.bool_]:
     return np.asarray(cv2.medianBlur(brightest, 5) <= limit)
 
 
-def _frame(image: Image) -> tuple[NDArray[np.bool_], int]:
+def _frame(image: Image) -> tuple[Mask, int]:
     """Return where one colour lies around the picture, and how bright it is (0..255)."""
     colours, counts = np.unique(_rim(image), axis=0, return_counts=True)
     colour = colours[counts.argmax()].astype(np.int16)
@@ -94,7 +137,7 @@ def _rim(image: Image) -> Image:
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-def _reaching(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _reaching(mask: Mask) -> Mask:
     """Return what of a mask reaches the border."""
     if not mask.any():
         return mask
@@ -103,5 +146,5 @@ def _reaching(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(around[1:-1, 1:-1] == _OUTER)
 
 
-def _widened(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+def _widened(mask: Mask, by: int) -> Mask:
     return cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1, 2 * by + 1), np.uint8)) > 0

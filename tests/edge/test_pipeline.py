@@ -51,6 +51,19 @@ def test_what_the_locator_doubts_stays_doubted(classifier: Classifier, sure: boo
     assert [(d.box, d.sure) for d in found] == [(cell.box, sure)]
 
 
+@pytest.mark.parametrize(("side", "counted"), [(60, 0), (130, 1)])
+def test_a_cell_cut_by_the_end_of_the_picture_waits(classifier: Classifier, side: int, counted: int) -> None:
+    image = np.full((240, 320, 3), (225, 215, 200), np.uint8)
+    image[40 : 40 + side, 150 - side : 150] = (95, 60, 140)
+    empty = np.zeros((240, 320), bool)
+    empty[:, 150:] = True
+    image[empty] = image[0, 0]
+    locator, cell = Locator(), Located(Box(150 - side, 40, side, side), whole=True, sure=True)
+    locator.locate = lambda image: [cell]  # type: ignore[method-assign]
+    assert len(detect(Frame(0, 0.0, image, "a", empty=empty), locator, classifier)) == counted
+    assert len(detect(Frame(0, 0.0, image, "a"), locator, classifier)) == 1
+
+
 def test_a_refused_image_becomes_a_skip_with_its_reason(classifier: Classifier) -> None:
     frames = [Frame(0, 0.0, np.full((200, 200, 3), 255, np.uint8), "white.png")]
     counter = StillFields(Decision(classifier.card.classes, 0.5))

@@ -2,8 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cells import Box
 from edge.quality import Inspector
-from edge.void import filled
+from edge.void import cuts, fill, filled
 
 GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
 
@@ -52,6 +53,30 @@ def test_a_dark_rim_and_a_plain_frame_become_glass(
     whole = filled(framed)
     assert np.median(whole[:15], axis=(0, 1)) == pytest.approx(GLASS, abs=8)
     assert np.array_equal(whole[40:120], framed[40:120])
+
+
+def round_view(cell: int, radius: int = 100) -> np.ndarray:
+    """A cell, its middle `cell` pixels from the left, in the round view of an eyepiece."""
+    y, x = np.ogrid[:220, :260]
+    away = np.hypot(x - 130, y - 110)
+    image = np.empty((220, 260, 3), np.uint8)
+    image[:] = GLASS
+    cv2.circle(image, (cell, 110), 25, NUCLEUS, -1)
+    light = (1 - 0.3 * (away / radius) ** 2) * (away < radius)
+    return np.asarray(cv2.GaussianBlur((image * light[..., None]).astype(np.uint8), (0, 0), 1), np.uint8)
+
+
+@pytest.mark.parametrize(("cell", "cut"), [(38, True), (62, False), (130, False), (225, True)])
+def test_a_cell_that_ends_where_the_picture_does_is_cut(cell: int, cut: bool) -> None:
+    image, empty = fill(round_view(cell))
+    assert empty is not None
+    assert cuts(empty, image, Box(cell - 26, 84, 52, 52)) == cut
+
+
+def test_a_cell_that_was_cut_out_is_whole() -> None:
+    image, empty = fill(round_view(130, radius=23)[60:160, 80:180])
+    assert empty is not None
+    assert not cuts(empty, image, Box(25, 25, 50, 50))
 
 
 @pytest.mark.parametrize("glass", [(255, 255, 200), (240, 235, 230)])
