@@ -33,10 +33,10 @@ _TELLING = 100
 """The strongest landmarks of each remembered photograph, among which those of a new one are sought."""
 _CANDIDATES = 8
 """Photographs that are looked at closely, at most."""
-_ALIKE, _LEAST_HINTS = 0.9, 3
-"""Correlation of the looks of two landmarks from which they may be one; and how many of them must have such a
-likeness in a photograph to look at it closely. Each gives a hint to all that have one: where many photographs
-show a cell, the likest alone would hardly get any."""
+_ALIKE, _LEAST_HINTS = 0.95, 3
+"""Correlation of the looks of two landmarks from which they may be one, as the likest of all may be anyhow;
+and how many must have such a likeness in a photograph to look at it closely. Each gives a hint to all that
+have one: where many photographs show a cell, the likest alone would hardly get any."""
 _SIFT_NORM = 512
 """Length of a landmark's looks."""
 _LEAST_VOTES, _FEW_VOTES = 5, 7
@@ -210,7 +210,8 @@ class Album:
         telling = np.flatnonzero(counts)
         starts = np.cumsum([0, *(counts[i] for i in telling[:-1])])
         likest = np.maximum.reduceat(sought.astype(np.float32) @ looks.T, starts, axis=1)
-        hints = (likest >= _ALIKE * _SIFT_NORM**2).sum(axis=0)
+        enough = np.minimum(likest.max(axis=1, keepdims=True), _ALIKE * _SIFT_NORM**2)
+        hints = (likest >= enough).sum(axis=0)
         best = [i for i in np.argsort(-hints, kind="stable")[:_CANDIDATES] if hints[i] >= _LEAST_HINTS]
         return [self._photographs[telling[i]] for i in best]
 
