@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        print("stopped; the same command goes on from the last whole epoch, if there is one", file=sys.stderr)
         return 130
     print(f"{'five classes, % right':33}{'basophil F1':>12}" + "".join(f"{name:>12}" for name in names))
     print("\n".join(rows))

@@ -150,7 +150,8 @@ def whys(cell: Cell, classes: Sequence[CellClass]) -> list[str]:
     if not found:
         second = np.argsort(-cell.probabilities)[1:2].tolist()
         likely = [_words(classes[i]) for i in second if cell.probabilities[i] >= _WORTH_NAMING]
-        brief = "seen too briefly, perhaps no leukocyte, or not the same in every frame"
+        once = "perhaps no leukocyte, or not the same on every image"
+        brief = once if isinstance(cell.source, str) else f"seen too briefly, {once}"
         found.append(": it may be ".join([brief if cell.confidence >= _SURE else "unsure", *likely]))
     return found
 

@@ -169,8 +169,8 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     problem = said or lis.state(entry.specimen)["problem"] or "not tried yet"
     print(
         f"the result is kept in the outbox (message {entry.id}, {entry.state}: {problem}); "
-        f"{sys.executable} -m edge.lis status shows it; send, for status, sends it "
-        "(with the same --config, or the same --database and way to the LIS)",
+        f"`{sys.executable} -m edge.lis status` shows it, and `... send` sends it, with the same --config, "
+        "or the same --database and way to the LIS",
         file=sys.stderr,
     )
     return 128 + stop.signal if stop.signal else EXIT_UNSENT

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
 
 from edge.errors import UserError
 from training import data
@@ -128,6 +131,24 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
     return data.undoubted(trained)
 
 
+def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]:
+    """Return those that a converted file has learned from, or was chosen by, by the content of their files.
+
+    There are none where nothing is kept of its training (`training.home`), or nothing that can be read.
+    """
+    try:
+        with np.load(kept_of(model), allow_pickle=False) as arrays:
+            known = frozenset(int(number) for number in arrays["met"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return []
+    return [s for s in samples if _is_known(s, known)]
+
+
+def kept_of(model: Path) -> Path:
+    """Return the place of what is kept of a converted file's first training."""
+    return model.with_suffix(".home.npz")
+
+
 def hashes(samples: Iterable[data.Sample]) -> Hashes:
     """Return what tells these cells: of each its image, and its image with its box."""
     return frozenset(number for s in samples for number in _contents(s))
@@ -144,12 +165,19 @@ def check_unseen(site: Sequence[data.Sample], known: Hashes) -> None:
     Raises:
         UserError: names one that it has, by the content of its file.
     """
-    # Without a box it may be any cell of its image.
-    again = [s.file for s in site if _contents(s)[0 if s.box else 1] in known]
+    again = [s.file for s in site if _is_known(s, known)]
     if again:
         raise UserError(
             f"{len(again)} of {len(site)} cells were part of the first training, as {again[0]}; give others"
         )
+
+
+def _is_known(sample: data.Sample, known: Hashes) -> bool:
+    # Without a box it may be any cell of its image.
+    try:
+        return _contents(sample)[0 if sample.box else 1] in known
+    except OSError:  # it cannot be read: nobody has learned from it
+        return False
 
 
 def _contents(sample: data.Sample) -> tuple[int, int]:

@@ -181,8 +181,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     samples = data.load(folder)
     if not options.images:
         samples = division.select(samples, options.split or "test", file)
-    if taught := len(division.learned(samples, file)):
-        print(f"the model learned from {taught} of these {len(samples)} images: no evidence")
+    met = division.learned(samples, file) or division.recognised(samples, file)
+    if met:
+        print(f"of these {len(samples)} images {len(met)} taught or chose the model: no evidence")
     predictor = open_model(file)
     names = [c.name for c in predictor.classes]
     five = [name for name in data.STUDY_CLASSES if name in names]
@@ -199,7 +200,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
     images = str(options.images or f"{options.split or 'test'} of {folder}")
-    told = {"model": str(file), "images": images, "unreadable": unreadable}
+    told = {"model": str(file), "images": images, "unreadable": unreadable, "met": len(met)}
     result = judge(predictor, samples, classes) | told
     _print(result)
     if others:

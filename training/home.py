@@ -28,14 +28,9 @@ from training.train import prepare
 _PARTS = ("learned", "judged")
 
 
-def path_beside(model: Path) -> Path:
-    """Return the place of what is kept of a file's first training."""
-    return model.with_suffix(".home.npz")
-
-
 def write(file: OpenFile, home: head.Home, met: Collection[int]) -> Path:
     """Write what is kept of a file's first training beside it; return its path."""
-    kept = path_beside(file.path)
+    kept = division.kept_of(file.path)
     parts = {name: getattr(home, name) for name in _PARTS}
     arrays = {
         # Features are whole multiples of a step: so they take a seventh of the place.
@@ -55,7 +50,7 @@ def read(file: OpenFile) -> tuple[head.Home, division.Hashes]:
     Raises:
         UserError: there is none, it cannot be read, or it is another file's.
     """
-    kept = path_beside(file.path)
+    kept = division.kept_of(file.path)
     again = f"`python -m training.home --model {file.path} --data DIR` makes it"
     try:
         with kept.open("rb") as content, np.load(content, allow_pickle=False) as arrays:

@@ -35,6 +35,7 @@ from training.claim import check_free, claim, has_begun
 from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe, check
 
+_GOES_ON = "the same command goes on from the last whole epoch, if there is one"
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
 _KEPT_COPIES = 10
@@ -281,10 +282,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}; the same command goes on from the last whole epoch", file=sys.stderr)
+        print(f"error: {error}; {_GOES_ON}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        print(f"stopped; {_GOES_ON}", file=sys.stderr)
         return 130
     return 0
 

@@ -56,7 +56,7 @@ def comments(report: Report, notice: str) -> list[str]:
     if result["total"] < LEAST_CELLS:
         said.append(f"Few cells were counted: {result['total']}")
     if not result["complete"]:
-        said.append(f"The count was not complete when it was released, at {result['total']} cells")
+        said.append(f"Not a final result: the count was released at {result['total']} cells")
     if result["skipped"]:
         said.append(
             f"Images that could not be read, or were of no use, and were left out: {len(result['skipped'])}"

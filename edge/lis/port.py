@@ -227,7 +227,7 @@ class SocketPort:
         except (OSError, ValueError) as error:
             raise PortError(f"the connection was lost ({error})") from None
         if data == b"":
-            raise PortError("the LIS closed the connection")
+            raise PortError("the connection was closed from the other side")
         if data is None and ready:
             raise PortError("the LIS opened another connection")
         return data or b""

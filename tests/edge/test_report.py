@@ -36,11 +36,11 @@ def test_a_size_that_leaves_a_platelet_the_likeliest_is_not_taken_for_a_missing_
 @pytest.mark.parametrize(
     ("decided", "looks", "strangeness", "why"),
     [
-        (0, 0, 0.5, ["seen too briefly, perhaps no leukocyte, or not the same in every frame"]),
+        (0, 0, 0.5, ["seen too briefly, perhaps no leukocyte, or not the same on every image"]),
         (0, 1, 0.5, ["by its size; it looks like immature granulocyte"]),
         (2, 1, 0.5, ["too pale for a nucleus; it looks like immature granulocyte"]),
         (0, 0, 1.1, ["unlike the cells that the model learned from"]),
-        (2, 2, 0.5, ["seen too briefly, perhaps no leukocyte, or not the same in every frame"]),
+        (2, 2, 0.5, ["seen too briefly, perhaps no leukocyte, or not the same on every image"]),
     ],
 )
 def test_the_result_says_why_a_cell_is_reviewed(

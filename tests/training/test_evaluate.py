@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,18 +168,25 @@ def test_a_wrong_split_is_told(shared_data: Path, capsys: pytest.CaptureFixture)
 
 
 def test_images_that_the_model_learned_from_are_told(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def judge(*_: object) -> None:
         raise UserError("enough")
 
     monkeypatch.setattr(evaluate, "judge", judge)
-    told = {"bccd": "the model learned from 303 of these 351 images", "zheng1": "", "test": ""}
+    told = {"bccd": "of these 351 images 303 taught or chose the model", "zheng1": "", "test": ""}
     for split, begins in told.items():
         assert main(["--data", str(shared_data), "--split", split, "--classes", "five"]) == 1
         assert capsys.readouterr().out.partition(":")[0].strip() == begins
     assert main(["--images", str(shared_data), "--classes", "five"]) == 1
-    assert "the model learned from" in capsys.readouterr().out
+    assert "taught or chose the model" in capsys.readouterr().out
+    (tmp_path / "basophil").mkdir()
+    for number, file in enumerate(sorted((shared_data / "cells/pbc/basophil").glob("*.jpg"))[:20]):
+        shutil.copy(file, tmp_path / "basophil" / f"{number}.jpg")
+    assert main(["--images", str(tmp_path), "--classes", "five"]) == 1
+    met = capsys.readouterr().out.partition(" taught")[0]
+    assert met.startswith("of these 20 images ")
+    assert 10 <= int(met.rsplit(" ", 1)[1]) <= 20
 
 
 def test_a_part_of_the_models_run_is_judged(

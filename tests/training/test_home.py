@@ -78,7 +78,7 @@ def test_the_fitted_file_names_the_cells_of_its_site(file: Path, made_data: Path
 
 
 def test_what_does_not_belong_to_a_file_is_told(file: Path) -> None:
-    kept = home.path_beside(file)
+    kept = division.kept_of(file)
     content = kept.read_bytes()
     kept.write_bytes(content[:-100])
     with pytest.raises(UserError, match=r"wbc\.home\.npz: damaged .*training\.home --model"):

@@ -81,7 +81,10 @@ function showState(state) {
   $("fields").textContent = whole(state.fields);
   $("frames").textContent = whole(state.frames);
   $("fps").textContent = `${state.fps.toFixed(1)}/s`;
-  setText($("skipped"), `${whole(state.skipped)} (${Object.keys(state.skips).join("; ")})`);
+  const skips = Object.entries(state.skips);
+  const others = state.skipped - skips.reduce((sum, [, number]) => sum + number, 0);
+  const named = [...skips, ...(others ? [["other reasons", others]] : [])];
+  setText($("skipped"), named.map(([reason, number]) => `${whole(number)}: ${reason}`).join("; "));
   $("skipped-line").hidden = state.skipped === 0;
   $("source").textContent = state.source;
   $("rim-line").hidden = !state.rim;

@@ -155,7 +155,7 @@ def test_tcp_carries_bytes_and_tells_the_end() -> None:
         peer.sendall(b"there")
         assert heard(port, 5) == b"there"
         peer.close()
-        with pytest.raises(PortError, match="closed the connection"):
+        with pytest.raises(PortError, match="closed from the other side"):
             heard(port, 1)
         port.close()
 
