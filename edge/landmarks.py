@@ -43,8 +43,13 @@ class Fit:
     pose: Pose
     scale: float
     """Pixels of the other to a pixel of the one."""
-    votes: int
-    """Landmarks that support it."""
+    support: NDArray[np.float32]
+    """The landmarks of the other that support it, shape (votes, 2)."""
+
+    @property
+    def votes(self) -> int:
+        """Landmarks that support it."""
+        return len(self.support)
 
     def to_reference(self, x: float, y: float) -> tuple[float, float]:
         """Return where the point (x, y) of the one lies in the other, pixels."""
@@ -94,9 +99,10 @@ def fit(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Fit | N
     if len(nearest) < _LEAST_MATCHES:
         return None
     cv2.setRNGSeed(1)  # The vote draws at random: the same pictures give the same pose.
+    seen = reference.points[list(nearest)]
     move, support = cv2.estimateAffinePartial2D(
         picture.points[[m.queryIdx for m in nearest.values()]],
-        reference.points[list(nearest)],
+        seen,
         ransacReprojThreshold=reach,
         maxIters=5000,
         confidence=0.999,
@@ -104,4 +110,4 @@ def fit(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Fit | N
     if move is None:
         return None
     pose = Pose(float(move[0, 2]), float(move[1, 2]), math.atan2(move[1, 0], move[0, 0]))
-    return Fit(pose, math.hypot(move[0, 0], move[1, 0]), int(support.sum()))
+    return Fit(pose, math.hypot(move[0, 0], move[1, 0]), seen[support.ravel() > 0])

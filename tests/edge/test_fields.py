@@ -74,11 +74,16 @@ def test_a_place_photographed_at_another_scale_is_known(zoom: float) -> None:
     assert counter.update(Frame(1, 0.0, scaled, "b"), [seen]).numbers == (2,)
 
 
+def supported(scale: float, votes: int, at: tuple[float, float] = (150, 100)) -> Fit:
+    """Return that a photograph lies as it is, but scaled, supported by landmarks all at one place."""
+    return Fit(Pose(0, 0, 0), scale, np.full((votes, 2), at, np.float32))
+
+
 @pytest.mark.parametrize(("scale", "votes", "known"), [(1.0, 7, True), (0.9, 8, False), (0.9, 30, True)])
 def test_what_is_scaled_needs_more_landmarks(
     monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, known: bool
 ) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), scale, votes))
+    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(scale, votes))
     photograph = album.Photograph(picture(1))
     assert (album.lay(photograph, photograph) is not None) is known
 
@@ -99,7 +104,20 @@ def test_what_is_scaled_needs_more_landmarks(
 def test_few_landmarks_need_pictures_that_agree_closely(
     monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, agreement: float, known: int | None
 ) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: Fit(Pose(0, 0, 0), scale, votes))
+    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(scale, votes))
+    monkeypatch.setattr(album, "agreement", lambda *_: agreement)
+    old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
+    old.cells = ((detection(150, 100).box, 1),)
+    several = album.Album()
+    several.add(old)
+    assert several.known(new, [detection(150, 100).box]) == [known]
+
+
+@pytest.mark.parametrize(("agreement", "known"), [(0.9, None), (0.96, 1)])
+def test_landmarks_far_from_the_cell_need_pictures_that_agree_closely(
+    monkeypatch: pytest.MonkeyPatch, agreement: float, known: int | None
+) -> None:
+    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(1.0, 30, (300, 220)))
     monkeypatch.setattr(album, "agreement", lambda *_: agreement)
     old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
     old.cells = ((detection(150, 100).box, 1),)
@@ -230,6 +248,29 @@ def test_a_cell_that_fills_its_photographs_is_known_whatever_lies_around_it(
             images.append(filled(cv2.warpAffine(image, move, (width, height), borderValue=(around,) * 3)))
         told = count(images, StillFields(decision), Locator(), classifier)
         assert [len(cells) for cells, _, _ in told] == [1, 0, 0, 0], sample.file
+
+
+def test_a_scale_bar_in_all_pictures_makes_no_cells_one(shared_data: Path) -> None:
+    samples = [s for s in load(shared_data) if s.source == "pbc" and s.name == "lymphocyte"]
+    images = [read_image(s.path) for s in samples if s.split == "train"][:24]
+    for image in images:
+        cv2.rectangle(image, (250, 341), (340, 346), (0, 0, 0), -1)
+        cv2.putText(image, "10 um  100x", (220, 333), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 2)
+    classifier = Classifier()
+    told = count(images, StillFields(Decision(classifier.card.classes, 0.9)), Locator(), classifier)
+    assert [again for _, _, again in told] == [False] * len(images)
+
+
+@pytest.mark.parametrize("pair", [(408, 365), (400, 377), (261, 226)])
+def test_a_cell_is_known_among_many_blurred_photographs(shared_data: Path, pair: tuple[int, int]) -> None:
+    first, second = (f"BloodImage_{number:05}_1.jpg" for number in pair)
+    files = sorted((shared_data / "cells" / "bccd").rglob("*.jpg"))
+    others = [f for f in files if f.name not in (first, second)][:120]
+    paths = [next(f for f in files if f.name == first), *others, next(f for f in files if f.name == second)]
+    classifier = Classifier()
+    counter = StillFields(Decision(classifier.card.classes, 0.9))
+    told = count([read_image(f) for f in paths], counter, Locator(), classifier)
+    assert told[-1][2]
 
 
 def test_real_cells_are_never_taken_for_one_another(shared_data: Path) -> None:
