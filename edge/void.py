@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from edge.cells import Box, Image
 
-_BLACK = 0.2
-"""Greatest value of each colour, over the glass's light: a rim is seldom quite black. Nuclei have 0.35."""
-_LEAST_BLACK = 16
-"""Where the light is low, the greatest value (0..255) of what is black."""
+_BLACK = 16
+"""Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
+_RIM, _LEAST_CORNERS = 0.2, 3
+"""The same of a rim, over the glass's light, since it is seldom quite black; and how many corners of the
+image it takes. Nuclei at the border have 0.35, but in a camera of strong contrast less."""
 _MOST_EMPTY = 0.95
 """Share of an image: where more is black, it is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
@@ -31,7 +32,7 @@ frame may differ from its colour."""
 _BLOCK, _NEAR_COLOUR = 8, 16
 """Pixels beside a frame in which JPEG mixes it with the picture, and how far from its colour it is then."""
 _LEAST_FRAME = 0.03
-"""Share of an image that such a frame covers."""
+"""Share of an image that such a frame covers, and of its border."""
 _DARKER = 20
 """Grey levels by which a frame is darker than glass: a lighter one may be over-exposed glass."""
 _STAINED = 0.55
@@ -61,9 +62,9 @@ def fill(image: Image) -> tuple[Image, Mask | None]:
         The image, and where it was filled, shape (height, width); None if nowhere.
     """
     every = max(1, max(image.shape) // _SAMPLED)
-    outer, colour = _reaching(_black(image, every)), 0
+    outer = _black(image, every)
     if not outer.any():
-        outer, colour = _frame(image)
+        outer = _frame(image, every)
     share = outer.mean()
     if share == 0 or share > _MOST_EMPTY:
         return image, None
@@ -72,7 +73,7 @@ def fill(image: Image) -> tuple[Image, Mask | None]:
     if not len(shown):
         return image, None
     glass = np.percentile(shown, _BRIGHT, axis=0)
-    if glass.max() < max(_LIT, colour + _DARKER):
+    if glass.max() < _LIT:
         return image, None
     whole = image.copy()
     whole[empty] = glass.astype(np.uint8)
@@ -107,32 +108,37 @@ def _about(start: float, side: float) -> slice:
 
 
 def _black(image: Image, every: int) -> Mask:
+    """Return where black reaches in from the border, or a rim that is nearly black."""
     light = image[::every, ::every].max(axis=2)
-    lit = light[light > _LEAST_BLACK]
-    limit = max(_LEAST_BLACK, _BLACK * float(np.percentile(lit, _BRIGHT))) if lit.size else _LEAST_BLACK
-    if _rim(image).max(axis=1).min() > limit:
+    lit = light[light > _BLACK]
+    limit = max(_BLACK, _RIM * float(np.percentile(lit, _BRIGHT))) if lit.size else _BLACK
+    if _border(image).max(axis=1).min() > limit:
         return np.zeros(image.shape[:2], bool)
     # JPEG leaves specks in what is black.
-    brightest = cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
-    return np.asarray(cv2.medianBlur(brightest, 5) <= limit)
+    brightest = cv2.medianBlur(cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2]), 5)
+    rim = _reaching(brightest <= limit)
+    if rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum() >= _LEAST_CORNERS:
+        return rim
+    return _reaching(brightest <= _BLACK)
 
 
-def _frame(image: Image) -> tuple[Mask, int]:
-    """Return where one colour lies around the picture, and how bright it is (0..255)."""
-    colours, counts = np.unique(_rim(image), axis=0, return_counts=True)
-    colour = colours[counts.argmax()].astype(np.int16)
-    light, nowhere = int(colour.max()), np.zeros(image.shape[:2], bool)
-    if counts.max() < _LEAST_FRAME * counts.sum():
-        return nowhere, light
-    away = np.abs(image - colour).max(axis=2)
+def _frame(image: Image, every: int) -> Mask:
+    """Return where one colour that is darker than glass lies around the picture."""
+    nowhere = np.zeros(image.shape[:2], bool)
+    colours, counts = np.unique(_border(image), axis=0, return_counts=True)
+    colour = colours[counts.argmax()]
+    glass = np.percentile(image[::every, ::every].reshape(-1, 3), _BRIGHT, axis=0)
+    if counts.max() < _LEAST_FRAME * counts.sum() or glass.mean() < colour.mean() + _DARKER:
+        return nowhere
+    away = cv2.absdiff(image, np.full_like(image, colour)).max(axis=2)
     plain = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= _PLAIN
     outer = _reaching((away <= _ONE_COLOUR) & plain)
     if outer.mean() < _LEAST_FRAME:
-        return nowhere, light
-    return outer | (_widened(outer, _BLOCK) & (away <= _NEAR_COLOUR)), light
+        return nowhere
+    return np.asarray(outer | (_widened(outer, _BLOCK) & (away <= _NEAR_COLOUR)))
 
 
-def _rim(image: Image) -> Image:
+def _border(image: Image) -> Image:
     """Return the pixels along the border, shape (pixels, 3)."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
