@@ -141,7 +141,7 @@ def read_photograph(path: Path) -> Image:
     """Read an image as `read_image` does; raises UserError also where it is a mask or plain."""
     image = _decoded(path)
     if is_drawn(image):  # as it is stored: what is black up to the border may be filled up
-        raise UserError(f"{path}: a mask or a plain square, no photograph of a cell; remove it")
+        raise UserError(f"{path}: as few shades as a mask, or far too dark or bright; remove it")
     return filled(image)
 
 

@@ -104,7 +104,7 @@ def _chosen(located: Sequence[Located], image: Image) -> Box:
     if box.side < _FILLS * side:
         cells = [found.box for found in located if found.whole and found.sure]
     elif all(found.box.side <= _IN_FIELD * side for found in located):
-        cells = [found.box for found in located]
+        cells = [found.box for found in located if found.whole]
     else:
         cells = []
     if not cells or any(one_cell(box, cell) and box.side < _TOO_LARGE * cell.side for cell in cells):

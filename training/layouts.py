@@ -67,8 +67,8 @@ _NO_CELL_OF_ONE_CLASS = {
     *("mask", "masks", "gt", "groundtruth", "groundtruthsegmentation"),
 }
 """Folders that a tree may hold beside or in its classes: LISC's fields of several classes, and masks."""
-_MASK = re.compile(r"(.+)[-_ ](masks?|gt|seg|segmentation|labels?)", re.IGNORECASE)
-"""Name of a mask beside the image NAME."""
+_MASK = re.compile(r"(.+)[-_ ](masks?|gt)", re.IGNORECASE)
+"""Name of a mask beside the image NAME; others are known by what they show (`training.masks`)."""
 _ELSEWHERE = {"test-b"}
 """Parts that another laboratory took: Raabin-WBC's TestB."""
 _LEAST_IMAGES = 50
@@ -399,6 +399,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
         )
     samples = _with_sources(samples, folder.resolve().name)
     notes = [f"{name}: {n} images" for name, n in left_out.items()]
+    notes += [f"{len(masks)} masks beside their images"] if (masks := _pictures(folder)[1]) else []
     return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder) + _strangers(folder))
 
 
@@ -488,16 +489,20 @@ def _lisc_box(folder: Path, image: Path, parents: Sequence[str]) -> Box | None:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Yield the images below a folder in the order of their names, masks (NAME_mask beside NAME) aside.
+    """Yield the pictures below a folder in the order of their names, masks (NAME_mask beside NAME) aside.
 
     Those of an unread kind are among them, so that they are named with the images that cannot be read.
     """
+    files, masks = _pictures(folder)
+    yield from (file for file in files if file not in masks)
+
+
+def _pictures(folder: Path) -> tuple[list[Path], set[Path]]:
+    """Return all pictures below a folder, and which are masks by their names."""
     files = sorted(f for f in _files(folder) if f.suffix.lower() in SUFFIXES | UNREAD)
     names = {f.with_suffix("") for f in files}
-    for file in files:
-        mask = _MASK.fullmatch(file.stem)
-        if not (mask and file.with_name(mask[1]) in names):
-            yield file
+    told = ((file, _MASK.fullmatch(file.stem)) for file in files)
+    return files, {file for file, mask in told if mask and file.with_name(mask[1]) in names}
 
 
 def _files(folder: Path) -> Iterator[Path]:

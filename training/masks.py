@@ -17,7 +17,9 @@ _COLOUR = 4
 
 
 def is_drawn(image: Image) -> bool:
-    """Return whether an image has the grey levels of a mask, or one alone: a photograph has no such few.
+    """Return whether an image has as few grey levels as a mask, or one alone.
+
+    A photograph has more, but where most of it is too dark or too bright to be told.
 
     Args:
         image: RGB as it is stored, before `edge.void` fills it.

@@ -106,10 +106,11 @@ def test_in_a_field_the_locator_need_not_be_sure(monkeypatch: pytest.MonkeyPatch
     small, large = Box(380, 20, 90, 90), Box(100, 100, 250, 250)
     assert single_cell_box(field).side >= 0.95 * 400
 
-    def found(*boxes: Box) -> Box:
-        cells = [Located(box, whole=False, sure=False) for box in boxes]
+    def found(*boxes: Box, whole: bool = True) -> Box:
+        cells = [Located(box, whole, sure=False) for box in boxes]
         monkeypatch.setattr(framing, "_locator", lambda: SimpleNamespace(locate=lambda image: cells))
         return find_cell(field)
 
     assert found(small) == small
+    assert found(small, whole=False) == single_cell_box(field)
     assert found(small, large) == single_cell_box(field)  # a cell that fills its image, and its lobe

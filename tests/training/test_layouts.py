@@ -305,7 +305,7 @@ def test_a_class_without_an_image_is_told(tmp_path: Path, capsys) -> None:
 
 
 def test_masks_and_hidden_files_are_no_cells(tmp_path: Path) -> None:
-    masks = (f"neutrophil/1{ending}.png" for ending in ("_mask", "-Masks", "_GT", " label", "_seg"))
+    masks = (f"neutrophil/1{ending}.png" for ending in ("_mask", "-Masks", "_GT"))
     write(tmp_path, "neutrophil/1.jpg", "neutrophil/2_seg.jpg", *masks, ".cache/2.png")
     assert [s.file for s in layouts.read(tmp_path).samples] == ["neutrophil/1.jpg", "neutrophil/2_seg.jpg"]
 
