@@ -24,7 +24,7 @@ from rich.progress import track
 
 from benchmarks.count_once import LEUKOCYTES, SCALE, SLIDE
 from benchmarks.real_slide import Slide, build_slide
-from edge.cells import Cell, Frame, Image
+from edge.cells import Cell, Frame, Image, Role
 from edge.classify import Classifier
 from edge.errors import UserError
 from edge.fields import StillFields
@@ -128,7 +128,8 @@ def _walk(slide: Slide, rng: np.random.Generator) -> list[Pose]:
 
 
 def walks(slides: Sequence[Slide], rng: np.random.Generator, classifier: Classifier) -> str:
-    """Return a line on how the cells of walks over the slides were counted."""
+    """Return a line on how the leukocytes of walks over the slides were counted."""
+    rejected = {c.name for c in classifier.card.classes if c.role is Role.REJECTED}
     shown = missed = twice = false = 0
     for number, slide in enumerate(track(slides, "walks", console=Console(stderr=True))):
         poses = _walk(slide, rng)
@@ -138,12 +139,13 @@ def walks(slides: Sequence[Slide], rng: np.random.Generator, classifier: Classif
         found: list[int] = []
         told = count(images, _counter(classifier), Locator(), classifier)
         for pose, (cells, _, _) in zip(poses, told, strict=True):
-            for cell in cells:
+            for cell in (c for c in cells if c.name not in rejected):
                 x, y = pose.to_slide(*cell.box.centre)
                 near = min(slide.cells, key=lambda c: math.dist((c.x, c.y), (x, y)))
-                found += [near.number] * (math.dist((near.x, near.y), (x, y)) < near.diameter / 2)
-            false += len(cells)
-        false -= len(found)
+                if math.dist((near.x, near.y), (x, y)) < near.diameter / 2:
+                    found.append(near.number)
+                else:
+                    false += 1
         shown, missed = shown + len(whole), missed + len(whole - {*found})
         twice += len(found) - len({*found})
     return f"{len(slides)} walks: {shown} cells shown whole, {missed} missed, {twice} too many, {false} false"
