@@ -127,8 +127,11 @@ def _frame(image: Image, every: int) -> Mask:
     nowhere = np.zeros(image.shape[:2], bool)
     colours, counts = np.unique(_border(image), axis=0, return_counts=True)
     colour = colours[counts.argmax()]
-    glass = np.percentile(image[::every, ::every].reshape(-1, 3), _BRIGHT, axis=0)
-    if counts.max() < _LEAST_FRAME * counts.sum() or glass.mean() < colour.mean() + _DARKER:
+    sample = image[::every, ::every].reshape(-1, 3)
+    shown = sample[np.abs(sample.astype(np.int16) - colour).max(axis=1) > _NEAR_COLOUR]
+    if counts.max() < _LEAST_FRAME * counts.sum() or not len(shown):
+        return nowhere
+    if np.percentile(shown, _BRIGHT, axis=0).mean() < colour.mean() + _DARKER:
         return nowhere
     away = cv2.absdiff(image, np.full_like(image, colour)).max(axis=2)
     plain = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= _PLAIN
