@@ -17,6 +17,7 @@ from edge.sightings import Decision
 from edge.void import filled
 from training.data import load, read_image
 
+ON_CELL, FAR_FROM_IT = (150.0, 100.0), (300.0, 220.0)
 DECISION = Decision((CellClass("leukocyte", Role.COUNTED),), 0.0)
 
 
@@ -74,7 +75,7 @@ def test_a_place_photographed_at_another_scale_is_known(zoom: float) -> None:
     assert counter.update(Frame(1, 0.0, scaled, "b"), [seen]).numbers == (2,)
 
 
-def supported(scale: float, votes: int, at: tuple[float, float] = (150, 100)) -> Fit:
+def supported(scale: float, votes: int, at: tuple[float, float] = ON_CELL) -> Fit:
     """Return that a photograph lies as it is, but scaled, supported by landmarks all at one place."""
     return Fit(Pose(0, 0, 0), scale, np.full((votes, 2), at, np.float32))
 
@@ -89,35 +90,30 @@ def test_what_is_scaled_needs_more_landmarks(
 
 
 @pytest.mark.parametrize(
-    ("scale", "votes", "agreement", "known"),
+    ("scale", "votes", "at", "agreement", "known"),
     [
-        (1.0, 4, 0.99, None),
-        (1.0, 6, 0.9, None),
-        (1.0, 6, 0.96, 1),
-        (1.0, 7, 0.9, 1),
-        (1.07, 9, 0.99, None),
-        (1.07, 15, 0.9, None),
-        (1.07, 15, 0.96, 1),
-        (1.07, 20, 0.9, 1),
+        (1.0, 4, ON_CELL, 0.99, None),
+        (1.0, 6, ON_CELL, 0.9, None),
+        (1.0, 6, ON_CELL, 0.96, 1),
+        (1.0, 7, ON_CELL, 0.9, 1),
+        (1.0, 30, FAR_FROM_IT, 0.9, None),
+        (1.0, 30, FAR_FROM_IT, 0.96, 1),
+        (1.07, 9, ON_CELL, 0.99, None),
+        (1.07, 15, ON_CELL, 0.9, None),
+        (1.07, 15, ON_CELL, 0.96, 1),
+        (1.07, 20, ON_CELL, 0.9, 1),
     ],
 )
-def test_few_landmarks_need_pictures_that_agree_closely(
-    monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, agreement: float, known: int | None
+def test_few_landmarks_or_far_ones_need_pictures_that_agree_closely(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    scale: float,
+    votes: int,
+    at: tuple[float, float],
+    agreement: float,
+    known: int | None,
 ) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(scale, votes))
-    monkeypatch.setattr(album, "agreement", lambda *_: agreement)
-    old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
-    old.cells = ((detection(150, 100).box, 1),)
-    several = album.Album()
-    several.add(old)
-    assert several.known(new, [detection(150, 100).box]) == [known]
-
-
-@pytest.mark.parametrize(("agreement", "known"), [(0.9, None), (0.96, 1)])
-def test_landmarks_far_from_the_cell_need_pictures_that_agree_closely(
-    monkeypatch: pytest.MonkeyPatch, agreement: float, known: int | None
-) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(1.0, 30, (300, 220)))
+    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(scale, votes, at))
     monkeypatch.setattr(album, "agreement", lambda *_: agreement)
     old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
     old.cells = ((detection(150, 100).box, 1),)

@@ -82,9 +82,9 @@ function showState(state) {
   $("frames").textContent = whole(state.frames);
   $("fps").textContent = `${state.fps.toFixed(1)}/s`;
   const skips = Object.entries(state.skips);
-  const others = state.skipped - skips.reduce((sum, [, number]) => sum + number, 0);
-  const named = [...skips, ...(others ? [["other reasons", others]] : [])];
-  setText($("skipped"), named.map(([reason, number]) => `${whole(number)}: ${reason}`).join("; "));
+  const told = skips.map(([reason, number]) => (number > 1 ? `${whole(number)} times ${reason}` : reason));
+  if (skips.reduce((sum, [, number]) => sum + number, 0) < state.skipped) told.push("and others");
+  setText($("skipped"), `${whole(state.skipped)} (${told.join("; ")})`);
   $("skipped-line").hidden = state.skipped === 0;
   $("source").textContent = state.source;
   $("rim-line").hidden = !state.rim;
