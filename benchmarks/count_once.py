@@ -47,6 +47,7 @@ from edge.pipeline import detect
 from edge.quality import Inspector
 from edge.sightings import Decision
 from edge.track import MovingStage
+from edge.whole import whole
 from training.data import STUDY_CLASSES
 
 SLIDE = (1800, 1300)
@@ -132,9 +133,8 @@ class Detected:
         found = list(track(frames, told, total, console=Console(stderr=True)))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part")  # a run that is stopped here leaves no half of a file
-            part.write_bytes(pickle.dumps(found))
-            part.replace(file)
+            with whole(file) as part:
+                part.write_bytes(pickle.dumps(found))
         return found
 
     def _file(self, slide: Slide, script: str, seed: int) -> Path | None:

@@ -12,6 +12,7 @@ import numpy as np
 import supervision
 
 from edge.cells import Box
+from training.fields import edges_of
 from training.locating import overlap
 
 HITS = 3
@@ -70,7 +71,7 @@ class ByteTracker:
 
     def link(self, boxes: Sequence[Box]) -> list[int | None]:
         """Take the boxes of the next frame; return the track of each."""
-        corners = _corners(boxes)
+        corners = edges_of(boxes)
         found = supervision.Detections(
             corners, confidence=np.full(len(boxes), 0.9), data={"row": np.arange(len(boxes))}
         )
@@ -97,7 +98,7 @@ class NorfairTracker:
         """Take the boxes of the next frame; return the track of each."""
         found = [
             norfair.tracker.Detection(points=corners.reshape(2, 2), data=row)
-            for row, corners in enumerate(_corners(boxes))
+            for row, corners in enumerate(edges_of(boxes))
         ]
         names: list[int | None] = [None] * len(boxes)
         for one in self._tracker.update(detections=found):
@@ -105,12 +106,6 @@ class NorfairTracker:
             if any(one.last_detection is detection for detection in found):
                 names[one.last_detection.data] = one.id
         return names
-
-
-def _corners(boxes: Sequence[Box]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Return left, top, right, bottom of each box, shape (boxes, 4)."""
-    corners = [(b.x, b.y, b.x + b.width, b.y + b.height) for b in boxes]
-    return np.array(corners, np.float32).reshape(-1, 4)
 
 
 PEERS: Mapping[str, Callable[[], Tracker]] = {

@@ -28,11 +28,11 @@ from edge.preprocess import crop
 from edge.quality import Inspector
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
-from training.fields import read_boxes
+from training.fields import RED_CELL_PX, read_boxes
 from training.framing import single_cell_box
 
-RED_CELL_PX: Mapping[str, float] = {"pbc": 71, "raabin": 125, "bccd": 97, "demo": 50}
-"""Median diameter of a red cell in the fields (../shared/data/README.md), and as the demo is drawn."""
+_DEMO_RED_CELL_PX = 50
+"""As the demo is drawn."""
 LEUKOCYTE = 1.9
 """Its diameter in red cell diameters."""
 GOOD_SHARE = 0.99
@@ -58,13 +58,15 @@ def motion(image: Image, percent: float, cell_px: float, rng: Random) -> Image:
     # Coordinates with 4 bits behind the point.
     ends = [tuple(int(v) for v in np.rint(16 * (middle + way))) for way in (-end, end)]
     cv2.line(kernel, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
-    light = cv2.filter2D(_light(image), -1, kernel / np.float32(kernel.sum()), borderType=cv2.BORDER_REFLECT)
-    return _noisy(_picture(np.asarray(light, np.float32)), image, rng)
+    light = cv2.filter2D(
+        corruptions.linear(image), -1, kernel / np.float32(kernel.sum()), borderType=cv2.BORDER_REFLECT
+    )
+    return _noisy(corruptions.displayed(np.asarray(light, np.float32)), image, rng)
 
 
 def over(image: Image, stops: float, cell_px: float, rng: Random) -> Image:
     """So many times twice the light; white clips."""
-    return _picture(_light(image) * np.float32(2**stops))
+    return corruptions.displayed(corruptions.linear(image) * np.float32(2**stops))
 
 
 def under(image: Image, stops: float, cell_px: float, rng: Random) -> Image:
@@ -74,26 +76,26 @@ def under(image: Image, stops: float, cell_px: float, rng: Random) -> Image:
 
 def crowded(image: Image, layers: float, cell_px: float, rng: Random) -> Image:
     """So many layers of cells lie on this one (the same field, turned): light goes through all of them."""
-    light = _light(image)
+    light = corruptions.linear(image)
     glass = light / _background(light)
     turns = [glass[::-1], glass[:, ::-1], glass[::-1, ::-1]]
     for layer in range(int(layers)):
         light = light * np.minimum(turns[layer], 1)
-    return _picture(np.ascontiguousarray(light))
+    return corruptions.displayed(np.ascontiguousarray(light))
 
 
 def stain(image: Image, times: float, cell_px: float, rng: Random) -> Image:
     """So many times the dye: all optical densities are multiplied."""
-    light = np.maximum(_light(image), 1e-3)
+    light = np.maximum(corruptions.linear(image), 1e-3)
     white = _background(light)
-    return _picture(np.asarray(white * (light / white) ** times, np.float32))
+    return corruptions.displayed(np.asarray(white * (light / white) ** times, np.float32))
 
 
 def shading(image: Image, percent: float, cell_px: float, rng: Random) -> Image:
     """The corners get `percent` less light than the middle."""
     rows, columns = (np.linspace(-1, 1, length) for length in image.shape[:2])
     fall = 1 - percent / 200 * (rows[:, None] ** 2 + columns**2)
-    return _picture(np.asarray(_light(image) * fall[..., None], np.float32))
+    return corruptions.displayed(np.asarray(corruptions.linear(image) * fall[..., None], np.float32))
 
 
 FAULTS: dict[str, tuple[Fault, tuple[float, ...], Gate]] = {
@@ -117,17 +119,6 @@ def _noisy(spoiled: Image, image: Image, rng: Random) -> Image:
     deviation = float(np.median(np.abs(rest))) / (0.6745 * 6)
     noise = rng.normal(0, deviation, image.shape)
     return np.asarray(np.clip(np.rint(spoiled + noise), 0, 255), np.uint8)
-
-
-def _light(image: Image) -> NDArray[np.float32]:
-    level = image.astype(np.float32) / 255
-    return np.asarray(np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4), np.float32)
-
-
-def _picture(light: NDArray[np.float32]) -> Image:
-    light = np.clip(light, 0, 1)
-    level = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(255 * level), np.uint8)
 
 
 def _background(light: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,7 +148,7 @@ def field_sources(data: Path, split: str) -> list[Source]:
         images = tuple(read_image(data / "fields" / file) for file in files)
         found.append(Source(name, images, LEUKOCYTE * RED_CELL_PX[name], RED_CELL_PX[name]))
     demo = [f.image for f in DemoSource(pace=False).frames() if isinstance(f, Frame) and f.index % 25 == 0]
-    return [*found, Source("demo", tuple(demo), LEUKOCYTE * RED_CELL_PX["demo"], RED_CELL_PX["demo"])]
+    return [*found, Source("demo", tuple(demo), LEUKOCYTE * _DEMO_RED_CELL_PX, _DEMO_RED_CELL_PX)]
 
 
 def single_sources(samples: Sequence[Sample], fields: Sequence[Source]) -> list[Source]:

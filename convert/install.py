@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 
 
 def install(
@@ -33,19 +33,19 @@ def install(
     Raises:
         UserError: the runtime refuses the file or dies of it; or as `judge` does.
     """
-    whole = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    told = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder) / output.name
         part.write_bytes(content)
-        write_json(part.with_suffix(".json"), whole)
+        write_json(part.with_suffix(".json"), told)
         print("running the file once", flush=True)
         _run_in_a_child(program, part)
-        whole |= judge(part)
-        write_json(part.with_suffix(".json"), whole)
+        told |= judge(part)
+        write_json(part.with_suffix(".json"), told)
         part.with_suffix(".json").replace(output.with_suffix(".json"))
         part.replace(output)
-    return whole
+    return told
 
 
 def _run_in_a_child(program: str, file: Path) -> None:

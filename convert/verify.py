@@ -24,7 +24,7 @@ from convert.scores import with_scores
 from edge.cells import Answers, Image
 from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 from training import data, division, gradcam, metrics, model
 from training.evaluate import figures
 from training.page import percent

@@ -18,6 +18,7 @@ from edge.cells import Box, Image
 from edge.landmarks import Fit, Landmarks, fit, landmarks
 from edge.pose import Pose
 from edge.sightings import one_cell
+from edge.void import reaching
 
 _RECENT = 300
 """Photographs remembered at a time: 50 MB of them."""
@@ -45,6 +46,10 @@ _LEAST_VOTES, _FEW_VOTES = 5, 7
 _LEAST_ABOUT = 4
 """Of these on the cell or next to it, likewise: a scale bar or a date in all pictures supports them as they
 lie. Half of 40 lymphocytes in such pictures agreed by 0.75 to 0.88, with two at most."""
+_AGREE = 0.85
+"""How well two views of a cell must agree to be of one, laid on each other by seven landmarks or more. Of
+some 1,300 pairs in series of photographs the least agree by 0.87; two eosinophils of PBC, laid on each other
+by eight landmarks, by 0.78."""
 _CLOSELY = 0.95
 """The pictures of one cell correlate better in nearly all series; of two cells laid on each other by five or
 six landmarks the most alike of 700 (PBC, validation) by 0.83."""
@@ -147,16 +152,9 @@ def _scaling(old: Photograph, new: Photograph, laid: Fit) -> float:
 
 
 class Album:
-    """The last 300 photographs with cells; older ones of cells that few show.
+    """The last 300 photographs with cells; older ones of cells that few show."""
 
-    Args:
-        least_correlation: how well (-1..1) the two views of a cell must agree to be one cell, laid on each
-            other by seven landmarks or more. Of some 1,300 pairs in series of photographs the least agree by
-            0.87; two eosinophils of PBC, laid on each other by eight landmarks, by 0.78.
-    """
-
-    def __init__(self, least_correlation: float = 0.85) -> None:
-        self._least_correlation = least_correlation
+    def __init__(self) -> None:
         self._photographs: list[Photograph] = []
 
     @property
@@ -204,7 +202,7 @@ class Album:
                 twin = shown.get(cell, taken.get(number))
                 free = numbers[i] is None and (twin is None or lobe or one_cell(boxes[i], boxes[twin]))
                 clear = laid.votes >= few and _votes_about(cell, laid) >= _LEAST_ABOUT
-                least = self._least_correlation if clear else _CLOSELY
+                least = _AGREE if clear else _CLOSELY
                 if free and agreement(photograph, new, laid, cell) >= least:
                     numbers[i] = number
                     shown.setdefault(cell, i)
@@ -250,9 +248,7 @@ class Album:
 def _shown(grey: NDArray[np.uint8]) -> Mask:
     """Return 1 where a picture shows something, 0 where it is plain up to its border."""
     plain = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) <= _PLAIN
-    around = cv2.copyMakeBorder(plain.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(around, None, (0, 0), 2)
-    blank = (around[1:-1, 1:-1] == 2).astype(np.uint8)
+    blank = reaching(plain).astype(np.uint8)
     return np.asarray(1 - cv2.dilate(blank, np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)), np.uint8)
 
 

@@ -88,7 +88,7 @@ class Classifier:
         UserError: the file is missing, is not the one that the card describes, or does not run.
     """
 
-    def __init__(self, model: Path = DEFAULT_MODEL, threads: int = 1) -> None:
+    def __init__(self, model: Path = DEFAULT_MODEL) -> None:
         self.card = read_card(model)
         size, familiar, side = self.card.size, self.card.familiar, self.card.heat_side
         classes = (1, len(self.card.classes))
@@ -97,7 +97,7 @@ class Classifier:
             shapes["embedding"] = (1, familiar.means.shape[1])
         if side is not None:
             shapes["heat"] = (1, side, side, len(self.card.classes))
-        self._file = ModelFile(model, self.card.sha256, size, shapes, threads)
+        self._file = ModelFile(model, self.card.sha256, size, shapes)
 
     def classify(self, crops: Sequence[Image]) -> Answers:
         """Return what the model says of the crops, of the doubtful ones after a second look.

@@ -235,6 +235,22 @@ def check_specimen(name: str) -> None:
         )
 
 
+_OF_ONE_COUNT = ("specimen", "wbc", "flat_field")
+"""Settings that a file must not give to every count that comes."""
+
+
+def add_options(parser: argparse.ArgumentParser, settings: type[LisConfig]) -> None:
+    """Add --config, and an option for each setting; one that is not given is not in what is parsed."""
+    parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
+    for field in dataclasses.fields(settings):
+        kind: Any = value_type(field.type)
+        extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        if field.name == "camera":
+            extra |= {"nargs": "?", "const": "pi", "metavar": "DEVICE"}
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, help=HELP[field.name], default=argparse.SUPPRESS, **extra)
+
+
 def read_lis_config(file: Path | None, options: Mapping[str, Any]) -> LisConfig:
     """Return the LIS's part of the settings of `file` overruled by `options`; see `read_config`."""
     known = {field.name for field in dataclasses.fields(LisConfig)}
@@ -275,6 +291,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
             raise UserError(f"{file}: unknown setting {key!r}{hint}")
+        if key in _OF_ONE_COUNT:
+            option = key.replace("_", "-")
+            raise UserError(f"{file}: {key}: that is of one count alone; give --{option} with it")
         settings[key] = _typed(file, key, value, known[key])
     return settings
 

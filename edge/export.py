@@ -20,6 +20,7 @@ from edge.config import HELP, Parser, read_lis_config
 from edge.errors import UserError
 from edge.preprocess import CONTEXT
 from edge.store import Store
+from edge.whole import whole
 
 _COLUMNS = ("file", "class", "film", "x", "y", "w", "h")
 
@@ -76,10 +77,8 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
                 contradicted.add(file)
             (folder / "cells" / file).write_bytes(crop)
         kept = [row for file, row in rows.items() if file not in contradicted]
-        part = table.with_name("cells.csv.part")
-        with part.open("w", newline="", encoding="utf-8") as written:
+        with whole(table) as part, part.open("w", newline="", encoding="utf-8") as written:
             csv.writer(written, lineterminator="\n").writerows([_COLUMNS, *kept])
-        part.replace(table)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; name another folder") from None
     return Exported(Counter(str(row[1]) for row in kept), len({row[2] for row in kept}), len(contradicted))

@@ -4,7 +4,6 @@ It belongs to one microscope, objective, lamp setting and picture size. The file
 65535 is the brightest spot; `edge.run --flat-field` writes it.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
+from edge.whole import whole
 
 FRAMES = 32
 """Frames that a field is averaged from, at most."""
@@ -136,21 +136,17 @@ def _check_plausible(field: Field, name: str, remedy: str) -> None:
 
 
 def write_flat_field(path: Path, field: Field) -> None:
-    """Write a field so that `path` holds either all of it or what it held before.
+    """Write a field as a whole.
 
     Raises:
         UserError: it cannot be written.
     """
     levels = np.rint(65535 * field).astype(np.uint16)
     data = cv2.imencode(".png", cv2.cvtColor(levels, cv2.COLOR_RGB2BGR))[1]
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with whole(path) as part:
+            part.write_bytes(data.tobytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; --flat-field-file names the file of the field") from None
 

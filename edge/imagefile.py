@@ -11,7 +11,7 @@ from edge.cells import Image
 
 MIN_SIDE_PX = 16
 """A smaller image cannot show a cell."""
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 50_000_000
 """A larger image does not fit into a small computer's memory."""
 
 _DIM, _BURNT = 32, 250
@@ -60,12 +60,14 @@ def _plain(image: cv2.typing.MatLike, *, grey: bool) -> Image:
     if image.ndim == 2 or image.shape[2] < 3 or (not grey and _is_grey(image[..., :3])):
         raise BadImage("grey: a stain is told by its colour")
     deep = image.dtype == np.uint16
-    colour, alpha = image[..., :3], np.asarray(image[..., 3:], np.float32) / (65535 if deep else 255)
+    colour, alpha = image[..., :3], image[..., 3:]
     if deep:
         bits = max(8, int(colour.max()).bit_length())
         colour = np.right_shift(colour.astype(np.uint16), bits + bits % 2 - 8)
-    if alpha.any():  # 0 everywhere is a channel that nobody filled
-        colour = colour * alpha + 255 * (1 - alpha)
+    opaque = 65535 if deep else 255
+    if alpha.any() and alpha.min() < opaque:  # 0 everywhere is a channel that nobody filled
+        share = np.asarray(alpha, np.float32) / opaque
+        colour = colour * share + 255 * (1 - share)
     return rgb(colour.astype(np.uint8))
 
 

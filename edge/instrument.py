@@ -23,13 +23,15 @@ from edge.localise import Locator
 from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
-from edge.report import write_json
 from edge.rim import within_rim
 from edge.session import Session
 from edge.stage import Place
 from edge.store import Store
 from edge.terminal import open_display
+from edge.whole import write_json
 
+_READABLE_S = 1.5
+"""A message is shown so long at least."""
 _MAP_S = 1.0
 """Seconds between two pictures of the map, at least."""
 _MAP_REST = 20
@@ -392,14 +394,14 @@ class _Pace:
 class _Notice:
     """Holds a message long enough to be read, though the fault may last for one frame alone."""
 
-    def __init__(self, hold_s: float = 1.5) -> None:
-        self._hold_s, self._message, self._until_s = hold_s, "", 0.0
+    def __init__(self) -> None:
+        self._message, self._until_s = "", 0.0
 
     def tick(self, message: str) -> str:
         """Return what to show now that a frame came with this message ("" for none)."""
         now = time.monotonic()
         if message:
-            self._message, self._until_s = message, now + self._hold_s
+            self._message, self._until_s = message, now + _READABLE_S
         return self._message if now < self._until_s else ""
 
 

@@ -100,9 +100,9 @@ class Naming:
 class Wishes:
     """What a person asked of the running count: written by the page, read by the main loop."""
 
-    def __init__(self, paused: bool = False) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._paused = paused
+        self._paused = False
         self._specimen: str | None = None
         self._release: Release | None = None
         self._namings: deque[Naming] = deque()

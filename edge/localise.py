@@ -25,6 +25,7 @@ from edge.cells import Box, Image, Located
 from edge.chromatin import Core, RedCells, all_tinted, beside, cores, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
+from edge.preprocess import TIGHT
 from edge.ruler import RED_CELL_UM, TINTED, red_cell_px, stain
 
 PAD = 128
@@ -53,8 +54,6 @@ fields, shrunken to half that, all): the frame is then looked at in tiles, in wh
 _OVERLAP, _MOST_TILES = 3.5, 144
 """Red cell diameters that neighbouring tiles have in common, so that the widest leukocyte is whole in one of
 them; and how many there are at most."""
-TIGHT = 0.5
-"""Share of a single image's shorter side from which its only cell is taken for what it was cut out round."""
 _LONGEST_TIGHT = 2.0
 """Longer over shorter side up to which an image may have been cut out round one cell, a long one at most."""
 _TIGHT_CUT, _TIGHT_SCORE = 0.25, 0.2

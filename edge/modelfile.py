@@ -32,16 +32,13 @@ class ModelFile:
         sha256: that the card tells of it.
         size: side of its input, pixels.
         outputs: shapes by the names that the caller gives them; of two of one shape the file has one by name.
-        threads: that it may use.
 
     Raises:
         UserError: the file is missing, is not the one that the card describes, or does not run.
     """
 
-    def __init__(
-        self, file: Path, sha256: str, size: int, outputs: Mapping[str, tuple[int, ...]], threads: int = 1
-    ) -> None:
-        self._interpreter = _load(file, sha256, threads)
+    def __init__(self, file: Path, sha256: str, size: int, outputs: Mapping[str, tuple[int, ...]]) -> None:
+        self._interpreter = _load(file, sha256)
         self._input = self._interpreter.get_input_details()[0]
         _agree(file, "input", self._input, (1, size, size, 3))
         self._outputs = _outputs(file, self._interpreter.get_output_details(), outputs)
@@ -60,7 +57,7 @@ class ModelFile:
         return np.asarray((raw - zero) * np.float32(scale), np.float32) if scale else raw
 
 
-def _load(model: Path, sha256: str, threads: int) -> Any:
+def _load(model: Path, sha256: str) -> Any:
     try:
         content = model.read_bytes()
     except OSError as error:
@@ -74,7 +71,7 @@ def _load(model: Path, sha256: str, threads: int) -> Any:
         )
     try:
         with without_chatter():
-            interpreter = _interpreter_class()(model_content=content, num_threads=threads)
+            interpreter = _interpreter_class()(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{model}: the runtime refuses the file ({error}); convert the model again") from None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.cells import Cell, Image
 from edge.errors import UserError
 from edge.pose import Pose
+from edge.whole import whole
 
 TILE = 64
 """Side of a tile, map pixels."""
@@ -267,7 +268,8 @@ def write_map(path: Path, mosaic: Mosaic, cells: Sequence[Cell], classes: Sequen
         _draw_cell(picture, cell, view, classes)
     try:
         data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-        path.write_bytes(data.tobytes())
+        with whole(path) as part:
+            part.write_bytes(data.tobytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; --map names another file") from None
 

@@ -7,8 +7,8 @@ from edge.cells import Box, Detection, Frame, Skip
 from edge.classify import Classifier
 from edge.gates import GOOD, Verdict
 from edge.live import Label
-from edge.localise import TIGHT, Locator
-from edge.preprocess import crop, sharpness
+from edge.localise import Locator
+from edge.preprocess import TIGHT, crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
 from edge.void import cuts

@@ -11,7 +11,7 @@ from edge.cells import Box, Image
 
 CONTEXT = 1.5
 """Side of the crop over the longer side of the box: the whole cell, with some neighbours as a ruler."""
-_CUT_OUT = 0.5
+TIGHT = 0.5
 """Longer side of a cell over the image's shorter one, from which the image was cut out round it."""
 _AT_BORDER = 0.05
 """Of such a cell, what ends less than this many box sides from the image's border reaches it, or nearly."""
@@ -48,7 +48,7 @@ def crop(image: Image, box: Box, size: int) -> Image:
         depth * size / side if gap < _AT_BORDER * box.side else 0
         for depth, gap in zip(beyond, gaps, strict=True)
     ]
-    tight = box.side >= _CUT_OUT * min(height, width)
+    tight = box.side >= TIGHT * min(height, width)
     return _faded(view, cut, _glass(inner)) if tight and any(cut) else view
 
 

@@ -128,7 +128,7 @@ def _cut_short(path: Path) -> bool:
             length = int.from_bytes(head[:4], "big")
             if length == 0:  # this box goes to the end of the file
                 return False
-            at += int.from_bytes(head[8:16], "big") if length == 1 else max(8, length)
+            at += max(8, int.from_bytes(head[8:16], "big") if length == 1 else length)
         return at > size
 
 

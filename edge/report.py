@@ -1,13 +1,9 @@
 """The result of a count as JSON: the contract that other programs read."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +11,6 @@ import numpy as np
 from edge.cells import Cell, CellClass, Role, Skip
 from edge.classify import Card
 from edge.differential import differential
-from edge.errors import UserError
 from edge.gates import Gates
 
 NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
@@ -176,27 +171,3 @@ def _cell(cell: Cell, classes: Sequence[CellClass]) -> dict[str, Any]:
         "slide": [round(v, 1) for v in cell.slide],
         "review": cell.review,
     }
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` so that `path` holds either all of it or what it held before.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    text = json.dumps(content, indent=1, allow_nan=False)
-    # A pipe or a device (/dev/stdout) is written to; only a file can be replaced.
-    replaced = path.is_file() or not path.exists()
-    part = path.with_name(path.name + ".part") if replaced else path
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if replaced:
-                os.fsync(file.fileno())
-                part.replace(path)
-    except OSError as error:
-        if replaced:
-            with suppress(OSError):
-                part.unlink()
-        raise UserError(f"{path}: {error.strerror}; name another file") from None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
+from edge.void import reaching
 
 _LOOKED = 3
 """Frames, the first lit ones, that must show the rim: a torn picture or a slide's own edge does not stay."""
@@ -115,10 +116,7 @@ def find_rim(image: Image) -> NDArray[np.bool_] | None:
     glass = float(np.percentile(light, _GLASS))
     if glass < _LIT:
         return None
-    black = (light <= _DARK * glass).astype(np.uint8)
-    around = cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(around, None, (0, 0), 2)
-    return np.asarray(around[1:-1, 1:-1] == 2)
+    return reaching(light <= _DARK * glass)
 
 
 def rectangle(rim: NDArray[np.bool_], shape: tuple[int, ...]) -> Rectangle | None:

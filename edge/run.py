@@ -10,7 +10,6 @@ if __name__ == "__main__":
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-import argparse
 import dataclasses
 import signal
 import stat
@@ -22,10 +21,10 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge.classify import Classifier
-from edge.config import HELP, Config, Parser, flat_field_place, read_config, value_type
+from edge.config import Config, Parser, add_options, flat_field_place, read_config
 from edge.errors import UserError
 from edge.flatfield import take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
@@ -216,16 +215,9 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m edge.run",
         description=f"Count white blood cells, live. {NOTICE}",
-        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
-    for field in dataclasses.fields(Config):
-        kind: Any = value_type(field.type)
-        extra: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
-        if field.name == "camera":
-            extra |= {"nargs": "?", "const": "pi", "metavar": "DEVICE"}
-        parser.add_argument("--" + field.name.replace("_", "-"), help=HELP[field.name], **extra)
+    add_options(parser, Config)
     return parser
 
 

@@ -32,6 +32,9 @@ from edge.register import (
     thumbnail,
 )
 
+_LEAST_CORRELATION, _LEAST_OVERLAP = 0.7, 0.3
+"""How well (-1..1) a frame must agree with a key view over their overlap for its place to be believed, and
+how much of the field the two must share."""
 _KEY_DISTANCE = 0.4
 """A new key view is kept this share of the field away from all others."""
 _SAME_WAY_UP = math.radians(20)
@@ -77,16 +80,9 @@ class Stage:
     Args:
         keys: key views of an earlier run of the same specimen; the first frame must then show a
             place already seen.
-        least_correlation: how well a frame must agree with a key view over their overlap (-1..1)
-            for its place to be believed.
-        least_overlap: share of the field (0..1) that the two must share.
     """
 
-    def __init__(
-        self, keys: Iterable[KeyView] = (), least_correlation: float = 0.7, least_overlap: float = 0.3
-    ) -> None:
-        self._least_correlation = least_correlation
-        self._least_overlap = least_overlap
+    def __init__(self, keys: Iterable[KeyView] = ()) -> None:
         self._keys: list[KeyView] = []
         self._grid: Grid[int] | None = None
         self._dust = Dust()
@@ -178,8 +174,8 @@ class Stage:
         near.sort(key=lambda key: _distance(key, last))
         references = [*near[:1], *([last] if last.size == size else []), *near[1:_NEAR]]
         for reference in references:
-            fit = register(reference.thumb, thumb, turn(last.angle - reference.angle), self._least_overlap)
-            if fit is not None and fit.correlation >= self._least_correlation:
+            fit = register(reference.thumb, thumb, turn(last.angle - reference.angle), _LEAST_OVERLAP)
+            if fit is not None and fit.correlation >= _LEAST_CORRELATION:
                 return self._steady(reference, thumb, fit.pose)
         return None
 
@@ -190,7 +186,7 @@ class Stage:
             reference = self._keys[index]
             pose = find_pose(self._landmarks(index), seen)
             fit = refine(reference.thumb, thumb, pose) if pose else None
-            if fit and fit.correlation >= self._least_correlation and fit.overlap >= self._least_overlap:
+            if fit and fit.correlation >= _LEAST_CORRELATION and fit.overlap >= _LEAST_OVERLAP:
                 return _view(reference, thumb, fit.pose)
         return None
 
@@ -215,7 +211,7 @@ class Stage:
             scale = _scale(view.size)
             pose = thumb_pose(reference, scale).inverse().after(thumb_pose(view, scale))
             fit = refine(reference.thumb, view.thumb, pose)
-            if fit and fit.correlation >= self._least_correlation and fit.overlap >= self._least_overlap:
+            if fit and fit.correlation >= _LEAST_CORRELATION and fit.overlap >= _LEAST_OVERLAP:
                 return self._steady(reference, view.thumb, fit.pose)
         return view
 

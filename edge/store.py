@@ -94,9 +94,9 @@ class Store:
                 (name, _now(), model, source, moving),
             )
             row = self._db.execute(
-                "SELECT id, model, moving, frames, lost FROM specimen WHERE name = ?", (name,)
+                "SELECT id, model, moving FROM specimen WHERE name = ?", (name,)
             ).fetchone()
-        specimen, counted_by, was_moving, frames, lost = row
+        specimen, counted_by, was_moving = row
         if counted_by != model:
             raise UserError(
                 "this specimen was counted by another model file, or by one whose card gave its classes "
@@ -108,6 +108,8 @@ class Store:
                 f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
             )
         self._hold(specimen)
+        # Only now: until it was held another program may have counted on.
+        ((frames, lost),) = self._select("SELECT frames, lost FROM specimen WHERE id = ?", specimen)
         return Resumed(
             specimen,
             tuple(self._cells(specimen)),

@@ -35,6 +35,7 @@ _PATIENCE = 4
 """A new picture may take so many times the longest silence."""
 _OPENFLEXURE = "/api/v2/streams/mjpeg or /api/v3/camera/mjpeg_stream"
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_HOST = re.compile(r"[^\s\x00-\x1f\x7f]+")
 _LENGTH = re.compile(rb"(?i)\ncontent-length:\s*(\d{1,9})\s")
 
 
@@ -276,7 +277,8 @@ def _checked(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = parts.scheme in ("http", "https") and parts.port != 0
+        good = good and _HOST.fullmatch(parts.hostname or "") is not None
     except ValueError:
         good = False
     if not good:

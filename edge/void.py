@@ -116,10 +116,10 @@ def _black(image: Image, every: int) -> Mask:
         return np.zeros(image.shape[:2], bool)
     # JPEG leaves specks in what is black.
     brightest = cv2.medianBlur(cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2]), 5)
-    rim = _reaching(brightest <= limit)
+    rim = reaching(brightest <= limit)
     if rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum() >= _LEAST_CORNERS:
         return rim
-    return _reaching(brightest <= _BLACK)
+    return reaching(brightest <= _BLACK)
 
 
 def _frame(image: Image, every: int) -> Mask:
@@ -135,7 +135,7 @@ def _frame(image: Image, every: int) -> Mask:
         return nowhere
     away = cv2.absdiff(image, np.full_like(image, colour)).max(axis=2)
     plain = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= _PLAIN
-    outer = _reaching((away <= _ONE_COLOUR) & plain)
+    outer = reaching((away <= _ONE_COLOUR) & plain)
     if outer.mean() < _LEAST_FRAME:
         return nowhere
     return np.asarray(outer | (_widened(outer, _BLOCK) & (away <= _NEAR_COLOUR)))
@@ -146,8 +146,8 @@ def _border(image: Image) -> Image:
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-def _reaching(mask: Mask) -> Mask:
-    """Return what of a mask reaches the border."""
+def reaching(mask: Mask) -> Mask:
+    """Return what of a mask, shape (height, width), reaches the border."""
     if not mask.any():
         return mask
     around = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)

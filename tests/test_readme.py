@@ -122,3 +122,11 @@ def test_a_result_reaches_the_lis_as_the_readme_says(images: Path, tmp_path: Pat
     assert counted.returncode == 0, output
     assert "received" in waits
     assert "OBX" in received or "R|1" in received
+
+
+def test_the_messages_that_the_guide_explains_are_said() -> None:
+    table = (ROOT / "deploy" / "README.md").read_text().partition("## When something is wrong")[2]
+    told = re.findall(r"^\| [^|`]*`([^`]+)`", table, re.MULTILINE)
+    said = " ".join(file.read_text() for file in (ROOT / "edge").glob("*.py"))
+    assert len(told) >= 5
+    assert [m for m in told if m.rpartition("png: ")[2] not in said] == []

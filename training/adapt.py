@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
-from edge.report import write_json
 from edge.strangeness import read_familiar
+from edge.whole import write_json
 from training import before_after, data, division, finish, head, model
 from training.claim import check_free, claim
 from training.framing import Framing

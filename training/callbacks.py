@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from edge.errors import UserError
+from edge.whole import whole
 from training import history
 from training.progress import Meter, remaining
 
@@ -67,12 +68,12 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the new file, then remove the old ones."""
         self._folder.mkdir(exist_ok=True)
-        part, file = self._folder / "part.weights.h5", self._file(epoch + 1)
-        self.model.save_weights(part)
-        with h5py.File(part, "a") as written:
-            states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
-            written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
-        part.replace(file)
+        file = self._file(epoch + 1)
+        with whole(file) as part:
+            self.model.save_weights(part)
+            with h5py.File(part, "a") as written:
+                states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
+                written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
         for other in self._files():
             if other != file:
                 other.unlink()
@@ -134,9 +135,8 @@ class Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save or stop."""
         if history.epochs_without_gain([row["val_accuracy"] for row in history.read(self._file)]) == 0:
-            part = self._weights.with_name(f"part-{self._weights.name}")
-            self.model.save_weights(part)
-            part.replace(self._weights)
+            with whole(self._weights) as part:
+                self.model.save_weights(part)
         self.model.stop_training = history.has_stopped(self._file, self._patience)
 
 

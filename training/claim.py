@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 from training.callbacks import Backup
 from training.model import epochs_of
 from training.recipe import Recipe, read_recipe

@@ -109,8 +109,8 @@ def blur(image: Image, percent: float, box: Box, rng: Random) -> Image:
     cell of 14 um: the focus half a micrometre off, at the end of the depth of field. Chromatin melts,
     lobes and the tint of granules stay; at 15 percent one would turn the knob.
     """
-    light = cv2.filter2D(_light(image), -1, _disc(percent / 100 * box.side), borderType=cv2.BORDER_REFLECT)
-    return _picture(np.asarray(light, np.float32))
+    light = cv2.filter2D(linear(image), -1, _disc(percent / 100 * box.side), borderType=cv2.BORDER_REFLECT)
+    return displayed(np.asarray(light, np.float32))
 
 
 def warmth(image: Image, mired: float, box: Box, rng: Random) -> Image:
@@ -121,7 +121,7 @@ def warmth(image: Image, mired: float, box: Box, rng: Random) -> Image:
     camera left on "sunny" at a neutral white LED.
     """
     shift = np.exp(-_sign(rng) * mired * 1e-6 * _WIEN)
-    return _picture(_light(image) * (shift / shift[1]).astype(np.float32))
+    return displayed(linear(image) * (shift / shift[1]).astype(np.float32))
 
 
 def gain(image: Image, stops: float, box: Box, rng: Random) -> Image:
@@ -131,7 +131,7 @@ def gain(image: Image, stops: float, box: Box, rng: Random) -> Image:
     with the camera's exposure fixed. One stop up burns the background out and leaves red cells their
     rims alone, the nucleus and its neighbourhood still show; one stop down is a grey picture.
     """
-    return _picture(_light(image) * np.float32(2.0 ** (_sign(rng) * stops)))
+    return displayed(linear(image) * np.float32(2.0 ** (_sign(rng) * stops)))
 
 
 def noise(image: Image, percent: float, box: Box, rng: Random) -> Image:
@@ -142,8 +142,8 @@ def noise(image: Image, percent: float, box: Box, rng: Random) -> Image:
     gain turned up twentyfold because the lamp was left dim.
     """
     white = (100 / percent) ** 2
-    electrons = rng.poisson(_light(image) * white) + rng.normal(0, _READ_ELECTRONS, image.shape)
-    return _picture((electrons / white).astype(np.float32))
+    electrons = rng.poisson(linear(image) * white) + rng.normal(0, _READ_ELECTRONS, image.shape)
+    return displayed((electrons / white).astype(np.float32))
 
 
 def hue(image: Image, degrees: float, box: Box, rng: Random) -> Image:
@@ -156,7 +156,7 @@ def hue(image: Image, degrees: float, box: Box, rng: Random) -> Image:
     # Rodrigues' rotation about (1, 1, 1) / sqrt(3).
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) / 3
-    return _picture((_light(image) @ turn.T).astype(np.float32))
+    return displayed((linear(image) @ turn.T).astype(np.float32))
 
 
 def gamma(image: Image, exponent: float, box: Box, rng: Random) -> Image:
@@ -207,11 +207,12 @@ _LINEAR = _decoded()
 """Linear light of each 8-bit sRGB value."""
 
 
-def _light(image: Image) -> Light:
+def linear(image: Image) -> Light:
+    """Return the linear light (0..1) of an sRGB picture."""
     return _LINEAR[image]
 
 
-def _picture(light: Light) -> Image:
+def displayed(light: Light) -> Image:
     """Return the 8-bit sRGB picture of linear light; beyond white it clips."""
     light = np.clip(light, 0, 1)
     levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

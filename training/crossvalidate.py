@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 from training import data, metrics
 from training.engine import run_tasks
 

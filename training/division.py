@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from edge.errors import UserError
+from edge.whole import whole
 from training import data
 
 Key = tuple[str, str, str, int]
@@ -29,12 +30,10 @@ _SHOWN = 3
 
 def write(file: Path, samples: Sequence[data.Sample]) -> None:
     """Write which image is in which part, and from which source and film; all of it or nothing."""
-    part = file.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as lines:
+    with whole(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines)
         writer.writerow(["file", "class", "source", "split", "film"])
         writer.writerows([s.file, s.name, s.source, s.split, s.film] for s in samples)
-    part.replace(file)
 
 
 def read(file: Path) -> dict[Key, str]:

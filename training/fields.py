@@ -31,7 +31,7 @@ _LONGEST = 480
 """Longer side of a field in memory, pixels."""
 _OPEN = 2.0
 """A box that ends this near to the picture's border (pixels) may be of a cut cell."""
-_RED_CELL_PX = {"raabin": 125.0, "pbc": 71.0, "bccd": 97.0}
+RED_CELL_PX = {"raabin": 125.0, "pbc": 71.0, "bccd": 97.0}
 """Median red cell of each source, pixels of its images."""
 _SINGLE = {"immature_granulocyte": 200, "erythroblast": 200, "platelet": 280}
 """How many images of single cells, of classes that `fields.csv` has not, are taken."""
@@ -113,7 +113,7 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
     judging = {_hash(s.path) for s in cells if s.split != "train"}
     fields = [
         f
-        for f in read_fields(data, "train", set(_RED_CELL_PX) - set(leave_out))
+        for f in read_fields(data, "train", set(RED_CELL_PX) - set(leave_out))
         if _hash(data / "fields" / f.file) not in judging
     ]
     fields += [strip for f in fields for strip in free_strips(f) if rng.random() < _STRIPS]
@@ -133,7 +133,7 @@ def read_fields(data: Path, split: str, sources: Collection[str]) -> Iterator[Fi
                     file,
                     source,
                     read_image(data / "fields" / file),
-                    _RED_CELL_PX[source],
+                    RED_CELL_PX[source],
                     edges_of(sure),
                     edges_of(boxes["platelet"]),
                     edges_of(doubted.get(file, ())),
@@ -162,7 +162,7 @@ def _single_cells(cells: Sequence[Sample], rng: Random) -> Iterator[Field]:
             box = edges_of([single_cell_box(image)])
             none, strange = edges_of([]), edges_of(doubted.get(members[i].file, ()))
             marked = (none, box) if name == "platelet" else (box, none)
-            yield Field(members[i].file, "pbc", image, _RED_CELL_PX["pbc"], *marked, strange)
+            yield Field(members[i].file, "pbc", image, RED_CELL_PX["pbc"], *marked, strange)
 
 
 def _shrunken(f: Field) -> Field:

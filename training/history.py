@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge.errors import UserError
+from edge.whole import whole
 
 Epoch = dict[str, float]
 """Of a classifier: epoch (from 0), accuracy, loss, val_accuracy, val_loss; accuracies 0..1."""
@@ -28,12 +29,10 @@ def read(file: Path) -> list[Epoch]:
 
 def write(file: Path, epochs: Sequence[Mapping[str, float]]) -> None:
     """Write the epochs, one at least; all of it or nothing."""
-    part = file.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as lines:
+    with whole(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, fieldnames=list(epochs[-1]))
         writer.writeheader()
         writer.writerows({**epoch, "epoch": int(epoch["epoch"])} for epoch in epochs)
-    part.replace(file)
 
 
 def epochs_without_gain(accuracies: Sequence[float]) -> int:

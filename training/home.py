@@ -20,6 +20,7 @@ from convert.quantize import CLASSIFY
 from convert.refit import OpenFile
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.whole import whole
 from training import data, division, head
 from training.recipe import recipe_of
 from training.startup import run
@@ -37,10 +38,8 @@ def write(file: OpenFile, home: head.Home, met: Collection[int]) -> Path:
         **{name: np.rint(seen.features[:, 0] / file.step).astype(np.int16) for name, seen in parts.items()},
         **{f"{name}_truth": seen.truth.astype(np.uint8) for name, seen in parts.items()},
     }
-    part = kept.with_name(f"part-{kept.name}")
-    with part.open("wb") as written:
-        np.savez_compressed(written, model=file.card.sha256, met=np.array(sorted(met), np.uint64), **arrays)
-    part.replace(kept)
+    with whole(kept) as part:
+        np.savez_compressed(part, model=file.card.sha256, met=np.array(sorted(met), np.uint64), **arrays)
     return kept
 
 

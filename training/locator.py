@@ -22,7 +22,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import whole, write_json
 from training.callbacks import Backup, Progress
 from training.claim import check_unchanged
 from training.fields import Field, learnable
@@ -271,9 +271,8 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
         callbacks=[Progress(recipe.epochs), backup],
         verbose=0,
     )
-    part = output / "part-locator.keras"
-    network.save(part)
-    part.replace(output / "locator.keras")
+    with whole(output / "locator.keras") as part:
+        network.save(part)
     return network
 
 

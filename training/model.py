@@ -25,8 +25,8 @@ import numpy as np
 
 from edge.cells import CellClass, Role
 from edge.errors import UserError
-from edge.report import write_json
 from edge.strangeness import read_familiar
+from edge.whole import whole, write_json
 from training.backbones import build_backbone
 from training.framing import Framing
 
@@ -145,20 +145,15 @@ class Trained:
 
 def save(trained: Trained, file: Path) -> None:
     """Write the `.keras` file and its card; each is whole or not there, and never beside an older other."""
-    part = file.with_name(f"part-{file.name}")
-    try:
-        trained.network.save(part)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
     facts = {
         "classes": [{"name": c.name, "role": c.role.value} for c in trained.classes],
         "framing": trained.framing.value,
         **trained.facts,
     }
-    # A kill here leaves a file without a card, which is no model: the run makes both again.
-    card_of(file).unlink(missing_ok=True)
-    part.replace(file)
+    with whole(file) as part:
+        trained.network.save(part)
+        # A kill here leaves a file without a card, which is no model: the run makes both again.
+        card_of(file).unlink(missing_ok=True)
     write_json(card_of(file), facts)
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from training import data, history, page, pictures, plots, sections, startup, study
+from training import data, division, history, page, pictures, plots, sections, startup, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
 from training.predict import Predictor, open_model
@@ -166,7 +166,9 @@ def read_history(file: Path) -> dict[str, list[float]]:
         UserError: it holds something else than numbers, or lacks a column.
     """
     epochs = history.read(file)
-    _check_columns(file, epochs, ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"))
+    columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    if missing := [c for c in columns if epochs and c not in epochs[0]]:
+        raise UserError(f"{file}: column {', '.join(missing)} is missing; train again")
     return {name: [epoch[name] for epoch in epochs] for name in (epochs[0] if epochs else ())}
 
 
@@ -174,12 +176,12 @@ def read_split(file: Path) -> dict[str, dict[str, int]]:
     """Return split -> class -> images of a split file, training first; empty where there is none.
 
     Raises:
-        UserError: it lacks a column.
+        UserError: it is no such file.
     """
     counts: dict[str, dict[str, int]] = {}
-    for row in _read_csv(file, ("class", "split")):
-        of_class = counts.setdefault(row["split"], {})
-        of_class[row["class"]] = of_class.get(row["class"], 0) + 1
+    for (_, _, name, _), split in (division.read(file) if file.exists() else {}).items():
+        of_class = counts.setdefault(split, {})
+        of_class[name] = of_class.get(name, 0) + 1
     classes = [c.name for c in data.CLASSES]
     order = {name: place for place, name in enumerate(("train", "validation", "test"))}
     return {
@@ -190,21 +192,6 @@ def read_split(file: Path) -> dict[str, dict[str, int]]:
 
 def _place(names: Sequence[str]) -> Any:
     return lambda name: (names.index(name) if name in names else len(names), name)
-
-
-def _read_csv(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    _check_columns(file, rows, columns)
-    return rows
-
-
-def _check_columns(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    missing = [c for c in columns if rows and c not in rows[0]]
-    if missing:
-        raise UserError(f"{file}: column {', '.join(missing)} is missing; train again")
 
 
 def read_recipe(file: Path) -> dict[str, Any]:

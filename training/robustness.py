@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.cells import Box, Image
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 from training import corruptions, data, sizes
 from training.engine import run_tasks
 from training.predict import open_model

@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from edge.config import HELP, LisConfig, Parser, read_lis_config, value_type
+from edge.config import LisConfig, Parser, add_options, read_lis_config
 from edge.errors import UserError
 from edge.lis.check import check
 from edge.lis.link import AstmLink, Link, Role
@@ -214,12 +213,7 @@ Command = Callable[[LisConfig, argparse.Namespace], int]
 
 def _parser() -> Parser:
     common = Parser(add_help=False)
-    common.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
-    for field in dataclasses.fields(LisConfig):
-        kind: Any = value_type(field.type)
-        extra: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind}
-        name = "--" + field.name.replace("_", "-")
-        common.add_argument(name, help=HELP[field.name], default=argparse.SUPPRESS, **extra)
+    add_options(common, LisConfig)
     parser = Parser(prog="python -m edge.lis", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from edge.lis.link import Event, Outcome, Output
 from edge.lis.port import Port, PortError
+from edge.whole import whole
 
 
 class FolderOpener:
@@ -41,27 +41,11 @@ class FolderPort:
         name, _, content = data.partition(b"\0")
         path = self._folder / f"{name.decode('ascii')}{self._suffix}"
         # Hidden until it is whole: a LIS that looks for files finds none half written.
-        part = path.with_name(f".{path.name}.part")
         try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            self._sync_folder()
+            with whole(path) as part:
+                part.write_bytes(content)
         except OSError as error:
-            with suppress(OSError):
-                part.unlink()
             raise PortError(f"{self._folder}: {error.strerror}; the file could not be written") from None
-
-    def _sync_folder(self) -> None:
-        # Some network shares cannot, and a folder only for putting in may not be opened; the file is safe.
-        with suppress(OSError):
-            handle = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -178,10 +178,11 @@ class LisService:
                     self._sender.run(self._stop)
                 else:
                     self._stop.wait(LOCK_S)
+            except UserError as error:  # words of our own, which hold no record
+                self._say(str(error))
             except Exception as fault:
                 # The count must go on; the outbox keeps everything.
                 self._tell(fault)
-                self._stop.wait(FAULT_S)
 
     def _tell(self, fault: Exception) -> None:
         # Its words may hold a record, and with it an identifier: only its kind and place are told.
@@ -190,9 +191,13 @@ class LisService:
         problem = (
             f"fault in the LIS link ({kind}); it begins anew in {FAULT_S:.0f} s, the outbox keeps what waits"
         )
+        self._say(problem)
+
+    def _say(self, problem: str) -> None:
         self._notice(problem)
         with suppress(UserError), Outbox(self._database) as box:
             box.set_line(problem)
+        self._stop.wait(FAULT_S)
 
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
         """Release a result: see `Outbox.release`."""

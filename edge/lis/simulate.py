@@ -131,14 +131,14 @@ class Host:
     def _answer(self, message: bytes) -> None:
         for record in parse(message, self._encoding):
             if record.kind == "Q" and (specimen := record.get(3, 2)):
-                self._answers.append(_order(specimen, Delimiters(), self._encoding))
+                self._answers.append(_order(specimen, self._encoding))
 
 
-def _order(specimen: str, delimiters: Delimiters, encoding: str) -> list[bytes]:
+def _order(specimen: str, encoding: str) -> list[bytes]:
     """Return a message that orders a differential of a specimen."""
 
     def record(kind: str, *fields: str | tuple[str, ...]) -> bytes:
-        return build(kind, *fields, delimiters=delimiters, encoding=encoding)
+        return build(kind, *fields, delimiters=Delimiters(), encoding=encoding)
 
     times = f"{datetime.now():%Y%m%d%H%M%S}"
     return [

@@ -26,7 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edge.cells import Cell, CellClass, Role
+from edge.cells import Cell, CellClass, Image, Role
 from edge.config import check_release, check_specimen
 from edge.errors import UserError
 from edge.lis.outbox import Outbox
@@ -96,9 +96,7 @@ def encode_event(view: View) -> bytes:
         scale = min(1.0, MAX_SIDE_PX / max(view.image.shape[:2]))
         size = tuple(max(1, round(length * scale)) for length in view.image.shape[1::-1])
         picture = view.image if scale == 1.0 else cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        event["size"], event["jpeg"] = size, base64.b64encode(jpeg.tobytes()).decode("ascii")
+        event["size"], event["jpeg"] = size, _jpeg(np.asarray(picture, np.uint8))
     for label in view.labels:
         box = (label.box.x, label.box.y, label.box.width, label.box.height)
         sure = None if label.confidence is None else float(label.confidence)
@@ -109,6 +107,13 @@ def encode_event(view: View) -> bytes:
     return f"data: {json.dumps(event, allow_nan=False)}\n\n".encode()
 
 
+def _jpeg(image: Image) -> str:
+    """Return an image as JPEG in base64."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return base64.b64encode(data.tobytes()).decode("ascii")
+
+
 def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     """Return a map ready for JSON: its picture (JPEG, base64), where that lies on the slide, the cells.
 
@@ -116,8 +121,6 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
         view: the map.
         classes: of the model, in order.
     """
-    bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     cells = [
         {
             "number": cell.number,
@@ -132,7 +135,7 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
         for cell in view.cells
     ]
     return {
-        "jpeg": base64.b64encode(jpeg.tobytes()).decode("ascii"),
+        "jpeg": _jpeg(view.image),
         "size": list(view.image.shape[1::-1]),
         "origin": list(view.origin),
         "scale": view.scale,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import HELP, SOURCES, Config, check_specimen, read_config
+from edge.config import HELP, SOURCES, Config, Parser, add_options, check_specimen, read_config
 from edge.errors import UserError
 
 
@@ -42,7 +42,8 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\nport = 70000", "port"),
         ("demo = true\nreview_below = 1.5", "review_below"),
         ("demo = true\num_per_px = -1", "um_per_px"),
-        ("demo = true\nspecimen = '../x'", "specimen identifier.*'/' is none of these"),
+        ("demo = true\nspecimen = 'S-1'", "specimen: that is of one count alone; give --specimen"),
+        ("camera = 'pi'\nflat_field = true", "give --flat-field"),
         ("demo = true\nvideo = 'v.avi'", "--video, --demo given"),
         ("target = 5", "none given"),
         ("images = '.'\nmap = 'm.png'", "have no map"),
@@ -71,6 +72,14 @@ def test_a_file_is_no_serial_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["S-1", "2026 0042.b", "x" * 64])
 def test_good_specimen_identifiers(name: str) -> None:
     check_specimen(name)
+
+
+def test_a_switch_of_the_file_is_overruled(tmp_path: Path) -> None:
+    parser = Parser()
+    add_options(parser, Config)
+    options = vars(parser.parse_args(["--no-headless", "--demo"]))
+    options.pop("config")
+    assert not read_config(toml(tmp_path, "headless = true"), options).headless
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 65, "Müller", "a\n", " a"])

@@ -96,6 +96,12 @@ def test_an_mp4_cut_short_before_its_table_of_contents_is_no_video(tmp_path: Pat
         VideoFile(cut(whole, whole.stat().st_size // 2))
 
 
+def test_an_mp4_whose_last_box_states_no_size_comes_to_an_end(tmp_path: Path) -> None:
+    film = record(tmp_path / "film.mp4", "mp4v")
+    film.write_bytes(film.read_bytes() + (1).to_bytes(4, "big") + b"free" + bytes(8))
+    assert len(list(VideoFile(film).frames())) == FRAMES
+
+
 def test_an_mp4_cut_short_behind_its_table_of_contents_breaks_off(tmp_path: Path) -> None:
     data = record(tmp_path / "film.mp4", "mp4v").read_bytes()
     # Move the table (moov) before the pictures, as a phone's or a web film's: its offsets grow by its size.

@@ -1,16 +1,10 @@
-import concurrent.futures
-import errno
-import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.cells import Box, Cell, CellClass, Role
-from edge.errors import UserError
-from edge.report import whys, write_json
+from edge.report import whys
 
 CLASSES = (
     CellClass("neutrophil", Role.COUNTED),
@@ -51,47 +45,3 @@ def test_the_result_says_why_a_cell_is_reviewed(
     cell = Cell(1, name, 1.0, shares, strangeness, 3, box, (0, 0), True, b"", alone)
     assert whys(cell, CLASSES) == why
     assert whys(replace(cell, review=False), CLASSES) == []
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    file.write_text("old")
-    write_json(file, {"a": [1, 2]})
-    assert json.loads(file.read_text()) == {"a": [1, 2]}
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_what_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    file.write_text("old")
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(file, {"a": float("nan")})
-    assert file.read_text() == "old"
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere"):
-        write_json(tmp_path / "nowhere" / "result.json", {})
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    file = tmp_path / "result.json"
-    file.write_text("old")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left on device; name another file"):
-        write_json(file, {"a": 1})
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        read = pool.submit(pipe.read_text)
-        write_json(pipe, {"a": 1})
-    assert json.loads(read.result()) == {"a": 1}
-    assert pipe.is_fifo()

@@ -414,6 +414,7 @@ def test_user_and_password_are_sent_and_never_shown(
         "http://anna:hunter2@camera:99999/",
         "http://anna:hunter2@a..b/",
         "http://[::1",
+        "http://anna:hunter2@a camera/",
         "camera.local/stream",
         "",
     ],

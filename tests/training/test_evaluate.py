@@ -9,7 +9,7 @@ import pytest
 
 from edge.cells import Answers
 from edge.errors import UserError
-from edge.report import write_json
+from edge.whole import write_json
 from training import data, division, evaluate, metrics, study
 from training.evaluate import figures, main
 from training.recipe import RECIPES

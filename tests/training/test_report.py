@@ -240,7 +240,7 @@ def test_the_command_says_what_is_missing(run: Path, capsys: pytest.CaptureFixtu
         ("recipe.json", "[]", "object of settings"),
         ("history.csv", "epoch,loss\n0,1\n", "accuracy"),
         ("history.csv", "epoch,accuracy,loss,val_accuracy,val_loss\n0,x,1,1,1\n", "number"),
-        ("split.csv", "file\na.png\n", "class, split"),
+        ("split.csv", "file\na.png\n", "not the split of a run"),
     ],
 )
 def test_a_broken_file_is_named(

@@ -159,7 +159,7 @@ def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
 def test_a_fault_in_the_link_is_told_and_the_link_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = [RuntimeError("R|1|S-SECRET"), RuntimeError("again")]
+    faults = [RuntimeError("R|1|S-SECRET"), RuntimeError("again"), UserError("disk full; make room")]
 
     def breaks(*_: object) -> Port:
         if faults:
@@ -177,4 +177,4 @@ def test_a_fault_in_the_link_is_told_and_the_link_begins_anew(
     service.stop()
     assert [line.split(",")[0] for line in said[:2]] == ["fault in the LIS link (RuntimeError"] * 2
     assert "SECRET" not in "".join(said)
-    assert said[2] == "nobody has come"
+    assert said[2:4] == ["disk full; make room", "nobody has come"]

@@ -1,0 +1,57 @@
+"""Files that hold all of what was written to them or what they held before, also after a power loss."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from edge.errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give the block another path to write to; what it wrote takes the place of `path` when it is done.
+
+    The other is hidden, in the same folder, and ends as `path` does. Where the block fails it is removed.
+
+    Raises:
+        OSError: it cannot be written, or cannot take the place.
+    """
+    part = path.with_name(f".part-{path.name}")
+    try:
+        yield part
+        _sync(part)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    # Some network shares cannot, and a folder only for putting in may not be opened; the file is safe.
+    with suppress(OSError):
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to a file as a whole; a link to one stays a link.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False)
+    # A pipe or a device (/dev/stdout) is written to; only a file can be replaced.
+    replaced = path.is_file() or not path.exists()
+    try:
+        with whole(path.resolve()) if replaced else nullcontext(path) as place:
+            place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name another file") from None
