@@ -4,15 +4,12 @@ A cell is committed before it is shown. Every specimen carries what is needed to
 the cells with their places, the key views of the slide, the files already read.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from edge.cells import Box, Cell, Skip
 from edge.database import Database
 from edge.errors import UserError
 from edge.gates import Gates
+from edge.lock import FileLock
 from edge.mosaic import StoredTile
 from edge.stage import KeyView
 
@@ -58,7 +56,7 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._held: IO[str] | None = None
+        self._held: FileLock | None = None
         self._db = Database(path)
 
     def __enter__(self) -> "Store":
@@ -145,33 +143,23 @@ class Store:
         Raises:
             UserError: another program does.
         """
+        # The file's own name: a link to it is another one.
+        database = self._db.path.resolve()
+        lock = FileLock(database.with_name(f"{database.name}-specimen-{specimen}.lock"))
+        if self._held is not None and self._held.path == lock.path:
+            return
         with self._db.explained():
-            # The file's own name: a link to it is another one.
-            database = self._db.path.resolve()
-            path = database.with_name(f"{database.name}-specimen-{specimen}.lock")
-            if self._held is not None and self._held.name == str(path):
-                return
-            while True:
-                held = path.open("w")
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    held.close()
-                    raise UserError(
-                        "another program is counting this specimen; stop that one, or give another --specimen"
-                    ) from None
-                # Who let go of it in between has removed it: a lock that nobody else would find.
-                if os.fstat(held.fileno()).st_nlink:
-                    break
-                held.close()
+            if not lock.take():
+                raise UserError(
+                    "another program is counting this specimen; stop that one, or give another --specimen"
+                )
         # Only now: a specimen that cannot be had leaves the one before it held.
         self._release()
-        self._held = held
+        self._held = lock
 
     def _release(self) -> None:
         if self._held is not None:
-            Path(self._held.name).unlink(missing_ok=True)
-            self._held.close()
+            self._held.free()
             self._held = None
 
     def add(

@@ -1,29 +1,15 @@
 """Messages of E1394 (CLSI LIS02-A2): a report or a query as records, incoming records as orders."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from edge.lis.content import comments, model_identity, observations, processing
-from edge.lis.mapping import SiteMapping, Test
+from edge.lis.content import Order, comments, model_identity, observations, processing
+from edge.lis.mapping import SiteMapping, Test, filled
 from edge.lis.records import Field, Record, build
 from edge.report import NOTICE, Report
 
 STANDARD = "LIS2-A2"
 LONGEST_SPECIMEN = 64
 """Characters of a specimen's identifier in an order; the page takes no longer one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A specimen that the LIS asked to be counted, or (`cancelled`) no longer does."""
-
-    specimen: str
-    tests: tuple[str, ...] = ()
-    """Local codes."""
-    patient_id: str = ""
-    patient_name: str = ""
-    """Family^given^middle, as components; empty unless the LIS sent it."""
-    cancelled: bool = False
 
 
 class _Message:
@@ -50,11 +36,6 @@ class _Message:
 def astm_time(at: datetime) -> str:
     """Return YYYYMMDDHHMMSS in this machine's time zone."""
     return at.astimezone().strftime("%Y%m%d%H%M%S")
-
-
-def filled(layout: str, **values: str) -> tuple[str, ...]:
-    """Return the components of a layout of the mapping file."""
-    return tuple(part.format(**values) for part in layout.split("^"))
 
 
 def reference_range(test: Test, mapping: SiteMapping) -> tuple[str, ...]:

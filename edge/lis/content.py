@@ -1,9 +1,22 @@
-"""What is said of a report, whatever the format: results with values as text, and comments."""
+"""What messages say, whatever their format: orders, results with values as text, and comments."""
 
 from dataclasses import dataclass
 
 from edge.lis.mapping import SiteMapping, Test
 from edge.report import LEAST_CELLS, Report, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A specimen that the LIS asked to be counted, or (`cancelled`) no longer does."""
+
+    specimen: str
+    tests: tuple[str, ...] = ()
+    """Local codes."""
+    patient_id: str = ""
+    patient_name: str = ""
+    """Family^given^middle, as components; empty unless the LIS sent it."""
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge.lis.astm import Order, filled
-from edge.lis.content import comments, model_identity, observations, processing
-from edge.lis.mapping import SiteMapping, Test
+from edge.lis.content import Order, comments, model_identity, observations, processing
+from edge.lis.mapping import SiteMapping, Test, filled
 from edge.lis.text import is_control, spell
 from edge.report import NOTICE, Report, Status
 

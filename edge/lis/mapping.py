@@ -191,3 +191,8 @@ def _check_layout(key: str, layout: str, allowed: set[str]) -> None:
     if not names <= allowed:
         words = ", ".join(f"{{{n}}}" for n in sorted(allowed)) or "nothing"
         raise ValueError(f"{key} = {layout!r}; {words} can be filled in")
+
+
+def filled(layout: str, **values: str) -> tuple[str, ...]:
+    """Return the components of a layout of the mapping file."""
+    return tuple(part.format(**values) for part in layout.split("^"))

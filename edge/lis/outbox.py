@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from edge.database import Database
 from edge.errors import UserError
-from edge.lis.astm import Order
+from edge.lis.content import Order
 from edge.report import Report, Status, status
 
 ORDERS_KEPT = timedelta(days=90)

@@ -1,14 +1,12 @@
 """The LIS as the instrument sees it: release a result, see whether it has arrived."""
 
-import fcntl
-import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from edge.cells import CellClass, Role
 from edge.config import LisConfig
@@ -21,6 +19,7 @@ from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox
 from edge.lis.port import Listener, Opener, PortError, SerialOpener, SocketOpener, Wiring, listen_address
 from edge.lis.sender import STOP_S, Compose, Sender
+from edge.lock import FileLock
 
 LOCK_S = 1.0
 """Another program that sends from the database (`send`, `test`) may end: then it is this one's turn."""
@@ -79,37 +78,21 @@ class SenderLock:
     """Held by the one program that sends from a database."""
 
     def __init__(self, database: Path) -> None:
-        self._path = database.with_name(database.name + "-lis.lock")
-        self._file: IO[str] | None = None
+        self._lock = FileLock(database.with_name(database.name + "-lis.lock"))
+        self.free = self._lock.free
 
     def take(self) -> bool:
-        """Try to take it, where it is not held yet; return False where another program has it.
+        """As `edge.lock.FileLock.take`.
 
         Raises:
             UserError: its file cannot be opened.
         """
-        if self._file is not None:
-            return True
         try:
-            # Read only: the file may be another user's, as after `sudo ... status`.
-            file = os.fdopen(os.open(self._path, os.O_RDONLY | os.O_CREAT, 0o644))
+            return self._lock.take()
         except OSError as error:
             raise UserError(
-                f"{self._path}: {error.strerror}; run it as the counter's user: sudo -u wbc"
+                f"{self._lock.path}: {error.strerror}; run it as the counter's user: sudo -u wbc"
             ) from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
-        self._file = file
-        return True
-
-    def free(self) -> None:
-        """Let it go; safe to call twice."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class LisService:

@@ -3,8 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge.lis.astm import Order, astm_time, orders, query_message, result_message
+from edge.lis.astm import astm_time, orders, query_message, result_message
 from edge.lis.astm import test_message as message_without_content
+from edge.lis.content import Order
 from edge.lis.frame import envelopes
 from edge.lis.mapping import read_mapping
 from edge.lis.records import Record, parse

@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,15 @@ def test_a_message_becomes_a_file_and_a_repeat_replaces_it(tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_only_for_putting_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    real = os.open
+
+    def refused(path: Path, *how: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *how)
 
     # As for anybody but root on a folder of mode -wx.
-    monkeypatch.setattr("edge.lis.folder.os.open", refused)
+    monkeypatch.setattr(os, "open", refused)
     port = FolderOpener(tmp_path, ".hl7").open()
     port.write(b"id\0a\r")
     assert (tmp_path / "id.hl7").read_bytes() == b"a\r"

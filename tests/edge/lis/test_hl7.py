@@ -8,7 +8,7 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.core import Message
 from hl7apy.parser import parse_message
 
-from edge.lis.astm import Order
+from edge.lis.content import Order
 from edge.lis.hl7 import Acknowledgement, acknowledge, escaped, read_acknowledgement, result_message
 from edge.lis.mapping import read_mapping
 from edge.report import NOTICE, Status

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.lis.astm import Order
+from edge.lis.content import Order
 from edge.lis.outbox import Outbox, State
 from edge.lis.trace import monitor_path
 from tests.edge.lis.reports import release

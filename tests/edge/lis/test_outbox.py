@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UserError
-from edge.lis.astm import Order
+from edge.lis.content import Order
 from edge.lis.outbox import ORDERS_KEPT, Outbox, State
 from edge.report import Status
 from tests.edge.lis.reports import begin, release, result
