@@ -41,24 +41,32 @@ have one, the less the more they are: where many photographs show a cell, the li
 any, and in a blurred one everything is alike."""
 _SIFT_NORM = 512
 """Length of a landmark's looks, about."""
-_LEAST_VOTES, _FEW_VOTES = 5, 7
-"""Landmarks that must support a pose; below the second the pictures must agree to `_CLOSELY`."""
+_LEAST_VOTES, _VERY_FEW_VOTES, _FEW_VOTES = 3, 5, 10
+"""Landmarks that must support a pose; below the second the pictures must agree to `_ALMOST_ALIKE`, below the
+third to `_CLOSELY`."""
 _LEAST_ABOUT = 4
 """Of these on the cell or next to it, likewise: a scale bar or a date in all pictures supports them as they
 lie. Half of 40 lymphocytes in such pictures agreed by 0.75 to 0.88, with two at most."""
 _AGREE = 0.85
-"""How well two views of a cell must agree to be of one, laid on each other by seven landmarks or more. Of
-some 1,300 pairs in series of photographs the least agree by 0.87; two eosinophils of PBC, laid on each other
-by eight landmarks, by 0.78."""
+"""How well two views of a cell must agree to be of one, laid on each other by ten landmarks or more. Of some
+1,300 pairs in series of photographs the least agree by 0.87; of two cells laid on each other by seven
+landmarks the most alike by 0.875 (BCCD), by eight and more none by 0.75."""
 _CLOSELY = 0.95
-"""The pictures of one cell correlate better in nearly all series; of two cells laid on each other by five or
-six landmarks the most alike of 700 (PBC, validation) by 0.83."""
+"""The pictures of one cell correlate better in nearly all series; of two cells laid on each other by five
+landmarks or more the most alike of 24,000 pairs by 0.945 (PBC, validation; BCCD; Zheng 1; some blurred)."""
+_ALMOST_ALIKE = 0.96
+"""The same for very few landmarks, as blurred pictures share: of the same pairs by 0.934."""
+_WAYS = 2
+"""Poses that are tried."""
+_IN_PLACE = 0.01
+"""Share of a picture's longer side by which no point of it lies elsewhere in the other: what both show there
+may be a scale bar or a date, so that they must agree to `_CLOSELY`, and another pose is tried."""
 _SAME_SCALE, _MOST_SCALING = 0.05, 0.4
 """Natural logarithm of the scale of one photograph over the other up to which it is that of one microscope,
 and up to which they are compared at all."""
-_LEAST_VOTES_TO_SCALE, _FEW_VOTES_TO_SCALE = 10, 20
-"""The same two limits where the scale is another: cells are alike, and more so at scales of choice. Of 67,000
-pairs of two cells (PBC, BCCD, Zheng 1) none had more than nine landmarks, nor agreed by more than 0.9."""
+_VERY_FEW_VOTES_TO_SCALE, _FEW_VOTES_TO_SCALE = 10, 20
+"""The same limits where the scale is another: cells are alike, and more so at scales of choice. Of 67,000
+pairs of two cells (PBC, BCCD, Zheng 1) none had more than nine landmarks."""
 _AROUND = 1.25
 """Side of what must agree about a cell, in sides of its box."""
 _SOUGHT = 2.5
@@ -131,14 +139,39 @@ class Photograph:
         return self.marks.looks[np.any(about, axis=0)]
 
 
-def lay(old: Photograph, new: Photograph) -> Fit | None:
-    """Return how a new photograph lies on an old one by their landmarks; None where too few agree."""
-    found = fit(old.marks, new.marks, reach=2 / old.scale)
-    if found is None:
-        return None
-    scaling = _scaling(old, new, found)
-    needed = _LEAST_VOTES_TO_SCALE if scaling > _SAME_SCALE else _LEAST_VOTES
-    return found if scaling <= _MOST_SCALING and found.votes >= needed else None
+def lay(old: Photograph, new: Photograph) -> list[Fit]:
+    """Return how a new photograph may lie on an old one by their landmarks, the likeliest way first.
+
+    A second way is told where the first one leaves all in its place, as a scale bar in both pictures does.
+    """
+    ways: list[Fit] = []
+    while len(ways) < _WAYS:
+        found = fit(old.marks, new.marks, 2 / old.scale, without=ways[0] if ways else None)
+        if found is None or found.votes < _LEAST_VOTES or _scaling(old, new, found) > _MOST_SCALING:
+            break
+        ways.append(found)
+        if not _in_place(old, found):
+            break
+    return ways
+
+
+def _in_place(old: Photograph, laid: Fit) -> bool:
+    """Tell whether each point of a photograph lies where it lies in the other."""
+    width, height = (side / old.scale for side in old.grey.shape[::-1])
+    corners = ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height))
+    away = max(math.dist(corner, laid.to_picture(*corner)) for corner in corners)
+    return bool(away < _IN_PLACE * max(width, height))
+
+
+def _least_agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> float:
+    """Return how well two photographs must agree over a cell of the old one, to show the same one."""
+    scaled = _scaling(old, new, laid) > _SAME_SCALE
+    if laid.votes < (_VERY_FEW_VOTES_TO_SCALE if scaled else _VERY_FEW_VOTES):
+        return _ALMOST_ALIKE
+    few = laid.votes < (_FEW_VOTES_TO_SCALE if scaled else _FEW_VOTES)
+    if few or _votes_about(cell, laid) < _LEAST_ABOUT or _in_place(old, laid):
+        return _CLOSELY
+    return _AGREE
 
 
 def _scaling(old: Photograph, new: Photograph, laid: Fit) -> float:
@@ -191,18 +224,14 @@ class Album:
     ) -> None:
         """Fill in the `numbers` of boxes that show a cell of one of the photographs."""
         taken = {number: i for i, number in enumerate(numbers) if number is not None}
-        for photograph in photographs:
-            laid = lay(photograph, new)
-            if laid is None:
-                continue
+        ways = ((photograph, laid) for photograph in photographs for laid in lay(photograph, new))
+        for photograph, laid in ways:
             shown: dict[Box, int] = {}
-            few = _FEW_VOTES_TO_SCALE if _scaling(photograph, new, laid) > _SAME_SCALE else _FEW_VOTES
             for _, i, cell, number, lobe in self._near(photograph, laid, boxes):
                 # A cell of the old one lies once in the new one; what is left over beside it is another.
                 twin = shown.get(cell, taken.get(number))
                 free = numbers[i] is None and (twin is None or lobe or one_cell(boxes[i], boxes[twin]))
-                clear = laid.votes >= few and _votes_about(cell, laid) >= _LEAST_ABOUT
-                least = _AGREE if clear else _CLOSELY
+                least = _least_agreement(photograph, new, laid, cell)
                 if free and agreement(photograph, new, laid, cell) >= least:
                     numbers[i] = number
                     shown.setdefault(cell, i)

@@ -1,6 +1,6 @@
-"""What stays in its place in every frame, while the slide moves on: dust on the sensor or the optics.
+"""What stays in its place in every frame, while the slide moves on: dust on the sensor, a pointer, a legend.
 
-Where the slide shows little, dust is all that two frames have in common, and the stage would seem to rest.
+Where the slide shows little, this is all that two frames have in common, and the stage would seem to rest.
 """
 
 import math
@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from edge.register import THUMB_UNIT, Thumb
 
 _LEAST_VIEWS, _MOST_VIEWS = 6, 30
-"""Views of different places that are compared."""
+"""Views that differ, which are compared."""
+_CHANGED = 10
+"""Mean difference (units of a thumb) between two views by which they differ."""
 _SURE = 3.0
-"""A point is dust where it is dark on the average by so many standard errors of it: of a slide's own points
-one in a thousand is."""
-_DARKEST = 1.5 * THUMB_UNIT
-"""What is darker counts as this: one nucleus makes no dust."""
-_MOST = 0.2
+"""A point is dust where it is dark or bright on the average by so many standard errors of it: of a slide's
+own points one in four hundred is."""
+_MOST_CONTRAST = 1.5 * THUMB_UNIT
+"""What is darker or brighter counts as this: one nucleus makes no dust."""
+_MOST = 0.3
 """Share of the picture that may be dust; where more stays, it is no dust."""
 
 
 class Dust:
-    """Learns from views of different places where a frame shows dust."""
+    """Learns from views that differ where a frame shows dust."""
 
     def __init__(self) -> None:
         self._views: deque[Thumb] = deque(maxlen=_MOST_VIEWS)
@@ -32,9 +34,11 @@ class Dust:
         self._stale = False
 
     def learn(self, thumb: Thumb) -> None:
-        """Take the view of a place that none before showed; one of another shape begins anew."""
+        """Take a view that is not the last one again; one of another shape begins anew."""
         if self._views and self._views[0].shape != thumb.shape:
             self._views.clear()
+        if self._views and cv2.norm(self._views[-1], thumb, cv2.NORM_L1) < _CHANGED * thumb.size:
+            return
         self._views.append(thumb)
         self._stale = True
 
@@ -48,8 +52,8 @@ class Dust:
         number = len(self._views)
         if number < _LEAST_VIEWS:
             return None
-        mean = np.mean(np.clip(self._views, -_DARKEST, _DARKEST), axis=0)
-        dark = mean < -_SURE * THUMB_UNIT / math.sqrt(number)
+        mean = np.mean(np.clip(self._views, -_MOST_CONTRAST, _MOST_CONTRAST), axis=0)
+        still = np.abs(mean) > _SURE * THUMB_UNIT / math.sqrt(number)
         # Its soft edge is dust too.
-        wide = cv2.dilate(dark.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        wide = cv2.dilate(still.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         return wide if wide.any() and wide.mean() <= _MOST else None

@@ -81,13 +81,16 @@ def find_pose(reference: Landmarks, picture: Landmarks) -> Pose | None:
     return found.pose if found and sure else None
 
 
-def fit(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Fit | None:
+def fit(
+    reference: Landmarks, picture: Landmarks, reach: float = 2.0, *, without: Fit | None = None
+) -> Fit | None:
     """Return how `picture`, moved, turned and scaled, lies best on `reference`; None where nothing tells.
 
     Args:
         reference: in its own pixels.
         picture: likewise.
         reach: of `reference`'s pixels, within which a landmark supports a pose.
+        without: a fit whose landmarks have no vote.
     """
     if min(len(reference.points), len(picture.points)) < _LEAST_MATCHES:
         return None
@@ -96,6 +99,9 @@ def fit(reference: Landmarks, picture: Landmarks, reach: float = 2.0) -> Fit | N
     good = [best for best, second in pairs if best.distance < _RATIO * second.distance]
     # One to one: many that are like one landmark would vote for a picture shrunken into that point.
     nearest = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
+    if without is not None:
+        spent = {tuple(point) for point in without.support.tolist()}
+        nearest = {i: m for i, m in nearest.items() if tuple(reference.points[i].tolist()) not in spent}
     if len(nearest) < _LEAST_MATCHES:
         return None
     cv2.setRNGSeed(1)  # The vote draws at random: the same pictures give the same pose.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image, Located
-from edge.chromatin import Core, RedCells, all_tinted, beside, cores, stained
+from edge.chromatin import Core, RedCells, all_tinted, among, beside, cores, stained
 from edge.errors import UserError
 from edge.modelfile import ModelFile
 from edge.preprocess import TIGHT
@@ -169,15 +169,20 @@ class Locator:
     ) -> list[Located]:
         """Return which cells are as pale as the red cells beside all that was `found`, or of their colour.
 
-        One frame may show no red cell beside them: those of the last frames are remembered.
+        One frame may show no red cell beside them: those of the last frames are remembered. Before the first,
+        the middle one of what was found stands for them.
         """
         if not firm:
             return []
-        if red_cells := beside(stain(image), [cell.box for cell in found], unit):
+        dye, boxes = stain(image), [cell.box for cell in found]
+        if red_cells := beside(dye, boxes, unit):
             self._red_cells.append(red_cells)
-        if not self._red_cells:
+        if self._red_cells:
+            usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
+        elif (own := among(dye, boxes)) is not None:
+            usual = own
+        else:
             return []
-        usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
         told = cores(image, [cell.box for cell in firm], unit, usual)
         return [cell for cell, core in zip(firm, told, strict=True) if core is Core.PALE]
 

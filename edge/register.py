@@ -24,11 +24,18 @@ THUMB_UNIT = 24.0
 """Thumbs are signed bytes, this many to one standard deviation of contrast."""
 LEAST_SIDE = 24
 """A frame so long and thin that less is left of its shorter side cannot be placed."""
+_CLEARLY = 0.35
+"""Variance that a fit leaves unexplained, over that of the next best, where it is the right one."""
+_BRIGHTEST = 2.5
+"""Standard deviations of contrast beyond which all counts as this: on a nearly bare slide one nucleus, or a
+speck on the camera, must not be all that two frames have in common."""
+_STRONGEST, _SPREAD = 16, 4.0
+"""Thumb pixels: radius of what speaks most for a fit (a leukocyte), and of the smoothing that finds it."""
 _LEAST_TEXTURE = 1.5
 """Contrast (standard deviation, grey levels) below which a thumb shows noise, and nothing to go by."""
 _PEAK_RADIUS = 4
 """Peaks closer than this (thumb pixels) are one."""
-_PEAKS = 3
+_PEAKS = 6
 """Peaks of the phase correlation that are judged."""
 _MOST_STEP = 3.0
 """The second look may correct the first by this many thumb pixels."""
@@ -79,7 +86,9 @@ def thumbnail(image: Image, hidden: NDArray[np.bool_] | None = None) -> Thumb | 
     deviation = float(np.sqrt((contrast**2).mean()))
     if deviation < _LEAST_TEXTURE:
         return None
-    return np.clip(np.round(contrast * (THUMB_UNIT / deviation)), -127, 127).astype(np.int8)
+    contrast = np.clip(contrast, -_BRIGHTEST * deviation, _BRIGHTEST * deviation)
+    unit = THUMB_UNIT / float(np.sqrt((contrast**2).mean()))
+    return np.asarray(np.clip(np.round(contrast * unit), -127, 127), np.int8)
 
 
 def _contrast_beside(small: Floats, mask: NDArray[np.bool_]) -> Floats:
@@ -137,8 +146,10 @@ def register(reference: Thumb, thumb: Thumb, angle: float, least_overlap: float)
         return None
     fits.sort(key=lambda fit: -fit.correlation)
     rival = max((f.correlation for f in fits[1:] if _apart(f.pose, fits[0].pose) > _PEAK_RADIUS), default=0.0)
-    # Chance gives a rival 0.2 or less; a texture that repeats itself gives it nearly as much as the best.
-    if rival > 0.75 * fits[0].correlation:
+    best = fits[0].correlation
+    # Chance gives a rival 0.2 or less, on a nearly bare slide more; a texture that repeats itself gives it
+    # nearly as much as the best, and leaves as much of the picture unexplained.
+    if rival > 0.75 * best and 1 - best**2 > _CLEARLY * (1 - rival**2):
         return None
     return refine(reference, thumb, fits[0].pose)
 
@@ -191,6 +202,31 @@ def judge(reference: Floats, thumb: Floats, pose: Pose) -> Fit:
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
     norm = float(np.sqrt((ours @ ours) * (theirs @ theirs))) + 1e-9
     return Fit(pose, float(ours @ theirs) / norm, count / thumb.size)
+
+
+def beside(reference: Thumb, thumb: Thumb, pose: Pose) -> tuple[float, float]:
+    """Return how well the rest agrees where `pose` lays `thumb`, but for what speaks most for it.
+
+    On a nearly bare slide any leukocyte lies well on any other; what is next to the two does not.
+
+    Returns:
+        The correlation (-1..1) over the overlap without the strongest structure, and the share (0..1) of the
+        contrast that lies there.
+    """
+    b = thumb.astype(np.float32)
+    laid, inside = _laid(b, pose, reference.shape), _laid(np.ones_like(b), pose, reference.shape) > 0.99
+    if not inside.any():
+        return -1.0, 0.0
+    ours, theirs = _even(laid, inside) * inside, _even(reference.astype(np.float32), inside) * inside
+    common = cv2.GaussianBlur(ours * theirs, (0, 0), _SPREAD)
+    row, column = np.unravel_index(int(common.argmax()), common.shape)
+    y, x = np.ogrid[: common.shape[0], : common.shape[1]]
+    rest = inside & ((y - row) ** 2 + (x - column) ** 2 > _STRONGEST**2)
+    if not rest.any():
+        return -1.0, 0.0
+    energy = min(float((part[rest] ** 2).sum()) for part in (ours, theirs)) / float(inside.sum())
+    a, b = (part[rest] - part[rest].mean() for part in (ours, theirs))
+    return float(a @ b) / (float(np.sqrt((a @ a) * (b @ b))) + 1e-9), min(1.0, energy)
 
 
 def _apart(a: Pose, b: Pose) -> float:

@@ -8,7 +8,7 @@ frame has no place until a known one returns.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -25,6 +25,7 @@ from edge.register import (
     THUMB_SIDE,
     TRIM,
     Thumb,
+    beside,
     frame_pose,
     refine,
     register,
@@ -35,6 +36,11 @@ from edge.register import (
 _LEAST_CORRELATION, _LEAST_OVERLAP = 0.7, 0.3
 """How well (-1..1) a frame must agree with a key view over their overlap for its place to be believed, and
 how much of the field the two must share."""
+_LEAST_BESIDE, _WEAK = 0.6, 0.3
+"""How well what lies beside the strongest structure must agree too; where less than this share of the
+contrast lies there, a place that was lost is believed once a second frame agrees."""
+_SHORT_WAY = 0.12
+"""Share of the field that a stage moves from frame to frame at most where one structure alone is followed."""
 _KEY_DISTANCE = 0.4
 """A new key view is kept this share of the field away from all others."""
 _SAME_WAY_UP = math.radians(20)
@@ -88,7 +94,14 @@ class Stage:
         self._dust = Dust()
         for key in keys:
             self._add(key)
+            self._dust.learn(key.thumb)
         self._last: KeyView | None = None
+        self._placed = False
+        """The frame before has its place."""
+        self._learned: KeyView | None = None
+        """The last view from which dust was learned."""
+        self._guesses: list[KeyView] = []
+        """Places of the frame before that were likely, but on weak evidence."""
         self._search_from = 0
         self._landmarks = lru_cache(maxsize=_REMEMBERED)(self._find_landmarks)
 
@@ -131,7 +144,10 @@ class Stage:
         size = (image.shape[1], image.shape[0])
         if not self._keys:
             return self._keep(KeyView(0.0, 0.0, 0.0, size, whole))
-        view = self._follow(thumb, size) or self._recover(thumb, size)
+        guesses, self._guesses = self._guesses, []
+        view = self._follow(thumb, size, guesses) or self._recover(thumb, size, guesses)
+        self._placed = view is not None
+        self._learn_dust(whole, view)
         if view is None:
             return None
         self._last = view
@@ -141,15 +157,20 @@ class Stage:
 
     def _keep(self, view: KeyView) -> Place:
         self._add(view)
-        self._last = view
+        self._last, self._placed = view, True
         return Place(view.x, view.y, view.angle, view)
+
+    def _learn_dust(self, whole: Thumb, view: KeyView | None) -> None:
+        # While the stage rests all stays in its place; where it is lost, that cannot be told.
+        if view is None or self._learned is None or _distance(self._learned, view) > _SHORT_WAY:
+            self._dust.learn(whole)
+            self._learned = view or self._learned
 
     def _add(self, key: KeyView) -> None:
         if self._grid is None:
             self._grid = Grid(max(key.size))
         self._grid.add(len(self._keys), *key.centre)
         self._keys.append(key)
-        self._dust.learn(key.thumb)
 
     def _near_indices(self, view: KeyView) -> list[int]:
         """Return which key views lie within a field of the view, oldest first."""
@@ -165,7 +186,27 @@ class Stage:
             if _turned(key, view) < _SAME_WAY_UP
         )
 
-    def _follow(self, thumb: Thumb, size: tuple[int, int]) -> KeyView | None:
+    def _believes(
+        self, reference: KeyView, thumb: Thumb, pose: Pose, view: KeyView, guesses: Sequence[KeyView]
+    ) -> bool:
+        """Tell whether a frame may lie at `view`, where `pose` lays it on a key view that it agrees with.
+
+        Args:
+            reference: the key view.
+            thumb: of the frame.
+            pose: of the thumb on the key view's.
+            view: what that makes of the frame.
+            guesses: places of the frame before, if it was lost.
+        """
+        if self._placed and self._last is not None and _distance(self._last, view) < _SHORT_WAY:
+            return True
+        holds, share = _holds(reference, thumb, pose)
+        if not holds or self._placed or share >= _WEAK:
+            return holds
+        self._guesses.append(view)
+        return any(_distance(guess, view) < _KEY_DISTANCE for guess in guesses)
+
+    def _follow(self, thumb: Thumb, size: tuple[int, int], guesses: Sequence[KeyView]) -> KeyView | None:
         """Lay a frame on what lies near the last place, the camera held as it was."""
         last = self._last
         if last is None:
@@ -176,26 +217,29 @@ class Stage:
         for reference in references:
             fit = register(reference.thumb, thumb, turn(last.angle - reference.angle), _LEAST_OVERLAP)
             if fit is not None and fit.correlation >= _LEAST_CORRELATION:
-                return self._steady(reference, thumb, fit.pose)
+                view = self._steady(reference, thumb, fit.pose)
+                if self._believes(reference, thumb, fit.pose, view, guesses):
+                    return view
         return None
 
-    def _recover(self, thumb: Thumb, size: tuple[int, int]) -> KeyView | None:
+    def _recover(self, thumb: Thumb, size: tuple[int, int], guesses: Sequence[KeyView]) -> KeyView | None:
         """Find a frame on the map, however it is turned: a few key views a frame, so that it stays cheap."""
         seen = landmarks(_grey(thumb))
-        for index in self._search(size):
+        for index in self._search(size, guesses):
             reference = self._keys[index]
             pose = find_pose(self._landmarks(index), seen)
             fit = refine(reference.thumb, thumb, pose) if pose else None
             if fit and fit.correlation >= _LEAST_CORRELATION and fit.overlap >= _LEAST_OVERLAP:
-                return _view(reference, thumb, fit.pose)
+                view = _view(reference, thumb, fit.pose)
+                if self._believes(reference, thumb, fit.pose, view, guesses):
+                    return view
         return None
 
-    def _search(self, size: tuple[int, int]) -> Iterator[int]:
-        """Yield key views to look for a lost frame: the nearest to the last place, then ever others."""
+    def _search(self, size: tuple[int, int], guesses: Sequence[KeyView]) -> Iterator[int]:
+        """Yield key views to look for a lost frame: the nearest to where it may be, then ever others."""
         keys = self._keys
         near: list[int] = []
-        if self._last is not None:
-            last = self._last
+        if last := next(iter(guesses), self._last):
             near = sorted(self._near_indices(last), key=lambda i: _distance(keys[i], last))[:_NEAR]
         others = (i % len(keys) for i in range(self._search_from, self._search_from + len(keys)))
         self._search_from = (self._search_from + _TRIES) % len(keys)
@@ -211,7 +255,8 @@ class Stage:
             scale = _scale(view.size)
             pose = thumb_pose(reference, scale).inverse().after(thumb_pose(view, scale))
             fit = refine(reference.thumb, view.thumb, pose)
-            if fit and fit.correlation >= _LEAST_CORRELATION and fit.overlap >= _LEAST_OVERLAP:
+            good = fit and fit.correlation >= _LEAST_CORRELATION and fit.overlap >= _LEAST_OVERLAP
+            if fit and good and _holds(reference, view.thumb, fit.pose)[0]:
                 return self._steady(reference, view.thumb, fit.pose)
         return view
 
@@ -230,6 +275,16 @@ class Stage:
 
     def _find_landmarks(self, index: int) -> Landmarks:
         return landmarks(_grey(self._keys[index].thumb))
+
+
+def _holds(reference: KeyView, thumb: Thumb, pose: Pose) -> tuple[bool, float]:
+    """Tell whether a thumb agrees with a key view beside its strongest structure, and how much lies there.
+
+    The less lies there, the better it must agree. Right places agree by 0.95 and more on nearly bare slides,
+    wrong ones by 0.82 at most with a seventh of the contrast, by 0.5 with a quarter.
+    """
+    rest, share = beside(reference.thumb, thumb, pose)
+    return rest >= max(_LEAST_BESIDE, 0.95 - 0.6 * share), share
 
 
 def _scale(size: tuple[int, int]) -> float:

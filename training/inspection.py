@@ -168,10 +168,11 @@ def _same(one: Path, other: Path) -> bool:
 def _same_cut(one: Path, other: Path) -> bool:
     """Return whether two images show the same cell and what lies about it, cut off otherwise."""
     (old, cell), (new, its_own) = _photograph(one), _photograph(other)
-    laid = lay(old, new)
-    if laid is None or math.dist(laid.to_picture(*cell.centre), its_own.centre) > _SAME_CELL * its_own.side:
-        return False
-    return agreement(old, new, laid, cell) >= _LIKE_CUT
+    return any(
+        math.dist(laid.to_picture(*cell.centre), its_own.centre) <= _SAME_CELL * its_own.side
+        and agreement(old, new, laid, cell) >= _LIKE_CUT
+        for laid in lay(old, new)
+    )
 
 
 @lru_cache(maxsize=256)

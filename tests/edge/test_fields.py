@@ -75,32 +75,26 @@ def test_a_place_photographed_at_another_scale_is_known(zoom: float) -> None:
     assert counter.update(Frame(1, 0.0, scaled, "b"), [seen]).numbers == (2,)
 
 
-def supported(scale: float, votes: int, at: tuple[float, float] = ON_CELL) -> Fit:
-    """Return that a photograph lies as it is, but scaled, supported by landmarks all at one place."""
-    return Fit(Pose(0, 0, 0), scale, np.full((votes, 2), at, np.float32))
-
-
-@pytest.mark.parametrize(("scale", "votes", "known"), [(1.0, 7, True), (0.9, 8, False), (0.9, 30, True)])
-def test_what_is_scaled_needs_more_landmarks(
-    monkeypatch: pytest.MonkeyPatch, scale: float, votes: int, known: bool
-) -> None:
-    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(scale, votes))
-    photograph = album.Photograph(picture(1))
-    assert (album.lay(photograph, photograph) is not None) is known
+def supported(scale: float, votes: int, at: tuple[float, float] = ON_CELL, aside: float = 9) -> Fit:
+    """Return that a photograph lies a little aside and scaled, supported by landmarks all at one place."""
+    return Fit(Pose(aside, 0, 0), scale, np.full((votes, 2), at, np.float32))
 
 
 @pytest.mark.parametrize(
     ("scale", "votes", "at", "agreement", "known"),
     [
-        (1.0, 4, ON_CELL, 0.99, None),
-        (1.0, 6, ON_CELL, 0.9, None),
-        (1.0, 6, ON_CELL, 0.96, 1),
-        (1.0, 7, ON_CELL, 0.9, 1),
+        (1.0, 2, ON_CELL, 0.99, None),
+        (1.0, 3, ON_CELL, 0.955, None),
+        (1.0, 3, ON_CELL, 0.97, 1),
+        (1.0, 9, ON_CELL, 0.9, None),
+        (1.0, 9, ON_CELL, 0.955, 1),
+        (1.0, 10, ON_CELL, 0.9, 1),
         (1.0, 30, FAR_FROM_IT, 0.9, None),
         (1.0, 30, FAR_FROM_IT, 0.96, 1),
-        (1.07, 9, ON_CELL, 0.99, None),
+        (1.07, 9, ON_CELL, 0.955, None),
+        (1.07, 9, ON_CELL, 0.97, 1),
         (1.07, 15, ON_CELL, 0.9, None),
-        (1.07, 15, ON_CELL, 0.96, 1),
+        (1.07, 15, ON_CELL, 0.955, 1),
         (1.07, 20, ON_CELL, 0.9, 1),
     ],
 )
@@ -120,6 +114,35 @@ def test_few_landmarks_or_far_ones_need_pictures_that_agree_closely(
     several = album.Album()
     several.add(old)
     assert several.known(new, [detection(150, 100).box]) == [known]
+
+
+@pytest.mark.parametrize(("agreement", "known"), [(0.9, None), (0.96, 1)])
+def test_what_has_not_moved_at_all_may_be_a_scale_bar(
+    monkeypatch: pytest.MonkeyPatch, agreement: float, known: int | None
+) -> None:
+    monkeypatch.setattr(album, "fit", lambda *_, **__: supported(1.0, 30, aside=0))
+    monkeypatch.setattr(album, "agreement", lambda *_: agreement)
+    old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
+    old.cells = ((detection(150, 100).box, 1),)
+    several = album.Album()
+    several.add(old)
+    assert several.known(new, [detection(150, 100).box]) == [known]
+
+
+def test_a_cell_is_known_though_a_scale_bar_has_more_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: object, without: Fit | None) -> Fit:
+        return supported(1.0, 30, FAR_FROM_IT, aside=0) if without is None else supported(1.0, 12)
+
+    def agrees(old: album.Photograph, new: album.Photograph, laid: Fit, cell: Box) -> float:
+        return 0.9 if laid.pose.x else 0.2
+
+    monkeypatch.setattr(album, "fit", fit)
+    monkeypatch.setattr(album, "agreement", agrees)
+    old, new = album.Photograph(picture(1)), album.Photograph(picture(1))
+    old.cells = ((detection(150, 100).box, 1),)
+    several = album.Album()
+    several.add(old)
+    assert several.known(new, [detection(150, 100).box]) == [1]
 
 
 def test_two_images_of_one_name_are_two_places() -> None:

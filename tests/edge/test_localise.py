@@ -260,7 +260,8 @@ def test_what_the_network_doubts_is_compared_with_the_red_cells(
         (0.55, 3.0, {"red_cells": 1}, True),
         (0.75, 1.5, {"red_cells": 1}, True),
         (0.55, 1.5, {"red_cells": 1, "steady": False}, True),
-        (0.55, 1.5, {"red_cells": 0}, True),
+        (0.55, 1.5, {"red_cells": 0}, False),
+        (0.55, 3.0, {"red_cells": 0}, True),
     ],
 )
 def test_where_red_cells_lie_far_apart_a_stage_is_asked_of_what_is_sure_too(
