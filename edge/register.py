@@ -24,13 +24,15 @@ THUMB_UNIT = 24.0
 """Thumbs are signed bytes, this many to one standard deviation of contrast."""
 LEAST_SIDE = 24
 """A frame so long and thin that less is left of its shorter side cannot be placed."""
-_CLEARLY = 0.35
-"""Variance that a fit leaves unexplained, over that of the next best, where it is the right one."""
+_CLEARLY, _REPEATED = 0.35, 0.95
+"""Variance that a fit leaves unexplained, over that of the next best, where it is the right one; and how well
+the next best fits if the texture repeats itself."""
 _BRIGHTEST = 2.5
 """Standard deviations of contrast beyond which all counts as this: on a nearly bare slide one nucleus, or a
 speck on the camera, must not be all that two frames have in common."""
-_STRONGEST, _SPREAD = 16, 4.0
-"""Thumb pixels: radius of what speaks most for a fit (a leukocyte), and of the smoothing that finds it."""
+_STRONGEST, _SPREAD = 22, 4.0
+"""Thumb pixels: radius of what speaks most for a fit (a leukocyte and the contrast around it), and of the
+smoothing that finds it."""
 _LEAST_TEXTURE = 1.5
 """Contrast (standard deviation, grey levels) below which a thumb shows noise, and nothing to go by."""
 _PEAK_RADIUS = 4
@@ -149,7 +151,7 @@ def register(reference: Thumb, thumb: Thumb, angle: float, least_overlap: float)
     best = fits[0].correlation
     # Chance gives a rival 0.2 or less, on a nearly bare slide more; a texture that repeats itself gives it
     # nearly as much as the best, and leaves as much of the picture unexplained.
-    if rival > 0.75 * best and 1 - best**2 > _CLEARLY * (1 - rival**2):
+    if rival > 0.75 * best and (rival > _REPEATED or 1 - best**2 > _CLEARLY * (1 - rival**2)):
         return None
     return refine(reference, thumb, fits[0].pose)
 

@@ -36,9 +36,9 @@ from edge.register import (
 _LEAST_CORRELATION, _LEAST_OVERLAP = 0.7, 0.3
 """How well (-1..1) a frame must agree with a key view over their overlap for its place to be believed, and
 how much of the field the two must share."""
-_LEAST_BESIDE, _WEAK = 0.6, 0.3
-"""How well what lies beside the strongest structure must agree too; where less than this share of the
-contrast lies there, a place that was lost is believed once a second frame agrees."""
+_LEAST_BESIDE, _LEAST_SHARE, _WEAK = 0.6, 0.03, 0.3
+"""How well what lies beside the strongest structure must agree too, what share of the contrast must lie
+there, and below what share a place that was lost is believed only once a second frame agrees."""
 _SHORT_WAY = 0.12
 """Share of the field that a stage moves from frame to frame at most where one structure alone is followed."""
 _KEY_DISTANCE = 0.4
@@ -284,7 +284,7 @@ def _holds(reference: KeyView, thumb: Thumb, pose: Pose) -> tuple[bool, float]:
     wrong ones by 0.82 at most with a seventh of the contrast, by 0.5 with a quarter.
     """
     rest, share = beside(reference.thumb, thumb, pose)
-    return rest >= max(_LEAST_BESIDE, 0.95 - 0.6 * share), share
+    return share >= _LEAST_SHARE and rest >= max(_LEAST_BESIDE, 0.95 - 0.6 * share), share
 
 
 def _scale(size: tuple[int, int]) -> float:

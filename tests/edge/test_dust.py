@@ -30,6 +30,26 @@ def test_what_stays_dark_while_the_slide_moves_is_dust() -> None:
     assert mask.mean() < 0.06
 
 
+def test_a_bright_legend_that_stays_is_like_dust() -> None:
+    dust = Dust()
+    for view in views(12):
+        view[5:9, 10:40] = 2 * THUMB_UNIT
+        dust.learn(view)
+    mask = dust.mask(SHAPE)
+    assert mask is not None
+    assert mask[5:9, 10:40].all()
+
+
+def test_one_view_again_and_again_is_one() -> None:
+    dust, once = Dust(), dusty(6)
+    for view in once[:5]:
+        for _ in range(4):
+            dust.learn(view)
+    assert dust.mask(SHAPE) is None
+    dust.learn(once[5])
+    assert dust.mask(SHAPE) is not None
+
+
 def test_few_views_tell_nothing() -> None:
     dust = Dust()
     for view in dusty(5):

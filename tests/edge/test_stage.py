@@ -44,6 +44,31 @@ def test_a_return_after_a_long_way_meets_the_same_place(slide: np.ndarray) -> No
     assert (end.x, end.y) == pytest.approx((x - 20, y - 100), abs=4)
 
 
+def sparse(seed: int) -> np.ndarray:
+    """A nearly bare slide: a few red cells, about a leukocyte a field, (1200, 1600, 3)."""
+    rng = np.random.default_rng(seed)
+    sheet = np.full((1200, 1600), 225, np.uint8)
+    for x, y in rng.uniform((0, 0), (1600, 1200), (250, 2)):
+        cv2.circle(sheet, (int(x), int(y)), int(rng.integers(8, 15)), int(rng.integers(140, 200)), -1)
+    for x in range(160, 1600, 320):
+        for y in range(120, 1200, 240):
+            aside = rng.integers(-80, 80, 2)
+            cv2.circle(sheet, (x + int(aside[0]), y + int(aside[1])), 22, 60, -1)
+    return np.repeat(cv2.GaussianBlur(sheet, (0, 0), 1)[..., None], 3, axis=2)
+
+
+def test_a_field_of_a_nearly_bare_slide_is_not_taken_for_another_by_its_leukocyte() -> None:
+    bare = sparse(5)
+    stage = Stage()
+    places = [stage.place(film(bare, 16 * step, 0)) for step in range(30)]
+    assert None not in places
+    # A knock, to fields that were never seen.
+    assert [stage.place(film(bare, 640 + 40 * i, 720)) for i in range(8)] == [None] * 8
+    back = [stage.place(film(bare, 320 + 10 * i, 0)) for i in range(4)]
+    assert back[-1] is not None
+    assert (back[-1].x, back[-1].y) == pytest.approx((350, 0), abs=3)
+
+
 def test_light_and_focus_do_not_matter(slide: np.ndarray) -> None:
     stage = Stage()
     stage.place(film(slide, 100, 100))
