@@ -75,7 +75,8 @@ def read_card(model: Path) -> Card:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; a model file needs its card beside it") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a model card ({error!r}); convert the model again") from None
+        told = f"not a classifier's card ({error!r}); give --model another file, or convert the model again"
+        raise UserError(f"{path}: {told}") from None
     if len({c.name for c in classes}) < len(classes) or not any(c.role is Role.COUNTED for c in classes):
         raise UserError(f"{path}: class names must differ and one must be counted; convert the model again")
     return card

@@ -91,10 +91,9 @@ class Store:
                 "VALUES (?, ?, ?, ?, ?)",
                 (name, _now(), model, source, moving),
             )
-            row = self._db.execute(
+            specimen, counted_by, was_moving = self._db.execute(
                 "SELECT id, model, moving FROM specimen WHERE name = ?", (name,)
             ).fetchone()
-        specimen, counted_by, was_moving = row
         if counted_by != model:
             raise UserError(
                 "this specimen was counted by another model file, or by one whose card gave its classes "
@@ -105,8 +104,7 @@ class Store:
             raise UserError(
                 f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
             )
-        self._hold(specimen)
-        # Only now: until it was held another program may have counted on.
+        self._hold(specimen)  # before the rest is read: another program may have counted on until now
         ((frames, lost),) = self._select("SELECT frames, lost FROM specimen WHERE id = ?", specimen)
         return Resumed(
             specimen,

@@ -86,6 +86,8 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 """Of blue, green, red."""
+_TOLD = 200
+"""Characters of Keras' reason that are told."""
 
 
 def size_of(name: str) -> int:
@@ -118,15 +120,17 @@ def build_backbone(name: str, weights: str | None, size: int | None = None) -> "
     image = keras.Input((size, size, 3), name="image")
     try:
         with warnings.catch_warnings():
-            # The weights are of convolutions alone: they fit every size.
-            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            # The weights are of convolutions alone, which fit every size; of those that do not fit Keras
+            # names each layer before it fails.
+            warnings.simplefilter("ignore")
             network: keras.Model = getattr(keras.applications, backbone.constructor)(
                 input_tensor=_prepare(image, backbone.input), include_top=False, weights=weights
             )
     except Exception as error:  # Keras raises a bare Exception where a download fails
+        told = str(error).partition("\n")[0][:_TOLD]
         raise UserError(
-            f"{name}: the weights {weights!r} cannot be used ({error}); --weights names a Keras weights "
-            "file without top, imagenet, or none"
+            f"{name}: the weights {weights!r} cannot be used ({told}); --weights names a Keras weights file "
+            "of this network without its top, imagenet, or none"
         ) from None
     return network
 

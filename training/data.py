@@ -282,7 +282,7 @@ def check_images(samples: Sequence[Sample]) -> list[bytes]:
     """
     found = _look_at(samples)
     unreadable = [s.file for s, look in zip(samples, found, strict=True) if look is None]
-    _refuse("masks, or not readable as images", unreadable, "remove them, or convert to .png")
+    _refuse("missing, masks, or not readable as images", unreadable, "remove them, or convert to .png")
     return [look[2] for look in found if look is not None]
 
 

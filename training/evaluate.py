@@ -200,13 +200,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
     images = str(options.images or f"{options.split or 'test'} of {folder}")
-    told = {"model": str(file), "images": images, "unreadable": unreadable, "met": len(met)}
-    result = judge(predictor, samples, classes) | told
+    left_out = Counter(s.name for s in samples if s.name not in classes)
+    told = {"model": str(file), "images": images, "met": len(met), "left_out": left_out}
+    result = judge(predictor, samples, classes) | told | {"unreadable": unreadable}
     _print(result)
     if others:
         print(f"left out: {others}")
     if unreadable:
-        print(f"masks, or not readable as images, left out: {data.listed(unreadable)}", file=sys.stderr)
+        which = data.listed(unreadable)
+        print(f"missing, masks, or not readable as images, left out: {which}", file=sys.stderr)
     if options.robustness:
         result["robustness"] = robustness.sweep(
             file,

@@ -109,13 +109,10 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
     judge locator and classifier together.
     """
     rng = np.random.default_rng(seed)
+    found = list(read_fields(data, "train", set(RED_CELL_PX) - set(leave_out)))
     cells = [s for s in load(data) if s.source == "pbc"]
     judging = {_hash(s.path) for s in cells if s.split != "train"}
-    fields = [
-        f
-        for f in read_fields(data, "train", set(RED_CELL_PX) - set(leave_out))
-        if _hash(data / "fields" / f.file) not in judging
-    ]
+    fields = [f for f in found if _hash(data / "fields" / f.file) not in judging]
     fields += [strip for f in fields for strip in free_strips(f) if rng.random() < _STRIPS]
     if "pbc" not in leave_out:
         fields += _single_cells([s for s in cells if s.split == "train"], rng)

@@ -100,8 +100,6 @@ def check_site(body: Body, site: Sequence[data.Sample]) -> None:
     Raises:
         UserError: too few cells, images that do not show theirs, or classes that the model does not know.
     """
-    if len({s.origin for s in site}) < 2:
-        raise UserError("all cells are of one blood film: nothing is left to judge by; add another film's")
     strange = sorted({s.name for s in site} - set(body.names))
     if strange:
         raise UserError(f"the model has no output for {', '.join(strange)}; it tells {', '.join(body.names)}")
@@ -110,6 +108,8 @@ def check_site(body: Body, site: Sequence[data.Sample]) -> None:
         raise UserError(
             f"{len(site)} labelled cells of {shown} classes; give {_LEAST_CELLS} or more, of two or more"
         )
+    if len({s.origin for s in site}) < 2:
+        raise UserError("all cells are of one blood film: nothing is left to judge by; add another film's")
     data.check_images(site)
 
 

@@ -37,8 +37,6 @@ where one image is laid on the other. On bare glass the sketches of two cells ar
 _BLOCK = 1024
 _WIDE = 13
 """Of a column."""
-_SHOWN = 10
-"""Findings of a kind that are listed; all are counted."""
 
 
 Sketch = NDArray[np.uint8]
@@ -274,10 +272,8 @@ def _print(found: layouts.DataSet, findings: Findings) -> None:
 
 def _list(title: str, findings: Sequence[str]) -> None:
     print(f"{title}: {len(findings) or 'none'}")
-    for finding in findings[:_SHOWN]:
+    for finding in findings:
         print(f"  {finding}")
-    if len(findings) > _SHOWN:
-        print(f"  and {len(findings) - _SHOWN} more")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -101,6 +101,8 @@ def read(folder: Path) -> DataSet:
             if not found.samples:
                 raise UserError(f"{folder}: laid out as {found.layout}, but without a labelled image")
             return found
+    if empty := [d.name for d in sorted(folder.iterdir()) if d.is_dir() and class_of(d.name)]:
+        raise UserError(f"{folder}: there is no image in its folders {', '.join(empty)}")
     raise UserError(
         f"{folder}: no data set is recognised; give a folder for each class, or a list {_LISTS[0]} with "
         "the columns file and class"

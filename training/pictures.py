@@ -61,7 +61,6 @@ def gather(
     *,
     per_class: int = 6,
     explained: int = 12,
-    mistakes: int = 12,
 ) -> Pictures:
     """Read the crops that a report shows, and explain them; the same cells for the same evaluation.
 
@@ -72,7 +71,6 @@ def gather(
         explain: draws heat maps of the answers; None leaves them out.
         per_class: sample cells of each class.
         explained: rightly named cells, shared evenly between the classes.
-        mistakes: wrong answers at most.
 
     Raises:
         UserError: a cell is not among `samples`, or its image cannot be read.
@@ -82,7 +80,7 @@ def gather(
     each = max(1, explained // len(rows))
     shown = [j for row in rows for j in _spread(row, per_class)]
     right = [j for row in rows for j in _spread([j for j in row if _is_right(j[1])], each)]
-    wrong = sorted((j for j in judged if not _is_right(j[1])), key=lambda j: -j[1]["confidence"])[:mistakes]
+    wrong = mistakes(evaluation)
     drawn = _draw(shown + right + wrong, samples, see)
     crops: dict[str, list[Image]] = {}
     for picture in drawn[: len(shown)]:
@@ -93,8 +91,16 @@ def gather(
     return Pictures(crops, asked[: len(right)], asked[len(right) :])
 
 
+_MISTAKES = 12
+"""Wrong answers, at most, that a report shows."""
 _Judged = tuple[tuple[str, str, int], Mapping[str, Any]]
 """Key and prediction of a cell."""
+
+
+def mistakes(evaluation: Mapping[str, Any]) -> list[_Judged]:
+    """Return the wrong answers that a report shows, the surest first."""
+    wrong = [j for j in _judged(evaluation) if not _is_right(j[1])]
+    return sorted(wrong, key=lambda j: -j[1]["confidence"])[:_MISTAKES]
 
 
 def _judged(evaluation: Mapping[str, Any]) -> Iterator[_Judged]:

@@ -128,7 +128,12 @@ def check(recipe: Recipe) -> None:
         ("rendered", recipe.rendered >= 0, "0 or more"),
         ("textbook", recipe.textbook >= 0, "0 or more"),
         ("seed", recipe.seed >= 0, "0 or more"),
-        ("weights", recipe.weights in ("imagenet", "none") or Path(recipe.weights).is_file(), "a file"),
+        (
+            "weights",
+            recipe.weights in ("imagenet", "none")
+            or (Path(recipe.weights).is_file() and Path(recipe.weights).suffix != ".keras"),
+            "a Keras weights file (.h5) of the network without its top; a whole model (.keras) is none",
+        ),
     ):
         require(name, getattr(recipe, name), must, fits=fits)
     if recipe.patience and recipe.averaging:

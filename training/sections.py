@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from training import page, study
 from training.page import Html
+from training.pictures import mistakes
 
 Drawn = Mapping[str, tuple[bytes, str]]
 """Figure name -> file content and kind ("png" or "svg+xml")."""
@@ -27,12 +30,10 @@ _GALLERIES = (
         "et al. 2017) of a Keras model; of an integer file the maps that it draws itself. The number is the "
         "confidence.",
     ),
-    (
-        "mistakes",
-        "Worst mistakes",
-        "Wrong answers, the surest first: true class, predicted class, confidence; what speaks for the wrong "
-        "answer where the model can tell.",
-    ),
+)
+_MISTAKES = (
+    "Wrong answers, the surest first: true class, predicted class, confidence; what speaks for the wrong "
+    "answer where the model can tell. Their files, in the same order, stand below."
 )
 
 
@@ -63,6 +64,7 @@ def parts(
         _figure("Review", "review_curve", "Accuracy of the rest against the share sent to review", drawn),
         _figure("Robustness", "robustness", "Accuracy against the level of each fault", drawn),
         *(_figure(heading, key, heading, drawn, text) for key, heading, text in _GALLERIES),
+        _mistakes(evaluation, drawn),
     ]
     return [section for section in found if section is not None]
 
@@ -74,6 +76,9 @@ def _summary(evaluation: Mapping[str, Any]) -> Html:
         for key, words in _FIGURES
         if key in evaluation
     ]
+    if all("strangeness" in cell for cell in evaluation["predictions"]):
+        strange = np.mean([cell["strangeness"] > 1 for cell in evaluation["predictions"]])
+        rows.append(["cells unlike the training (strangeness above 1)", f"{page.percent(strange)} %", ""])
     number = len(evaluation["predictions"])
     cells = page.paragraph(
         f"{number} cells of {evaluation['images']} were judged by {evaluation['model']}."
@@ -108,15 +113,26 @@ def _table3(name: str, evaluation: Mapping[str, Any]) -> Html:
             "same five (--classes five). This run's own are under Confusion."
         )
         return page.section("Table 3", page.paragraph(why))
-    (_, *titles), rows = study.table(name, evaluation)
+    (_, *titles), rows = study.table(f"this run ({name})", evaluation)
     body = [
         [title.replace("f1", "F1"), *(_text(row[i]) for row in rows)]
         for i, title in enumerate(titles, start=1)
     ]
     table = page.table(["percent", *(str(row[0]) for row in rows)], body)
-    return page.section(
-        "Table 3, beside the study's figures", table, page.paragraph(f"Study: {study.SOURCE}")
-    )
+    heading = "Table 3: among the study's five classes, beside its figures"
+    return page.section(heading, table, page.paragraph(f"Study: {study.SOURCE}"))
+
+
+def _mistakes(evaluation: Mapping[str, Any], drawn: Drawn) -> Html | None:
+    if "mistakes" not in drawn:
+        return None
+    rows = [
+        [c["file"], *(c[k].replace("_", " ") for k in ("class", "predicted")), page.percent(c["confidence"])]
+        for _, c in mistakes(evaluation)
+    ]
+    table = page.table(["file", "true class", "predicted", "confidence %"], rows, text=True)
+    heading = "Worst mistakes"
+    return page.section(heading, page.paragraph(_MISTAKES), *_image("mistakes", heading, drawn), table)
 
 
 def _text(value: float | str | None) -> str:

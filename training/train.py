@@ -71,17 +71,23 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
     learn, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
+    known = {s.name for s in learn} | set(data.STUDY_CLASSES if recipe.rendered + recipe.textbook else ())
+    classes = tuple(c for c in data.CLASSES if c.name in known)
+    names = tuple(c.name for c in classes)
+    used = hardware.use_all(recipe.seed)
+    print(f"building {recipe.model}", flush=True)  # before the images: weights may not fit, the disk be full
+    network = _build(recipe, len(classes))
+    _check_space(output, network)
     real, drawn = len(learn), draw(output, recipe)
     division.write(output / "split.csv", parts + drawn)
     learn = learn + drawn
-    classes = tuple(c for c in data.CLASSES if c.name in {s.name for s in learn})
-    names = tuple(c.name for c in classes)
-    print(f"{len(learn)} training and {len(judge)} validation images; {hardware.use_all(recipe.seed)}")
+    print(f"{len(learn)} training and {len(judge)} validation images; {used}")
     print("finding their cells", flush=True)
     size = recipe.size or backbones.size_of(recipe.model)
     lesson, judged = find_cells(learn), find_cells(judge)
     exam = Exam(judged, names, size, recipe.framing)
-    network = _fit(recipe, output, Lessons(lesson, names, size, recipe), exam, tensorboard=tensorboard)
+    lessons = Lessons(lesson, names, size, recipe)
+    network = _fit(network, recipe, output, lessons, exam, tensorboard=tensorboard)
     print("measuring confidence and strangeness", flush=True)
     learned = Exam(lesson.pick(data.evenly(real, _FINISHING_CELLS)), names, size, recipe.framing)
     exam = Exam(judged, names, size, recipe.framing)  # one device is left
@@ -136,12 +142,10 @@ def draw(output: Path, recipe: Recipe) -> list[data.Sample]:
     return demo + textbook.write_cells(output / "textbook", recipe.textbook, recipe.seed)
 
 
-def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorboard: bool) -> keras.Model:
+def _fit(
+    network: keras.Model, recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorboard: bool
+) -> keras.Model:
     """Return the fitted network, in float32."""
-    classes = exam.truth.shape[1]
-    print(f"building {recipe.model}", flush=True)
-    network = _build(recipe, classes)
-    _check_space(output, network)
     network.compile(
         keras.optimizers.AdamW(
             _rate(recipe, len(lessons)),
@@ -182,7 +186,7 @@ def _fit(recipe: Recipe, output: Path, lessons: Lessons, exam: Exam, *, tensorbo
             network.load_weights(best)
         except (OSError, ValueError, KeyError, RuntimeError):
             raise UserError(f"{best}: not this run's best weights; give --output another folder") from None
-    return _in_float32(network, recipe, classes)
+    return _in_float32(network, recipe, exam.truth.shape[1])
 
 
 def _check_space(output: Path, network: keras.Model) -> None:

@@ -116,10 +116,10 @@ def test_a_damaged_model_file_is_refused_before_it_is_loaded(copy: Path, damage:
     [
         ({"size": 200}, "input is uint8"),
         ({"classes": [{"name": "neutrophil", "role": "counted"}]}, "output is uint8"),
-        ({"classes": [{"name": "neutrophil", "role": "eaten"}]}, "not a model card"),
+        ({"classes": [{"name": "neutrophil", "role": "eaten"}]}, "not a classifier's card"),
         ({"classes": [{"name": "a", "role": "counted"}] * 8}, "class names must differ"),
         ({"classes": [{"name": "a", "role": "rejected"}]}, "one must be counted"),
-        ({"size": None}, "not a model card"),
+        ({"size": None}, "not a classifier's card"),
     ],
 )
 def test_a_card_that_disagrees_is_refused(copy: Path, changes: dict[str, object], message: str) -> None:
@@ -131,7 +131,7 @@ def test_a_card_that_disagrees_is_refused(copy: Path, changes: dict[str, object]
 @pytest.mark.parametrize("text", ["", "[]", "{}", "\x00"])
 def test_a_file_that_is_no_card_is_refused(copy: Path, text: str) -> None:
     copy.with_suffix(".json").write_text(text)
-    with pytest.raises(UserError, match="not a model card"):
+    with pytest.raises(UserError, match="not a classifier's card"):
         read_card(copy)
 
 

@@ -208,11 +208,11 @@ def test_the_same_run_gives_the_same_bytes(
 
 def test_the_pictures_are_the_worst_mistakes_and_an_even_choice(samples: list[data.Sample]) -> None:
     figures = evaluation(FIVE, samples, wrong=(1, 4, 8))
-    shown = pictures.gather(figures, samples, see, per_class=1, explained=5, mistakes=2)
+    shown = pictures.gather(figures, samples, see, per_class=1, explained=5)
     assert {name: len(row) for name, row in shown.cells.items()} == dict.fromkeys(FIVE, 1)
     assert [p.truth for p in shown.explained] == FIVE
     assert all(p.truth == p.predicted for p in shown.explained)
-    assert [p.confidence for p in shown.mistakes] == [0.58, 0.54]
+    assert [p.confidence for p in shown.mistakes] == [0.58, 0.54, 0.51]
     assert shown.mistakes[0].caption == "neutrophil \N{RIGHTWARDS ARROW}\nbasophil 0.58"
     assert np.array_equal(shown.mistakes[0].crop, see([samples[8]])[0])
     assert shown.mistakes[0].overlay is None

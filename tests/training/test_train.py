@@ -199,8 +199,15 @@ def test_a_start_that_failed_binds_the_folder_to_nothing(made_data: Path, tmp_pa
     unfit = tmp_path / "unfit.weights.h5"
     unfit.write_bytes(b"no weights")
     with pytest.raises(UserError, match="cannot be used"):
-        train.train(tiny(made_data, weights=str(unfit)), tmp_path / "run")
+        train.train(tiny(made_data, weights=str(unfit), rendered=1), tmp_path / "run")
+    assert not (tmp_path / "run" / "rendered").exists()  # told before anything is drawn
     train.train(tiny(made_data, epochs=1), tmp_path / "run")
+
+
+def test_a_whole_model_is_no_weights(made_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(UserError, match=r"a whole model \(\.keras\) is none"):
+        train.train(tiny(made_data, weights=str(tmp_path / "model.keras")), tmp_path / "run")
 
 
 def test_the_study_splits_at_random_and_keeps_the_best_epoch(made_data: Path, tmp_path: Path) -> None:
