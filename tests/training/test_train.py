@@ -268,7 +268,7 @@ def test_a_film_is_in_one_part_alone(made_data: Path) -> None:
         ({"averaging": 2.0}, "--averaging 2.0"),
         ({"classes": "fiv"}, '--classes fiv: must be "all" or "five"'),
         ({"model": "vgg"}, "--model vgg: must be one of"),
-        ({"weights": "nope.h5"}, "--weights nope.h5: must be a file"),
+        ({"weights": "nope.h5"}, "--weights nope.h5: must be a Keras weights file"),
         ({"patience": 3}, "give --averaging 0"),
         ({"framing": Framing.IMAGE}, "give --no-augment"),
     ],
