@@ -78,7 +78,7 @@ def _summary(evaluation: Mapping[str, Any]) -> Html:
     ]
     if all("strangeness" in cell for cell in evaluation["predictions"]):
         strange = np.mean([cell["strangeness"] > 1 for cell in evaluation["predictions"]])
-        rows.append(["cells unlike the training (strangeness above 1)", f"{page.percent(strange)} %", ""])
+        rows.append(["cells unlike the training (strangeness above 1)", f"{page.percent(strange)} %", "-"])
     number = len(evaluation["predictions"])
     cells = page.paragraph(
         f"{number} cells of {evaluation['images']} were judged by {evaluation['model']}."
