@@ -163,7 +163,7 @@ def _in_place(old: Photograph, laid: Fit) -> bool:
     return bool(away < _IN_PLACE * max(width, height))
 
 
-def _least_agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> float:
+def least_agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> float:
     """Return how well two photographs must agree over a cell of the old one, to show the same one."""
     scaled = _scaling(old, new, laid) > _SAME_SCALE
     if laid.votes < (_VERY_FEW_VOTES_TO_SCALE if scaled else _VERY_FEW_VOTES):
@@ -231,7 +231,7 @@ class Album:
                 # A cell of the old one lies once in the new one; what is left over beside it is another.
                 twin = shown.get(cell, taken.get(number))
                 free = numbers[i] is None and (twin is None or lobe or one_cell(boxes[i], boxes[twin]))
-                least = _least_agreement(photograph, new, laid, cell)
+                least = least_agreement(photograph, new, laid, cell)
                 if free and agreement(photograph, new, laid, cell) >= least:
                     numbers[i] = number
                     shown.setdefault(cell, i)

@@ -53,6 +53,9 @@ is `_BLACK` times as dense may be coarse, not even: of 129 doubted platelets non
 _DARKEST_RED = 0.45
 """Density in green (natural logarithm) up to which the median of a box may be a red cell's: those of PBC's
 fields have 0.26 to 0.31, of leukocytes the ones that their nucleus fills 0.6 and more."""
+_LARGEST_RED = 1.45
+"""Longer side of a box that may be a red cell's, in red cell diameters; of leukocytes' it is 1.5 and more,
+but of the smallest lymphocytes'."""
 _SMOOTH = 0.017
 """Over a red cell's width: what is finer is noise."""
 
@@ -130,22 +133,22 @@ def beside(dye: Stain, cells: Sequence[Box], unit: float) -> RedCells | None:
     return _tinted(dye, tinted) if enough else None
 
 
-def among(dye: Stain, cells: Sequence[Box]) -> RedCells | None:
-    """Return what is tinted in the middle one of `cells` by density, if that is no darker than red cells are.
+def among(dye: Stain, cells: Sequence[Box], unit: float) -> RedCells | None:
+    """Return what is tinted in the middle one by density of those `cells` that are as small as red cells.
 
-    On a nearly bare slide all red cells of a frame may have been taken for leukocytes. None where the middle
-    one is darker, as a lymphocyte alone on bare glass.
+    On a nearly bare slide all red cells of a frame may have been taken for leukocytes. None where none is so
+    small, or the middle one darker than red cells are, as a lymphocyte alone on bare glass.
 
     Args:
         dye: of the frame (`edge.ruler.stain`).
-        cells: boxes in its pixels, one at least.
+        cells: boxes in its pixels.
+        unit: diameter of a red cell, pixels of the frame.
     """
-    tinted, found = dye.green > TINTED, []
-    for box in cells:
-        inside = np.zeros_like(tinted)
-        inside[_part(dye, box)] = True
-        found.append(_tinted(dye, tinted & inside))
-    found.sort(key=lambda red_cells: red_cells.density)
+    parts = [_part(dye, box) for box in cells if box.side < _LARGEST_RED * unit]
+    inside = [Stain(dye.nuclear[part], dye.green[part], dye.scale) for part in parts]
+    found = sorted((all_tinted(part) for part in inside), key=lambda red_cells: red_cells.density)
+    if not found:
+        return None
     middle = found[(len(found) - 1) // 2]
     return middle if 0 < middle.density < _DARKEST_RED else None
 

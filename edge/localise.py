@@ -179,7 +179,7 @@ class Locator:
             self._red_cells.append(red_cells)
         if self._red_cells:
             usual = RedCells(*np.median([astuple(r) for r in self._red_cells], axis=0).tolist())
-        elif (own := among(dye, boxes)) is not None:
+        elif (own := among(dye, boxes, unit)) is not None:
             usual = own
         else:
             return []

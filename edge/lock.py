@@ -24,19 +24,28 @@ class FileLock:
             OSError: its file cannot be opened.
         """
         while self._handle is None:
-            # Read only: the file may be another user's, as after `sudo ... status`.
-            handle = os.open(self.path, os.O_RDONLY | os.O_CREAT, 0o644)
+            handle = self._open()
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 os.close(handle)
-                return False
+                if isinstance(error, BlockingIOError):
+                    return False
+                raise
             # Who let go of it in between has removed it: a lock that nobody else would find.
             if os.fstat(handle).st_nlink:
                 self._handle = handle
             else:
                 os.close(handle)
         return True
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks no file that is only read
+        except PermissionError:
+            if not self.path.exists():
+                raise
+            return os.open(self.path, os.O_RDONLY)  # another user's, as after `sudo ... status`
 
     def free(self) -> None:
         """Let it go; safe to call twice."""

@@ -8,6 +8,7 @@ and Kanade 1981). What fits in two places almost as well, as a repeated texture 
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,9 +89,19 @@ def thumbnail(image: Image, hidden: NDArray[np.bool_] | None = None) -> Thumb | 
     deviation = float(np.sqrt((contrast**2).mean()))
     if deviation < _LEAST_TEXTURE:
         return None
-    contrast = np.clip(contrast, -_BRIGHTEST * deviation, _BRIGHTEST * deviation)
-    unit = THUMB_UNIT / float(np.sqrt((contrast**2).mean()))
-    return np.asarray(np.clip(np.round(contrast * unit), -127, 127), np.int8)
+    return limited(contrast)
+
+
+def limited(contrast: NDArray[Any]) -> Thumb:
+    """Return a contrast as a thumb, in which nothing stands out by more than `_BRIGHTEST` deviations.
+
+    Thumbs that were stored before this was so become such too; the others stay as they are, nearly.
+    """
+    values = contrast.astype(np.float32)
+    most = _BRIGHTEST * float(np.sqrt((values**2).mean()))
+    values = np.clip(values, -most, most)
+    unit = THUMB_UNIT / float(np.sqrt((values**2).mean()))
+    return np.asarray(np.clip(np.round(values * unit), -127, 127), np.int8)
 
 
 def _contrast_beside(small: Floats, mask: NDArray[np.bool_]) -> Floats:

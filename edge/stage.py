@@ -27,6 +27,7 @@ from edge.register import (
     Thumb,
     beside,
     frame_pose,
+    limited,
     refine,
     register,
     thumb_pose,
@@ -93,13 +94,10 @@ class Stage:
         self._grid: Grid[int] | None = None
         self._dust = Dust()
         for key in keys:
-            self._add(key)
-            self._dust.learn(key.thumb)
+            self._add(replace(key, thumb=limited(key.thumb)))
         self._last: KeyView | None = None
         self._placed = False
         """The frame before has its place."""
-        self._learned: KeyView | None = None
-        """The last view from which dust was learned."""
         self._guesses: list[KeyView] = []
         """Places of the frame before that were likely, but on weak evidence."""
         self._search_from = 0
@@ -133,6 +131,12 @@ class Stage:
 
         The very first frame of a slide lies at (0, 0).
         """
+        guesses, self._guesses = self._guesses, []
+        place = self._place(image, guesses)
+        self._placed = place is not None
+        return place
+
+    def _place(self, image: Image, guesses: Sequence[KeyView]) -> Place | None:
         # Key views keep the dust: it is known again after a restart, and a frame without it meets none there.
         whole = thumbnail(image)
         if whole is None:
@@ -144,11 +148,11 @@ class Stage:
         size = (image.shape[1], image.shape[0])
         if not self._keys:
             return self._keep(KeyView(0.0, 0.0, 0.0, size, whole))
-        guesses, self._guesses = self._guesses, []
         view = self._follow(thumb, size, guesses) or self._recover(thumb, size, guesses)
-        self._placed = view is not None
-        self._learn_dust(whole, view)
         if view is None:
+            # Dust may be why: a view that is none of the map's shows it as well as one that is.
+            if size == self.frame_size:
+                self._dust.learn(whole)
             return None
         self._last = view
         if not self._is_new(view):
@@ -157,20 +161,15 @@ class Stage:
 
     def _keep(self, view: KeyView) -> Place:
         self._add(view)
-        self._last, self._placed = view, True
+        self._last = view
         return Place(view.x, view.y, view.angle, view)
-
-    def _learn_dust(self, whole: Thumb, view: KeyView | None) -> None:
-        # While the stage rests all stays in its place; where it is lost, that cannot be told.
-        if view is None or self._learned is None or _distance(self._learned, view) > _SHORT_WAY:
-            self._dust.learn(whole)
-            self._learned = view or self._learned
 
     def _add(self, key: KeyView) -> None:
         if self._grid is None:
             self._grid = Grid(max(key.size))
         self._grid.add(len(self._keys), *key.centre)
         self._keys.append(key)
+        self._dust.learn(key.thumb)
 
     def _near_indices(self, view: KeyView) -> list[int]:
         """Return which key views lie within a field of the view, oldest first."""

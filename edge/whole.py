@@ -11,15 +11,19 @@ from edge.errors import UserError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, suffix: str = "") -> Iterator[Path]:
     """Give the block another path to write to; what it wrote takes the place of `path` when it is done.
 
-    The other is hidden, in the same folder, and ends as `path` does. Where the block fails it is removed.
+    The other is hidden and in the same folder. Where the block fails it is removed.
+
+    Args:
+        path: of the file.
+        suffix: of the other path, behind that of `path`, which some writers need to see.
 
     Raises:
         OSError: it cannot be written, or cannot take the place.
     """
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{path.name}{suffix}")
     try:
         yield part
         _sync(part)
@@ -51,7 +55,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     # A pipe or a device (/dev/stdout) is written to; only a file can be replaced.
     replaced = path.is_file() or not path.exists()
     try:
-        with whole(path.resolve()) if replaced else nullcontext(path) as place:
+        with whole(Path(os.path.realpath(path))) if replaced else nullcontext(path) as place:
             place.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name another file") from None

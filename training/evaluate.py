@@ -188,6 +188,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = [c.name for c in predictor.classes]
     five = [name for name in data.STUDY_CLASSES if name in names]
     classes = five if options.classes == "five" else names
+    left_out = Counter(s.name for s in samples if s.name not in classes)
     others = of_others(samples, classes)
     if others and options.classes == "all":
         raise UserError(f"the model does not tell {others}; --classes five leaves them out")
@@ -200,9 +201,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
     images = str(options.images or f"{options.split or 'test'} of {folder}")
-    left_out = Counter(s.name for s in samples if s.name not in classes)
-    told = {"model": str(file), "images": images, "met": len(met), "left_out": left_out}
-    result = judge(predictor, samples, classes) | told | {"unreadable": unreadable}
+    told = {"model": str(file), "images": images, "met": len(met), "unreadable": unreadable}
+    result = judge(predictor, samples, classes) | told | {"left_out": left_out}
     _print(result)
     if others:
         print(f"left out: {others}")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.album import Photograph, agreement, lay
+from edge.album import Photograph, agreement, lay, least_agreement
 from edge.cells import Box, Image
 from edge.errors import UserError
 from edge.preprocess import crop
@@ -168,7 +168,7 @@ def _same_cut(one: Path, other: Path) -> bool:
     (old, cell), (new, its_own) = _photograph(one), _photograph(other)
     return any(
         math.dist(laid.to_picture(*cell.centre), its_own.centre) <= _SAME_CELL * its_own.side
-        and agreement(old, new, laid, cell) >= _LIKE_CUT
+        and agreement(old, new, laid, cell) >= max(_LIKE_CUT, least_agreement(old, new, laid, cell))
         for laid in lay(old, new)
     )
 

@@ -152,7 +152,7 @@ def save(trained: Trained, file: Path) -> None:
     }
     with whole(file) as part:
         trained.network.save(part)
-        # A kill here leaves a file without a card, which is no model: the run makes both again.
+        # A kill or a full disk here leaves a file without a card, which is no model: both are made again.
         card_of(file).unlink(missing_ok=True)
     write_json(card_of(file), facts)
 

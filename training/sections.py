@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from training import page, study
 from training.page import Html
 from training.pictures import mistakes
@@ -76,8 +74,9 @@ def _summary(evaluation: Mapping[str, Any]) -> Html:
         for key, words in _FIGURES
         if key in evaluation
     ]
-    if all("strangeness" in cell for cell in evaluation["predictions"]):
-        strange = np.mean([cell["strangeness"] > 1 for cell in evaluation["predictions"]])
+    told = [cell["strangeness"] for cell in evaluation["predictions"] if "strangeness" in cell]
+    if told:
+        strange = sum(value > 1 for value in told) / len(told)
         rows.append(["cells unlike the training (strangeness above 1)", f"{page.percent(strange)} %", "-"])
     number = len(evaluation["predictions"])
     cells = page.paragraph(

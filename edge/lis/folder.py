@@ -40,9 +40,9 @@ class FolderPort:
         """Write `data` of a `FolderLink`: the file's name, NUL, the file."""
         name, _, content = data.partition(b"\0")
         path = self._folder / f"{name.decode('ascii')}{self._suffix}"
-        # Hidden until it is whole: a LIS that looks for files finds none half written.
+        # Hidden, and of another kind, until it is whole: a LIS that looks for files finds none half written.
         try:
-            with whole(path) as part:
+            with whole(path, ".part") as part:
                 part.write_bytes(content)
         except OSError as error:
             raise PortError(f"{self._folder}: {error.strerror}; the file could not be written") from None

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cells import Box
 from edge.pose import Pose
 from edge.stage import Stage
 
@@ -67,6 +68,38 @@ def test_a_field_of_a_nearly_bare_slide_is_not_taken_for_another_by_its_leukocyt
     back = [stage.place(film(bare, 320 + 10 * i, 0)) for i in range(4)]
     assert back[-1] is not None
     assert (back[-1].x, back[-1].y) == pytest.approx((350, 0), abs=3)
+
+
+def test_what_comes_after_bare_glass_is_not_laid_by_its_leukocyte_alone() -> None:
+    bare, glass = sparse(6), np.full((240, 320, 3), 225, np.uint8)
+    stage = Stage()
+    lone = glass.copy()
+    cv2.circle(lone, (150, 120), 22, (60,) * 3, -1)
+    assert stage.place(lone) is not None
+    moved = np.roll(lone, 12, axis=1)
+    assert stage.place(moved) is not None
+    assert stage.place(glass) is None
+    assert stage.place(np.roll(lone, 24, axis=1)) is None
+    assert stage.place(film(bare, 640, 720)) is None
+
+
+def test_a_stage_that_goes_to_and_fro_makes_no_dust_of_the_slide() -> None:
+    bare, stage = sparse(7), Stage()
+    for step in range(120):
+        x = 200 + 150 * np.sin(step / 6)
+        assert stage.place(film(bare, float(x), 300)) is not None
+    assert not stage.on_dust(Box(0, 0, 320, 240), (320, 240))
+
+
+def test_a_frame_of_another_size_does_not_wipe_what_is_known_of_dust(slide: np.ndarray) -> None:
+    stage, speck = Stage(), Box(148, 108, 24, 24)
+    for step in range(12):
+        view = film(slide, 20 + 130 * (step % 9), 100 + 100 * (step // 9))
+        cv2.circle(view, (160, 120), 12, (10,) * 3, -1)
+        stage.place(view)
+    assert stage.on_dust(speck, (320, 240))
+    assert stage.place(film(slide, 300, 300, 300, 200)) is None
+    assert stage.on_dust(speck, (320, 240))
 
 
 def test_light_and_focus_do_not_matter(slide: np.ndarray) -> None:

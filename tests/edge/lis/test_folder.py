@@ -36,6 +36,15 @@ def test_a_folder_that_is_only_for_putting_in(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "id.hl7").read_bytes() == b"a\r"
 
 
+def test_a_file_that_is_not_whole_yet_has_another_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Path]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(list(tmp_path.glob("*.hl7"))))
+    FolderOpener(tmp_path, ".hl7").open().write(b"id\0a\r")
+    assert seen[0] == []
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(PortError, match="is not there"):
         FolderOpener(tmp_path / "none", ".hl7").open()
