@@ -30,9 +30,13 @@ _CURVE_POINTS = 200
 """Points, at most, of the review curve in the figures."""
 
 
-def of_others(samples: Sequence[data.Sample], classes: Sequence[str]) -> str:
-    """Return in words how many samples are of which other classes; empty where there are none."""
-    others = Counter(s.name for s in samples if s.name not in classes)
+def of_others(samples: Sequence[data.Sample], classes: Sequence[str]) -> Counter[str]:
+    """Return how many samples are of which other classes."""
+    return Counter(s.name for s in samples if s.name not in classes)
+
+
+def in_words(others: Counter[str]) -> str:
+    """Return what `of_others` counted as one line."""
     return ", ".join(f"{name} ({number})" for name, number in others.items())
 
 
@@ -188,10 +192,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     names = [c.name for c in predictor.classes]
     five = [name for name in data.STUDY_CLASSES if name in names]
     classes = five if options.classes == "five" else names
-    left_out = Counter(s.name for s in samples if s.name not in classes)
     others = of_others(samples, classes)
     if others and options.classes == "all":
-        raise UserError(f"the model does not tell {others}; --classes five leaves them out")
+        raise UserError(f"the model does not tell {in_words(others)}; --classes five leaves them out")
     if options.json and options.json.is_dir():
         raise UserError(f"--json {options.json}: a folder; name a file")
     for place in (options.json and options.json.parent, options.report):
@@ -201,11 +204,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
     images = str(options.images or f"{options.split or 'test'} of {folder}")
-    told = {"model": str(file), "images": images, "met": len(met), "unreadable": unreadable}
-    result = judge(predictor, samples, classes) | told | {"left_out": left_out}
+    result = judge(predictor, samples, classes)
+    result |= {"model": str(file), "images": images, "met": len(met)}
+    result |= {"unreadable": unreadable, "left_out": others}
     _print(result)
     if others:
-        print(f"left out: {others}")
+        print(f"left out: {in_words(others)}")
     if unreadable:
         which = data.listed(unreadable)
         print(f"missing, masks, or not readable as images, left out: {which}", file=sys.stderr)

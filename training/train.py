@@ -239,7 +239,7 @@ def _report(recipe: Recipe, file: Path) -> None:
         return
     predictor = predict.open_model(file)
     if strangers := evaluate.of_others(samples, [c.name for c in predictor.classes]):
-        print(f"left out, since the model does not tell them: {strangers}")
+        print(f"left out, since the model does not tell them: {evaluate.in_words(strangers)}")
     print(evaluate.write_report(file.parent, evaluate.judge(predictor, samples), predictor, samples))
 
 

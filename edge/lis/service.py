@@ -79,7 +79,6 @@ class SenderLock:
 
     def __init__(self, database: Path) -> None:
         self._lock = FileLock(database.with_name(database.name + "-lis.lock"))
-        self.free = self._lock.free
 
     def take(self) -> bool:
         """As `edge.lock.FileLock.take`.
@@ -93,6 +92,10 @@ class SenderLock:
             raise UserError(
                 f"{self._lock.path}: {error.strerror}; run it as the counter's user: sudo -u wbc"
             ) from None
+
+    def free(self) -> None:
+        """Let it go; safe to call twice."""
+        self._lock.free()
 
 
 class LisService:
