@@ -424,8 +424,9 @@ function messageRow(message) {
 }
 
 async function changeOutbox(id, action) {
-  $("outbox-refusal").textContent = await wish("/outbox", { id, action, reason: $("reason").value });
-  await showOutbox();
+  const refusal = await wish("/outbox", { id, action, reason: $("reason").value });
+  await showOutbox(); // first: the buttons below the words are new ones
+  $("outbox-refusal").textContent = refusal;
 }
 
 const anyDialog = () => document.querySelector("dialog[open]") !== null;
