@@ -8,7 +8,7 @@ from edge.errors import UserError
 from edge.whole import whole
 
 Epoch = dict[str, float]
-"""Of a classifier: epoch (from 0), accuracy, loss, val_accuracy, val_loss; accuracies 0..1."""
+"""Epoch (from 0) and loss; of a classifier also accuracy, val_accuracy, val_loss; accuracies 0..1."""
 
 
 def read(file: Path) -> list[Epoch]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from edge.whole import whole, write_json
-from training.callbacks import Backup, Progress
+from training.callbacks import Backup, Finite, History, Progress
 from training.claim import check_unchanged
 from training.fields import Field, learnable
 from training.hardware import cores
@@ -241,10 +241,11 @@ class Lessons(keras.utils.PyDataset):
 
 
 def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
-    """Return the trained network; its file is `output`/locator.keras.
+    """Return the trained network; its file is `output`/locator.keras, the loss of each epoch in history.csv.
 
     Raises:
-        UserError: a run with another recipe began in `output`, or the recipe's weights are no locator's.
+        UserError: a run with another recipe began in `output`, the recipe's weights are no locator's, or
+            the loss became no number.
     """
     keras.utils.set_random_seed(recipe.seed)
     network = build()
@@ -261,14 +262,14 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
         warmup_steps=min(200, steps // 5),
     )
     student.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=5.0), loss)
-    backup = Backup(output / "backup")
+    backup, record = Backup(output / "backup"), output / "history.csv"
     lessons = Lessons(fields, recipe)
-    lessons.epoch = backup.restore(student, output / "history.csv")
+    lessons.epoch = backup.restore(student, record)
     student.fit(
         lessons,
         epochs=recipe.epochs,
         initial_epoch=lessons.epoch,
-        callbacks=[Progress(recipe.epochs), backup],
+        callbacks=[Finite(), History(record), Progress(recipe.epochs), backup],
         verbose=0,
     )
     with whole(output / "locator.keras") as part:

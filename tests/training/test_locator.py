@@ -7,6 +7,7 @@ import pytest
 from edge.cells import Box
 from edge.errors import UserError
 from edge.localise import decode
+from training import history
 from training.fields import drawn, edges_of
 from training.litter import Scene
 from training.locator import STRIDE, Lessons, Recipe, build, claim, loss, main, read_recipe, targets, train
@@ -51,6 +52,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     fields = list(drawn(2, np.random.default_rng(0)))
     recipe = Recipe(epochs=1, steps=1, batch=2)
     train(fields, recipe, tmp_path)
+    assert [epoch["loss"] > 0 for epoch in history.read(tmp_path / "history.csv")] == [True]
     weights = keras.models.load_model(tmp_path / "locator.keras", compile=False).get_weights()
     # All epochs are done: nothing is learned anew.
     again = train(fields, recipe, tmp_path).get_weights()
