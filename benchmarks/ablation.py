@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge.errors import UserError
+from edge.startup import run
 from training import data, evaluate, predict, train
 from training.framing import Framing
 from training.recipe import RECIPES, Balance, Recipe
@@ -43,6 +43,27 @@ def measure(
     return [results[0]["per_class"]["basophil"]["f1"], *(result["accuracy"] for result in results)]
 
 
+def _work(options: argparse.Namespace) -> None:
+    base = replace(
+        RECIPES["robust"],
+        data=str(options.data),
+        weights=options.weights,
+        size=options.size,
+        epochs=options.epochs,
+    )
+    names = ["validation", *options.elsewhere]
+    rows = []
+    samples = data.load(options.data)
+    parts = [data.select(samples, name) for name in names]
+    for number, (name, changes) in enumerate(VARIANTS.items()):
+        print(f"{name} ({number + 1} of {len(VARIANTS)})", file=sys.stderr, flush=True)
+        recipe = replace(base, **changes)  # type: ignore[arg-type]
+        figures = measure(recipe, options.output / name.replace(" ", "-").replace(",", ""), samples, parts)
+        rows.append(f"{name:33}" + "".join(f"{100 * figure:12.1f}" for figure in figures))
+    print(f"{'five classes, % right':33}{'basophil F1':>12}" + "".join(f"{name:>12}" for name in names))
+    print("\n".join(rows))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
@@ -53,34 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--elsewhere", nargs="+", default=["zheng1", "bccd"], help="sources to judge on")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs")
     options = parser.parse_args(arguments)
-    base = replace(
-        RECIPES["robust"],
-        data=str(options.data),
-        weights=options.weights,
-        size=options.size,
-        epochs=options.epochs,
-    )
-    names = ["validation", *options.elsewhere]
-    rows = []
-    try:
-        samples = data.load(options.data)
-        parts = [data.select(samples, name) for name in names]
-        for number, (name, changes) in enumerate(VARIANTS.items()):
-            print(f"{name} ({number + 1} of {len(VARIANTS)})", file=sys.stderr, flush=True)
-            recipe = replace(base, **changes)  # type: ignore[arg-type]
-            figures = measure(
-                recipe, options.output / name.replace(" ", "-").replace(",", ""), samples, parts
-            )
-            rows.append(f"{name:33}" + "".join(f"{100 * figure:12.1f}" for figure in figures))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last whole epoch, if there is one", file=sys.stderr)
-        return 130
-    print(f"{'five classes, % right':33}{'basophil F1':>12}" + "".join(f"{name:>12}" for name in names))
-    print("\n".join(rows))
-    return 0
+    return run(lambda: _work(options), "stopped; the same command goes on from the last whole epoch")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from edge.nucleus import reduced
 from edge.pipeline import detect
 from edge.quality import Inspector
 from edge.sightings import Decision
+from edge.startup import run
 from edge.track import MovingStage
 from edge.whole import whole
 from training.data import STUDY_CLASSES
@@ -327,6 +328,37 @@ def write_figures(file: Path, tallies: Mapping[str, Tally]) -> None:
         raise UserError(f"{file}: {error.strerror}; --json names a file to write to") from None
 
 
+def _work(options: argparse.Namespace) -> int:
+    cv2.setNumThreads(1)
+    classifier = Classifier()
+    detected = Detected(options.cache, options.split, options.true_boxes, classifier)
+    pooled: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+    figures: dict[str, Tally] = {}
+    for seed in options.seeds:
+        print(f"seed {seed}: building the slide", file=sys.stderr, flush=True)
+        slide = build_slide(options.data, options.split, seed, scale=SCALE, size=SLIDE, leukocytes=LEUKOCYTES)
+        if not figures:
+            print(HEADING, flush=True)
+        for script in options.scripts:
+            group = "ordinary" if script in ORDINARY else "hard"
+            for name, tally in measure(slide, script, seed, detected, classifier).items():
+                pooled[group, name] += tally
+                figures[f"{seed} {script} {name}"] = tally
+            print(figures[f"{seed} {script} {OURS}"].row(f"{seed} {script}"), flush=True)
+    figures |= {f"{group} {name}": tally for (group, name), tally in pooled.items()}
+    if options.json:
+        write_figures(options.json, figures)
+    for group in (g for g in ("ordinary", "hard") if (g, OURS) in pooled):
+        print(*(pooled[group, name].row(f"{group} {name}") for name in (OURS, *PEERS)), sep="\n")
+    ours = pooled["ordinary", OURS] + pooled["hard", OURS]
+    for name in PEERS:
+        print(f"{name}: {beside(pooled['ordinary', name] + pooled['hard', name], ours)}")
+    print(cost(slide, options.seeds[-1], classifier))
+    missed = failures(pooled)
+    print(*(f"bar missed: {text}" for text in missed), sep="\n")
+    return int(bool(missed))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.count_once", description=__doc__)
@@ -342,40 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="folder that keeps the detections between runs")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args(arguments)
-    cv2.setNumThreads(1)
-    classifier = Classifier()
-    detected = Detected(options.cache, options.split, options.true_boxes, classifier)
-    pooled: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
-    figures: dict[str, Tally] = {}
-    try:
-        for seed in options.seeds:
-            print(f"seed {seed}: building the slide", file=sys.stderr, flush=True)
-            slide = build_slide(
-                options.data, options.split, seed, scale=SCALE, size=SLIDE, leukocytes=LEUKOCYTES
-            )
-            if not figures:
-                print(HEADING, flush=True)
-            for script in options.scripts:
-                group = "ordinary" if script in ORDINARY else "hard"
-                for name, tally in measure(slide, script, seed, detected, classifier).items():
-                    pooled[group, name] += tally
-                    figures[f"{seed} {script} {name}"] = tally
-                print(figures[f"{seed} {script} {OURS}"].row(f"{seed} {script}"), flush=True)
-        figures |= {f"{group} {name}": tally for (group, name), tally in pooled.items()}
-        if options.json:
-            write_figures(options.json, figures)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for group in (g for g in ("ordinary", "hard") if (g, OURS) in pooled):
-        print(*(pooled[group, name].row(f"{group} {name}") for name in (OURS, *PEERS)), sep="\n")
-    ours = pooled["ordinary", OURS] + pooled["hard", OURS]
-    for name in PEERS:
-        print(f"{name}: {beside(pooled['ordinary', name] + pooled['hard', name], ours)}")
-    print(cost(slide, options.seeds[-1], classifier))
-    missed = failures(pooled)
-    print(*(f"bar missed: {text}" for text in missed), sep="\n")
-    return int(bool(missed))
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from benchmarks.simulate_stage import JPEG_QUALITY, film
 from benchmarks.stage_script import SCRIPTS, seen_well, stage_truth
 from edge.cells import Image
 from edge.errors import UserError
+from edge.startup import run
 
 FPS = 30
 """Frames a second of the stream."""
@@ -122,30 +123,14 @@ def _resident_mb(process: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument(
-        "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="of the slide, the stage and the noise")
-    parser.add_argument("--minutes", type=float, default=60.0, help="so long")
-    options = parser.parse_args(arguments)
+def _work(options: argparse.Namespace) -> int:
     script = SCRIPTS["rows"]
-    try:
-        slide = build_slide(options.data, options.split, options.seed)
-        truth = stage_truth(slide.size, script, options.seed)
-        shots = track(film(slide, script, options.seed), "filming", len(truth), console=Console(stderr=True))
-        frames = [jpeg(image) for image, _ in shots]
-        with tempfile.TemporaryDirectory() as folder, stream(frames) as url:
-            endured = endure(url, Path(folder), options.minutes)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    slide = build_slide(options.data, options.split, options.seed)
+    truth = stage_truth(slide.size, script, options.seed)
+    shots = track(film(slide, script, options.seed), "filming", len(truth), console=Console(stderr=True))
+    frames = [jpeg(image) for image, _ in shots]
+    with tempfile.TemporaryDirectory() as folder, stream(frames) as url:
+        endured = endure(url, Path(folder), options.minutes)
     well = sum(seen_well(cell, truth, script) for cell in slide.cells)
     ways = 60 * options.minutes * FPS / (len(frames) - 1)
     result, memory = endured.result, endured.memory_mb
@@ -160,6 +145,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"database {endured.database_mb:.1f} MB"
     )
     return int(not well <= total <= len(slide.cells) or growth > MOST_GROWTH)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument(
+        "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the slide, the stage and the noise")
+    parser.add_argument("--minutes", type=float, default=60.0, help="so long")
+    options = parser.parse_args(arguments)
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

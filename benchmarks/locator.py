@@ -20,9 +20,9 @@ import numpy as np
 
 from edge.cells import Box, Image
 from edge.classify import Classifier
-from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.preprocess import crop
+from edge.startup import run
 from edge.void import filled
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.framing import find_cell, single_cell_box
@@ -194,6 +194,32 @@ def _head() -> None:
     )
 
 
+def _work(options: argparse.Namespace) -> None:
+    if options.leave_one_source_out:
+        leave_one_out(options.data, options.split, options.output, options.epochs)
+        return
+    locator, classifier = Locator(model=options.model), Classifier()
+    _head()
+    missed = show(options.data, options.split, {"ours": boxes_of(locator), "saturation": saturation})
+    ratio = missed["saturation"] / max(missed["ours"], 1e-4)
+    print(f"the saturation threshold misses {ratio:.0f} times as many cells (mean over sources)")
+    show_empty(options.data, options.split, boxes_of(locator))
+    print(f"{'images of one cell':28}{'images':>7}{'found once':>15}{'named':>17}{'framed':>19}")
+    samples = load(options.data)
+    own = [s for s in samples if s.source == "pbc" and s.split == options.split]
+    show_single("pbc, nucleated", [s for s in own if s.name != "platelet"], locator, classifier)
+    show_single("pbc, erythroblast", [s for s in own if s.name == "erythroblast"], locator, classifier)
+    five = [s for s in own if s.name in STUDY_CLASSES]
+    show_single("pbc, five classes", five, locator, classifier)
+    for source in ("bccd", "zheng1"):
+        show_single(source, [s for s in samples if s.source == source], locator, classifier)
+    strange = [s for s in samples if s.source == "zheng1"]
+    for name, change in CHANGES.items():
+        show_single(f"pbc five, {name}", five, locator, classifier, change)
+        show_single(f"zheng1, {name}", strange, locator, classifier, change)
+    show_cost(own[0], Locator(model=options.model, steady=True), classifier)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.locator", description=__doc__)
@@ -208,34 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=int, default=60, help="of those trainings")
     options = parser.parse_args(arguments)
-    try:
-        if options.leave_one_source_out:
-            leave_one_out(options.data, options.split, options.output, options.epochs)
-            return 0
-        locator, classifier = Locator(model=options.model), Classifier()
-        _head()
-        missed = show(options.data, options.split, {"ours": boxes_of(locator), "saturation": saturation})
-        ratio = missed["saturation"] / max(missed["ours"], 1e-4)
-        print(f"the saturation threshold misses {ratio:.0f} times as many cells (mean over sources)")
-        show_empty(options.data, options.split, boxes_of(locator))
-        print(f"{'images of one cell':28}{'images':>7}{'found once':>15}{'named':>17}{'framed':>19}")
-        samples = load(options.data)
-        own = [s for s in samples if s.source == "pbc" and s.split == options.split]
-        show_single("pbc, nucleated", [s for s in own if s.name != "platelet"], locator, classifier)
-        show_single("pbc, erythroblast", [s for s in own if s.name == "erythroblast"], locator, classifier)
-        five = [s for s in own if s.name in STUDY_CLASSES]
-        show_single("pbc, five classes", five, locator, classifier)
-        for source in ("bccd", "zheng1"):
-            show_single(source, [s for s in samples if s.source == source], locator, classifier)
-        strange = [s for s in samples if s.source == "zheng1"]
-        for name, change in CHANGES.items():
-            show_single(f"pbc five, {name}", five, locator, classifier, change)
-            show_single(f"zheng1, {name}", strange, locator, classifier, change)
-        show_cost(own[0], Locator(model=options.model, steady=True), classifier)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from benchmarks.count_once import LEUKOCYTES, SCALE, SLIDE
 from benchmarks.real_slide import Slide, build_slide
 from edge.cells import Cell, Frame, Image, Role
 from edge.classify import Classifier
-from edge.errors import UserError
 from edge.fields import StillFields
 from edge.localise import Locator
 from edge.pipeline import detect
 from edge.pose import Pose
 from edge.sightings import Decision
+from edge.startup import run
 from training.data import Sample, load, read_image
 
 _SERIES = 6
@@ -169,21 +169,10 @@ def _shows(pose: Pose, x: float, y: float, diameter: float) -> bool:
     return all(reach <= place <= side - reach for place, side in zip(at, _VIEW, strict=True))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.photographs", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument("--series", type=int, default=40, help="of each source")
-    parser.add_argument("--images", type=int, default=300, help="of each source, for the pairs")
-    parser.add_argument("--walks", type=int, default=10, help="over a slide each")
-    options = parser.parse_args(arguments)
+def _work(options: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     classifier = Classifier()
-    try:
-        samples = [s for s in load(options.data) if s.name != "platelet"]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    samples = [s for s in load(options.data) if s.name != "platelet"]
     for source, split in (("pbc", "test"), ("zheng1", "other-laboratory"), ("bccd", "other-laboratory")):
         rng = np.random.default_rng(1)
         mine = [s for s in samples if s.source == source and s.split == split]
@@ -192,7 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{source}: {pairs(mine[: options.images], classifier)}", flush=True)
     slides = [_slide(options.data, seed) for seed in range(1, options.walks + 1)]
     print(f"pbc: {walks(slides, np.random.default_rng(1), classifier)}", flush=True)
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.photographs", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
+    parser.add_argument("--series", type=int, default=40, help="of each source")
+    parser.add_argument("--images", type=int, default=300, help="of each source, for the pairs")
+    parser.add_argument("--walks", type=int, default=10, help="over a slide each")
+    options = parser.parse_args(arguments)
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from rich.progress import track
 from edge.cells import Box, Frame, Image
 from edge.classify import Classifier
 from edge.demo import DemoSource
-from edge.errors import UserError
 from edge.gates import Gate, Verdict
 from edge.preprocess import crop
 from edge.quality import Inspector
+from edge.startup import run
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.fields import RED_CELL_PX, read_boxes
@@ -264,6 +264,19 @@ def _some(samples: Sequence[Sample], most: int) -> list[Sample]:
     return [samples[i] for i in np.random.default_rng(0).permutation(len(samples))[:most]]
 
 
+def _work(options: argparse.Namespace) -> None:
+    samples = [s for s in load(options.data) if s.split in (options.split, "other-laboratory")]
+    # The fields have no test split.
+    sessions = field_sources(options.data, "train" if options.split == "train" else "validation")
+    passed, threshold = pass_table([*sessions, *single_sources(samples, sessions)])
+    print(*passed, f"Laplacian: least variance {threshold:.1f}", "", sep="\n", flush=True)
+    study = [s for s in samples if s.name in STUDY_CLASSES]
+    cells = {name: _some([s for s in study if s.source == name], options.most) for name in ("pbc", "bccd")}
+    singles = single_sources([s for name in cells for s in cells[name]], ())
+    shortened = [Source(s.name, s.images[: options.most], s.cell_px, s.red_cell_px) for s in sessions]
+    print(*fault_table(shortened, singles, cells, threshold), sep="\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
@@ -273,21 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--most", type=int, default=100, help="images of a source that are spoiled")
     options = parser.parse_args(arguments)
-    try:
-        samples = [s for s in load(options.data) if s.split in (options.split, "other-laboratory")]
-        # The fields have no test split.
-        sessions = field_sources(options.data, "train" if options.split == "train" else "validation")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    passed, threshold = pass_table([*sessions, *single_sources(samples, sessions)])
-    print(*passed, f"Laplacian: least variance {threshold:.1f}", "", sep="\n", flush=True)
-    study = [s for s in samples if s.name in STUDY_CLASSES]
-    cells = {name: _some([s for s in study if s.source == name], options.most) for name in ("pbc", "bccd")}
-    singles = single_sources([s for name in cells for s in cells[name]], ())
-    shortened = [Source(s.name, s.images[: options.most], s.cell_px, s.red_cell_px) for s in sessions]
-    print(*fault_table(shortened, singles, cells, threshold), sep="\n")
-    return 0
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from benchmarks.real_slide import Slide, build_slide
 from benchmarks.stage_script import SCRIPTS, FrameTruth, StageScript, seen_well, stage_truth
 from edge.cells import Image
 from edge.errors import UserError
+from edge.startup import run
 
 Floats = NDArray[np.float32]
 
@@ -111,6 +112,13 @@ def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[st
     return truth
 
 
+def _work(options: argparse.Namespace) -> None:
+    slide = build_slide(options.data, options.split, options.seed, scale=options.scale)
+    truth = write(slide, SCRIPTS[options.script], options.seed, options.output)
+    well = sum(cell["seen_well"] for cell in truth["cells"])
+    print(f"{len(truth['frames'])} frames, {len(truth['cells'])} cells, {well} of them seen well")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate_stage", description=__doc__)
@@ -123,15 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=0.6, help="slide pixels per pixel of a PBC image")
     parser.add_argument("--output", type=Path, required=True, help="folder for stage.avi and truth.json")
     options = parser.parse_args(arguments)
-    try:
-        slide = build_slide(options.data, options.split, options.seed, scale=options.scale)
-        truth = write(slide, SCRIPTS[options.script], options.seed, options.output)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    well = sum(cell["seen_well"] for cell in truth["cells"])
-    print(f"{len(truth['frames'])} frames, {len(truth['cells'])} cells, {well} of them seen well")
-    return 0
+    return run(lambda: _work(options))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from convert.install import install
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.report import NOTICE
+from edge.startup import run
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
 from training.locator import STRIDE, Lessons, Recipe, read_recipe
 from training.recipe import require
-from training.startup import run
 
 SOURCES = {
     "raabin": "Raabin-WBC (Kouzehkanan et al. 2022), boxes of TXL-PBC, MIT",

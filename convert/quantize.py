@@ -37,6 +37,7 @@ from convert.spread import spread
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE
+from edge.startup import run
 from training import data, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
@@ -46,7 +47,6 @@ from training.framing import Framing
 from training.model import FEATURES, Trained, load
 from training.predict import open_model
 from training.recipe import Recipe, read_recipe, require
-from training.startup import run
 from training.train import draw, prepare
 
 SOURCES = {

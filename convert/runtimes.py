@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.startup import run
 from training import data
 from training.predict import Predictor, look, open_model
-from training.startup import run
 
 _ROOT = Path(__file__).parents[1]
 RUNTIMES = (

@@ -24,13 +24,13 @@ from convert.scores import with_scores
 from edge.cells import Answers, Image
 from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
+from edge.startup import run
 from edge.whole import write_json
 from training import data, division, gradcam, metrics, model
 from training.evaluate import figures
 from training.page import percent
 from training.predict import Predictor, look, open_model, predict
 from training.recipe import require
-from training.startup import run
 
 _LAYER_CROPS = 24
 """Crops over which the error of each layer is taken."""

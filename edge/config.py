@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.whole import may_replace
 
 PROTOCOLS = ("astm", "oru", "oul")
 PARITIES = ("none", "even", "odd", "mark", "space")
@@ -60,6 +61,8 @@ class LisConfig:
         ways = [name for name in LIS_WAYS if getattr(self, name)]
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
+        for name in ("serial", "lis_listen"):
+            _check(getattr(self, name) != "", name, "''", "where the LIS is, or no such setting,")
         a_file = self.serial is not None and os.path.isfile(self.serial)
         _check(not a_file, "serial", self.serial, "a serial device")
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
@@ -145,15 +148,7 @@ class Config(LisConfig):
         _check(
             self.um_per_px is None or 0.005 <= self.um_per_px <= 2, "um_per_px", self.um_per_px, "0.005 to 2"
         )
-        # Only the default's folder is made: a mistyped one would begin another database, unnoticed.
-        chosen = None if self.database == DATABASE else self.database
-        for name, file in (("json", self.json), ("map", self.map), ("database", chosen)):
-            if file is not None and not os.path.isdir(file.parent):
-                raise UserError(f"{file}: its folder is not there; --{name} names a file to write to")
-            if file is not None and os.path.isdir(file):
-                raise UserError(f"{file}: a folder; --{name} names a file to write to")
-        if self.map is not None and self.map.suffix.lower() != ".png":
-            raise UserError(f"{self.map}: --map writes a PNG file; give it a name that ends in .png")
+        self._check_files()
         _check(min(self.width, self.height) >= 64, "width, height", (self.width, self.height), "64 or more")
         _check(0 <= self.port < 65536, "port", self.port, "0 to 65535")
         if self.specimen is not None:
@@ -164,6 +159,24 @@ class Config(LisConfig):
             raise UserError(f"one of --{', --'.join(SOURCES)} expected, {given} given")
         if self.images and self.map:
             raise UserError("--map shows where a moving stage has been; single images (--images) have no map")
+
+    def _check_files(self) -> None:
+        # Only the default's folder is made: a mistyped one would begin another database, unnoticed.
+        chosen = None if self.database == DATABASE else self.database
+        for name, file in (("json", self.json), ("map", self.map), ("database", chosen)):
+            if file is not None and not os.path.isdir(file.parent):
+                raise UserError(f"{file}: its folder is not there; --{name} names a file to write to")
+            if file is not None and os.path.isdir(file):
+                raise UserError(f"{file}: a folder; --{name} names a file to write to")
+        if self.map is not None and self.map.suffix.lower() != ".png":
+            raise UserError(f"{self.map}: --map writes a PNG file; give it a name that ends in .png")
+        if self.json is not None and not may_replace(self.json):
+            raise UserError(f"{self.json}: holds something else than a result; --json must not replace it")
+        named: dict[str, str] = {}
+        for name in ("database", "json", "map", "flat_field_file", "video", "images", "password_file"):
+            if (file := getattr(self, name)) is not None:
+                other = named.setdefault(os.path.realpath(file), name)
+                _check(other == name, name, file, f"another file than {other}")
 
     @property
     def source(self) -> str:
@@ -235,6 +248,13 @@ def check_specimen(name: str) -> None:
         )
 
 
+def _path(text: str) -> Path:
+    # Path("") is the current folder: hardly what an empty shell variable was to mean.
+    if not text:
+        raise argparse.ArgumentTypeError("a path expected, none given")
+    return Path(text)
+
+
 _OF_ONE_COUNT = ("specimen", "wbc", "flat_field")
 """Settings that a file must not give to every count that comes."""
 
@@ -244,6 +264,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type[LisConfig]) -> N
     parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
     for field in dataclasses.fields(settings):
         kind: Any = value_type(field.type)
+        kind = _path if kind is Path else kind
         extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         if field.name == "camera":
             extra |= {"nargs": "?", "const": "pi", "metavar": "DEVICE"}
@@ -279,11 +300,9 @@ def _settings(file: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = read_toml(file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; --config names the settings file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a TOML file ({error})") from None
     known = {field.name: field.type for field in dataclasses.fields(Config)}
     settings = {}
     for key, value in raw.items():
@@ -298,13 +317,28 @@ def _read_toml(file: Path) -> dict[str, Any]:
     return settings
 
 
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is none.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # an editor may have put a mark before it
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not a TOML file ({error})") from None
+
+
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
 """What a settings file calls the types."""
 
 
 def _typed(file: Path, key: str, value: Any, annotation: Any) -> Any:
     kind = value_type(annotation)
-    if kind is Path and isinstance(value, str):
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{file}: {key} = {value!r}; text without NUL expected")
+    if kind is Path and isinstance(value, str) and value:
         return Path(value)
     if kind is float and type(value) is int:
         return float(value)

@@ -145,6 +145,9 @@ MIGRATIONS = (
 )
 """Each brings the file from version i (PRAGMA user_version) to i + 1; never edited once released."""
 
+_PATIENCE_S = 10
+"""So long another program may hold the file."""
+
 
 class Database:
     """One connection to the file; each thread opens its own.
@@ -157,12 +160,17 @@ class Database:
         self.path = path
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # FULL, not NORMAL: in WAL mode NORMAL may lose the last commits on power loss.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            self._db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+            try:
+                self._check_ours()
+                self._db.execute("PRAGMA journal_mode = WAL")
+                # FULL, not NORMAL: in WAL mode NORMAL may lose the last commits on power loss.
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+                self._migrate()
+            except BaseException:
+                self._db.close()
+                raise
         self.execute, self.executemany = self._db.execute, self._db.executemany
 
     def __enter__(self) -> Self:
@@ -202,9 +210,11 @@ class Database:
             yield
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise self._damaged(error) from error
+            if "locked" in str(error):
                 raise UserError(
-                    f"{self.path}: {error}; it is damaged, or was not made by this program: give --database "
-                    "another file, or put back a copy of this one"
+                    f"{self.path}: another program has held it for more than {_PATIENCE_S} s; all that was "
+                    "shown before is saved. End that one, then go on with the same --specimen"
                 ) from error
             told = error.strerror if isinstance(error, OSError) else error
             raise UserError(
@@ -212,9 +222,35 @@ class Database:
                 "permissions or give --database another file, then go on with the same --specimen"
             ) from error
 
-    def _migrate(self) -> None:
-        if self._version() > len(MIGRATIONS):
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Turn what a row holds and makes no sense (a worn memory card) into a UserError, too."""
+        try:
+            with self.explained():
+                yield
+        except (ValueError, TypeError, LookupError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> UserError:
+        # What a row holds may be an identifier: of its content nothing is told.
+        told = error if isinstance(error, sqlite3.Error) else "what is stored makes no sense"
+        return UserError(
+            f"{self.path}: {told}; it is damaged, or was not made by this program: give --database "
+            "another file, or put back a copy of this one"
+        )
+
+    def _check_ours(self) -> None:
+        # In one look: another program may just be making the file.
+        version, tables, ours = self._db.execute(
+            "SELECT (SELECT user_version FROM pragma_user_version), count(*), "
+            "count(*) FILTER (WHERE name = 'specimen') FROM sqlite_master"
+        ).fetchone()
+        if version > len(MIGRATIONS):
             raise UserError(f"{self.path}: written by a newer version of this program; update the program")
+        if not ours if version else tables:
+            raise UserError(f"{self.path}: not made by this program; give --database another file")
+
+    def _migrate(self) -> None:
         if self._version() < len(MIGRATIONS):
             with self.transaction():
                 # Another program may have done it while this one waited for the lock.

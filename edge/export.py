@@ -5,6 +5,7 @@ if __name__ == "__main__":
 
     startup.begin(startup.ENVIRONMENT)
 
+import argparse
 import csv
 import hashlib
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 from edge.config import HELP, Parser, read_lis_config
 from edge.errors import UserError
 from edge.preprocess import CONTEXT
+from edge.startup import run
 from edge.store import Store
 from edge.whole import whole
 
@@ -105,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database", type=Path, default=None, help=HELP["database"])
     parser.add_argument("--specimen", default=None, help="cells of this one alone; else of all")
     options = parser.parse_args(arguments)
+    return run(lambda: _work(options))
+
+
+def _work(options: argparse.Namespace) -> None:
     given = {"database": options.database} if options.database else {}
-    try:
-        database = read_lis_config(options.config, given).database
-        written = export(database, options.folder, options.specimen)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    database = read_lis_config(options.config, given).database
+    written = export(database, options.folder, options.specimen)
     for name, number in sorted(written.classes.items()):
         print(f"{name}: {number}")
     if written.contradicted:
@@ -119,7 +121,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{written.classes.total()} cells, specimens {written.films}: written to {options.folder}")
     if written.films < 2:
         print("note: training.adapt needs cells of two specimens at least")
-    return 0
 
 
 if __name__ == "__main__":

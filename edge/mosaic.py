@@ -102,7 +102,8 @@ class Mosaic:
         self._scale = 0.0
         for stored in tiles:
             self._scale = stored.scale
-            self._tiles[stored.column, stored.row] = _decoded(stored.picture)
+            if (tile := _decoded(stored.picture)) is not None:
+                self._tiles[stored.column, stored.row] = tile
         self._changed: set[tuple[int, int]] = set()
         self._painted: tuple[float, float, bool] | None = None
         self.version = len(self._tiles)
@@ -244,8 +245,10 @@ def _halved(tile: Tile) -> Tile:
     return small
 
 
-def _decoded(picture: bytes) -> Tile:
-    return np.asarray(cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8)
+def _decoded(picture: bytes) -> Tile | None:
+    """Return a stored tile; None for one that is damaged: the map then lacks it."""
+    tile = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if tile is None or tile.shape != (TILE, TILE, 4) else np.asarray(tile, np.uint8)
 
 
 def write_map(path: Path, mosaic: Mosaic, cells: Sequence[Cell], classes: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
 from edge.rim import within_rim
+from edge.startup import run, say
 from edge.store import Store
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ def _serve(config: Config, instrument: Instrument, stop: threading.Event) -> "Pa
     app = build_app(instrument.latest, instrument.wishes, stop, password, database)
     server = PageServer(app, config.host, config.port)
     server.start()
-    print(f"live page: {server.url}", flush=True)
+    say(f"live page: {server.url}")
     return server
 
 
 def _read_password(file: Path) -> str:
     try:
-        password = file.read_text(encoding="utf-8").split("\n")[0].strip()
+        password = file.read_text(encoding="utf-8-sig").split("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file}: {told}; --password-file names a text file") from None
@@ -106,7 +107,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         made_up = "" if config.specimen else f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
         specimen = config.specimen or made_up
         if made_up:
-            print(f"specimen {made_up}, by date and time; --specimen names it", flush=True)
+            say(f"specimen {made_up}, by date and time; --specimen names it")
         outcome: Outcome | None = None
         while True:
             try:
@@ -121,7 +122,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
             following = instrument.wishes.take_specimen()
             if following is None and not config.headless:
                 if not stop.event.is_set():
-                    print("the page stays open; Ctrl-C ends", flush=True)
+                    say("the page stays open; Ctrl-C ends")
                 following = instrument.idle(outcome)
             if following is None:
                 code = _exit_code(config, outcome, stop, made_up)
@@ -130,11 +131,11 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
 
 
 def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisService:
-    lis = LisService(config, classifier.card.classes, lambda text: print(f"LIS: {text}", flush=True))
+    lis = LisService(config, classifier.card.classes, lambda text: say(f"LIS: {text}"))
     stack.callback(lis.stop)
     with Outbox(config.database) as box:
         if waiting := box.line().waiting:
-            print(f"LIS: results that wait from before, sent to {lis.name} too: {waiting}", flush=True)
+            say(f"LIS: results that wait from before, sent to {lis.name} too: {waiting}")
     lis.start()
     return lis
 
@@ -149,18 +150,18 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
         print(f"error: not released: {error}", file=sys.stderr)
         return EXIT_ERROR
     if entry.state is State.RECEIVED:
-        print(f"LIS: message {entry.id} was released before, unchanged, and has arrived", flush=True)
+        say(f"LIS: message {entry.id} was released before, unchanged, and has arrived")
         return 0
     wait = f"waiting up to {config.lis_wait_s:.0f} s for it to arrive at {lis.name}"
     why = f" ({', '.join(outcome.session.unsettled)})" if entry.status == Status.PRELIMINARY else ""
-    print(f"LIS: message {entry.id} released as {entry.status}{why}; {wait}", flush=True)
+    say(f"LIS: message {entry.id} released as {entry.status}{why}; {wait}")
     now_s = time.monotonic()
     end_s, told_s = now_s + config.lis_wait_s, now_s
     while entry.state is State.WAITING and now_s < end_s and not stop.event.wait(0.1):
         entry, now_s = lis.entry(entry.id), time.monotonic()
         if entry.state is State.WAITING and now_s >= told_s + _WAITS_TOLD_S:
             told_s, problem = now_s, lis.state(entry.specimen)["problem"]
-            print(f"LIS: {max(0, end_s - now_s):.0f} s left{problem and f'; {problem}'}", flush=True)
+            say(f"LIS: {max(0, end_s - now_s):.0f} s left{problem and f'; {problem}'}")
     if entry.state is State.RECEIVED:
         return 0
     # The LIS's own words may name the specimen: they are for the person at the terminal, not for a log.
@@ -205,7 +206,7 @@ def _take_flat_field(config: Config) -> int:
     """Take a flat field, store it and say where; return the exit code."""
     path = flat_field_place(config)
     with closing(open_source(config)) as source:
-        print("flat field: reading pictures of the empty spot", flush=True)
+        say("flat field: reading pictures of the empty spot")
         write_flat_field(path, take_flat_field(within_rim(source.frames())))
     print(f"flat field: written to {path}")
     return 0
@@ -226,12 +227,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     stop = Stop()
     stop.install()
-    try:
+
+    def work() -> int:
         config = read_config(options.pop("config"), options)
         return _take_flat_field(config) if config.flat_field else _count_until_stopped(config, stop)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_ERROR
+
+    return run(work)
 
 
 if __name__ == "__main__":

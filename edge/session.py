@@ -42,7 +42,7 @@ class Session:
         um_per_px: size of a slide pixel, micrometres; the map's area is known by it.
 
     Raises:
-        UserError: the store cannot be written, or another model began this specimen.
+        UserError: the store cannot be written, is damaged, or another model began this specimen.
     """
 
     def __init__(
@@ -62,6 +62,9 @@ class Session:
         self._moving = moving
         self._counted_names = {c.name for c in card.classes if c.role is Role.COUNTED}
         resumed = store.open_specimen(specimen, card.identity, source, moving=moving)
+        names = {c.name for c in card.classes}
+        if any(c.name not in names or len(c.probabilities) != len(names) for c in resumed.cells):
+            raise UserError("what is stored of this specimen is damaged: begin another, or put back a copy")
         self._row = resumed.specimen
         self.cells = list(resumed.cells)
         self._skips = list(resumed.skips)
@@ -72,7 +75,8 @@ class Session:
         self._shown = dict(resumed.shown)
         self._earlier = {found[0] for key in self._read if (found := _CONTENT.search(key))}
         """Contents of those."""
-        self._frames = resumed.frames
+        # An image of which a target left something over is read again.
+        self._frames = resumed.frames if moving else len(resumed.files)
         self._lost = resumed.lost
         self._unstored = False
         self._corner = (0, 0)
@@ -168,7 +172,6 @@ class Session:
             return ()
         self._frames += 1
         self._lost += step.tracked.lost
-        self._gates.add(step.verdict)
         if step.tracked.anew:
             self._mosaic.clear()
         if step.tracked.place and not step.verdict.refused:
@@ -179,6 +182,8 @@ class Session:
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
         file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
+        if file or self._moving:
+            self._gates.add(step.verdict)
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
         shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
         revised = self._revised(self._in_source(step.tracked.revised), cells)

@@ -83,7 +83,7 @@ class Store:
 
         Raises:
             UserError: another model or another kind of input began it (the two counts must not be
-                mixed), or another program is counting it.
+                mixed), another program is counting it, or what is stored of it is damaged.
         """
         with self._db.transaction():
             self._db.execute(
@@ -105,6 +105,10 @@ class Store:
                 f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
             )
         self._hold(specimen)  # before the rest is read: another program may have counted on until now
+        with self._db.understood():
+            return self._resumed(specimen)
+
+    def _resumed(self, specimen: int) -> Resumed:
         ((frames, lost),) = self._select("SELECT frames, lost FROM specimen WHERE id = ?", specimen)
         return Resumed(
             specimen,

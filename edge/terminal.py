@@ -1,5 +1,6 @@
 """What a terminal user sees: a live table with a progress bar, or plain lines when piped."""
 
+import sys
 import time
 from types import TracebackType
 from typing import Any, Protocol
@@ -33,7 +34,8 @@ class Display(Protocol):
 def open_display(length: int | None) -> Display:
     """Return the display that fits standard output; `length` is the number of frames, if known."""
     console = Console()
-    return LiveTable(console, length) if console.is_terminal else PlainLines(console)
+    # Not what FORCE_COLOR makes rich believe: the table shows the identifier, which no log may hold.
+    return LiveTable(console, length) if sys.stdout.isatty() else PlainLines(console)
 
 
 class LiveTable:

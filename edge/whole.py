@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -27,6 +28,9 @@ def whole(path: Path, suffix: str = "") -> Iterator[Path]:
     try:
         yield part
         _sync(part)
+        with suppress(FileNotFoundError):
+            # Whoever closed it to others did so for what is in it.
+            part.chmod(stat.S_IMODE(path.stat().st_mode))
         part.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -43,6 +47,14 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def may_replace(path: Path) -> bool:
+    """Tell whether `write_json` may write to `path` without destroying what is none of its own."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(1) in {b"", b"{"}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

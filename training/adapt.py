@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.startup import run
 from edge.strangeness import read_familiar
 from edge.whole import write_json
 from training import before_after, data, division, finish, head, model
 from training.claim import check_free, claim
 from training.framing import Framing
 from training.recipe import read_recipe, require
-from training.startup import run
 from training.train import prepare
 
 

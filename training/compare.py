@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from edge.errors import UserError
-from training import metrics, page, startup
+from edge.startup import run
+from training import metrics, page
 
 Key = tuple[str, str, int]
 """One cell: its file, its true class, and which cell of that class in that file."""
@@ -219,7 +220,7 @@ def figure_rows(runs: Sequence[Run]) -> list[list[str]]:
         limits = [run.figures.get("intervals", {}).get(key) for run in runs]
         if any(limits):
             rows.append(["  95 % interval", *(page.interval(pair) for pair in limits)])
-    for name in dict.fromkeys(name for run in runs for name in run.figures["classes"]):
+    for name in dict.fromkeys(name for one in runs for name in one.figures["classes"]):
         values = [run.figures["per_class"].get(name, {}).get("f1") for run in runs]
         rows.append([f"F1 {name} %", *(page.percent(v) for v in values)])
     return rows
@@ -319,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--html", type=Path, help="write the tables as a page")
     parser.add_argument("--csv", type=Path, help="write the figures, one a line")
     options = parser.parse_args(arguments)
-    return startup.run(lambda: _compare(options))
+    return run(lambda: _compare(options))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import numpy as np
 from edge.cells import Answers
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.startup import run
 from edge.whole import write_json
 from training import crossvalidate, data, division, metrics, robustness, sizes
 from training.predict import Predictor, open_model
 from training.recipe import RECIPES, check, read_recipe
-from training.startup import run
 
 _DATA = Path("../shared/data")
 """Of the shipped model."""

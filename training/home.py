@@ -20,10 +20,10 @@ from convert.quantize import CLASSIFY
 from convert.refit import OpenFile
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
+from edge.startup import run
 from edge.whole import whole
 from training import data, division, head
 from training.recipe import recipe_of
-from training.startup import run
 from training.train import prepare
 
 _PARTS = ("learned", "judged")

@@ -18,11 +18,11 @@ from edge.album import Photograph, agreement, lay, least_agreement
 from edge.cells import Box, Image
 from edge.errors import UserError
 from edge.preprocess import crop
+from edge.startup import run
 from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image, read_photograph
 from training.framing import measure_cell
 from training.progress import watch
-from training.startup import run
 
 _GRID = 16
 """Differences of brightness along a row, and rows, that make an image's sketch."""

@@ -22,6 +22,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edge.errors import UserError
+from edge.startup import run
 from edge.whole import whole, write_json
 from training.callbacks import Backup, Finite, History, Progress
 from training.claim import check_unchanged
@@ -30,7 +31,6 @@ from training.hardware import cores
 from training.litter import Scene
 from training.recipe import require
 from training.scenes import make_scene, visible
-from training.startup import run
 
 SIZE = 192
 """Side of the network's input, pixels."""

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from training import data, division, history, page, pictures, plots, sections, startup, study
+from edge.startup import run
+from training import data, division, history, page, pictures, plots, sections, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
 from training.predict import Predictor, open_model
@@ -254,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--data", type=Path, help="folder of the data set; the recipe's if not given")
     options = parser.parse_args(arguments)
-    return startup.run(lambda: print(remake(options.run, options.data)))
+    return run(lambda: print(remake(options.run, options.data)))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from edge.errors import UserError
 from edge.lobes import Shape, shape
 from edge.preprocess import crop
 from edge.sizes import Sizes
+from edge.startup import run
 from training import data
 from training.framing import Framing, measure_cell
 from training.predict import Change, Predictor, predict
 from training.progress import watch
 from training.recipe import RECIPES
-from training.startup import run
 
 
 def answer(predictor: Predictor, samples: Sequence[data.Sample], change: Change | None = None) -> Answers:

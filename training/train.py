@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 
 from edge.errors import UserError
+from edge.startup import run
 from training import (
     backbones,
     data,
@@ -272,26 +273,19 @@ def read_options(options: argparse.Namespace) -> Recipe:
     return replace(RECIPES[options.recipe], **changed)
 
 
+def _work(options: argparse.Namespace) -> None:
+    recipe = read_options(options)
+    file = train(recipe, options.output, tensorboard=options.tensorboard)
+    if options.h5:
+        model.load(file).network.save(file.with_suffix(".h5"))
+    print(file)
+    _report(recipe, file)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        recipe = read_options(options)
-        file = train(recipe, options.output, tensorboard=options.tensorboard)
-        if options.h5:
-            model.load(file).network.save(file.with_suffix(".h5"))
-        print(file)
-        _report(recipe, file)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}; {_GOES_ON}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"stopped; {_GOES_ON}", file=sys.stderr)
-        return 130
-    return 0
+    return run(lambda: _work(options), f"stopped; {_GOES_ON}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
-from edge.config import LisConfig, Parser, add_options, read_lis_config
+from edge.config import LisConfig, Parser, add_options, check_specimen, read_lis_config
 from edge.errors import UserError
 from edge.lis.check import check
 from edge.lis.link import AstmLink, Link, Role
@@ -29,6 +29,7 @@ from edge.lis.port import Opener
 from edge.lis.service import LisService, SenderLock, open_way
 from edge.lis.simulate import Host, PtyOpener
 from edge.lis.trace import LONGEST, monitor_path
+from edge.startup import run, say
 
 ANSWER_S = 60.0
 """A query waits this long for the order."""
@@ -73,14 +74,21 @@ def _described(entry: Entry) -> str:
     specimen = f" {entry.specimen}" if sys.stdout.isatty() else " (specimen hidden)"
     version = f" version {entry.version}" if entry.version else ""
     words = f"{entry.state} {_local(entry.changed)}, {entry.attempts} attempt{'s' * (entry.attempts != 1)}"
-    reason = f"; {entry.reason}" if entry.reason else ""
+    reason = f"; {_words(entry.reason)}" if entry.reason else ""
     return f"{entry.id:6}{specimen}{version} {entry.status}: {words}{reason}"
+
+
+def _words(told: str) -> str:
+    """Return what became of a message; what the LIS or a person said of it is for a terminal alone."""
+    if not sys.stdout.isatty():
+        return told.partition(" (")[0].partition(": ")[0]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in told)
 
 
 def _attempts(box: Outbox, number: int) -> int:
     print(_described(box.entry(number)), f"[{box.entry(number).control_id}]")
     for at, outcome, wire in box.attempts(number):
-        print(f"  {_local(at)} {outcome}")
+        print(f"  {_local(at)} {_words(outcome)}")
         for line in wire.splitlines():
             print(f"      {line}")
     return 0
@@ -104,7 +112,7 @@ def cancel(config: LisConfig, options: argparse.Namespace) -> int:
 
 def send(config: LisConfig, options: argparse.Namespace) -> int:
     """Send what waits, until nothing does (or for good, with --forever)."""
-    with _Sending(config) as service, Outbox(config.database) as box:
+    with _existing(config) as box, _Sending(config) as service:
         while not service.stopped.wait(0.2):
             if not options.forever and box.line().waiting == 0:
                 print("nothing waits")
@@ -116,6 +124,7 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
     """Ask the LIS what is ordered for a specimen, and wait for the answer; results that wait go too."""
     if config.lis_protocol != "astm" or config.lis_folder:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
+    check_specimen(options.specimen)
     with Outbox(config.database) as box:
         service = _Sending(config)
         entry = box.query(options.specimen)
@@ -144,7 +153,7 @@ class _Sending:
     def __init__(self, config: LisConfig) -> None:
         _needs_way(config)
         self.stopped = _stop_event()
-        self._service = LisService(config, (), lambda text: print(text, flush=True))
+        self._service = LisService(config, (), say)
 
     def __enter__(self) -> "_Sending":
         self._service.start()
@@ -157,7 +166,7 @@ class _Sending:
 def test(config: LisConfig, options: argparse.Namespace) -> int:
     """Try the connection step by step."""
     _needs_way(config)
-    return 0 if check(config, lambda text: print(text, flush=True), scan=options.scan) else 1
+    return 0 if check(config, say, scan=options.scan) else 1
 
 
 def simulate(config: LisConfig, options: argparse.Namespace) -> int:
@@ -170,9 +179,7 @@ def simulate(config: LisConfig, options: argparse.Namespace) -> int:
     if config.lis_folder:
         raise UserError("a folder needs no simulator: look into it")
     print(f"a LIS for trying out ({config.lis_protocol}); connect to {opener.name}", flush=True)
-    Host(opener, link, mapping.encoding, lambda text: print(text, flush=True), options.store).run(
-        _stop_event()
-    )
+    Host(opener, link, mapping.encoding, say, options.store).run(_stop_event())
     return 0
 
 
@@ -242,14 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     known = {field.name for field in dataclasses.fields(LisConfig)}
     given = {key: value for key, value in vars(options).items() if key in known}
-    try:
-        return int(options.action(read_lis_config(options.config, given), options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return run(lambda: options.action(read_lis_config(options.config, given), options))
 
 
 if __name__ == "__main__":

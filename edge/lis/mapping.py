@@ -1,12 +1,12 @@
 """The site's mapping file: how results are named and written for its LIS. Profiles are ready made files."""
 
 import string
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edge.config import read_toml
 from edge.errors import UserError
 from edge.lis.records import Delimiters
 from edge.lis.text import is_control, safe_encoding
@@ -95,12 +95,10 @@ def read_mapping(name: str) -> SiteMapping:
 
 def _read(path: Path, depth: int = 0) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except OSError as error:
         names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise UserError(f"{path}: {error.strerror}; --lis-mapping is a file, or one of {names}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a TOML file ({error})") from None
     if (profile := raw.pop("profile", None)) is None:
         return raw
     base = PROFILES / f"{profile}.toml"

@@ -126,7 +126,7 @@ class Outbox:
         content = json.dumps(
             {k: v for k, v in result.items() if k not in {"cells", "images"}}, sort_keys=True
         )
-        with self._db.transaction():
+        with self._db.understood(), self._db.transaction():
             (specimen,) = self._db.execute(
                 "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)
             ).fetchone()
@@ -156,7 +156,7 @@ class Outbox:
 
     def query(self, specimen: str) -> Entry:
         """Ask the LIS what is ordered for a specimen: put a query into the outbox; older ones go."""
-        with self._db.transaction():
+        with self._db.understood(), self._db.transaction():
             self._db.execute(
                 "UPDATE outbox SET state = 'cancelled', reason = 'another query came' "
                 "WHERE state = 'waiting' AND query IS NOT NULL"
@@ -182,13 +182,13 @@ class Outbox:
 
     def next(self) -> Entry | None:
         """Return the oldest message that waits; None where all is done."""
-        with self._db.explained():
+        with self._db.understood():
             row = self._db.execute(
                 _ENTRY
                 + "WHERE o.state = 'waiting' AND (o.query IS NULL OR o.created > ?) ORDER BY o.id LIMIT 1",
                 (_iso(datetime.now(UTC) - QUERY_LIVES),),
             ).fetchone()
-        return _entry(row) if row else None
+            return _entry(row) if row else None
 
     def entry(self, number: int) -> Entry:
         """Return a message by its number.
@@ -196,34 +196,34 @@ class Outbox:
         Raises:
             UserError: there is none.
         """
-        with self._db.explained():
+        with self._db.understood():
             # As text: SQLite raises OverflowError for a mistyped number beyond its integers.
             row = self._db.execute(_ENTRY + "WHERE o.id = ?", (str(number),)).fetchone()
-        if row is None:
-            raise UserError(f"message {number} is not in the outbox; status lists them")
-        return _entry(row)
+            if row is None:
+                raise UserError(f"message {number} is not in the outbox; status lists them")
+            return _entry(row)
 
     def entries(self, limit: int = 50, specimen: str | None = None) -> list[Entry]:
         """Return the newest messages, newest first; of one specimen where given."""
-        with self._db.explained():
+        with self._db.understood():
             rows = self._db.execute(
                 _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.id DESC LIMIT ?2", (specimen, limit)
             ).fetchall()
-        return [_entry(row) for row in rows]
+            return [_entry(row) for row in rows]
 
     def report(self, entry: Entry) -> Report:
         """Return the report that a message carries."""
-        with self._db.explained():
+        with self._db.understood():
             row = self._db.execute(
                 "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, s.source, "
                 "r.result FROM report r JOIN specimen s ON s.id = r.specimen "
                 "JOIN outbox o ON o.report = r.id WHERE o.id = ?",
                 (entry.id,),
             ).fetchone()
-        name, version, level, started, released, operator, wbc, source, result = row
-        times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
-        demo = source == "demo"
-        return Report(name, version, Status(level), *times, operator, wbc, demo, json.loads(result))
+            name, version, level, started, released, operator, wbc, source, result = row
+            times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
+            demo = source == "demo"
+            return Report(name, version, Status(level), *times, operator, wbc, demo, json.loads(result))
 
     def attempted(self, number: int, outcome: str, *, state: State, wire: str = "") -> None:
         """Log an attempt to send a message.
@@ -273,10 +273,11 @@ class Outbox:
         """Take a message out that has not arrived; one that had, and was to be sent again, is not sent again.
 
         Raises:
-            UserError: there is none, no reason is given, or the LIS has it already.
+            UserError: there is none, no reason is given, or one with control characters, or the LIS has it
+                already.
         """
-        if not reason.strip():
-            raise UserError("a cancellation needs a reason")
+        if not reason.strip() or not reason.isprintable():
+            raise UserError("a cancellation needs a reason, in words without control characters")
         with self._db.transaction():
             # Within the transaction: the sender may write at this very moment that it has arrived.
             if self.entry(number).state is State.RECEIVED:
@@ -315,14 +316,14 @@ class Outbox:
 
     def orders(self, specimen: str | None = None, limit: int = 200, *, since: str = "") -> list[Order]:
         """Return the orders kept, newest first; of one specimen, or `since` a time (UTC), where given."""
-        with self._db.explained():
+        with self._db.understood():
             rows = self._db.execute(
                 "SELECT specimen, tests, patient_id, patient_name FROM lis_order "
                 "WHERE (?1 IS NULL OR specimen = ?1) AND received >= ?3 "
                 "ORDER BY received DESC, specimen LIMIT ?2",
                 (specimen, limit, since),
             ).fetchall()
-        return [Order(name, tuple(json.loads(tests)), *patient) for name, tests, *patient in rows]
+            return [Order(name, tuple(json.loads(tests)), *patient) for name, tests, *patient in rows]
 
     def set_line(self, problem: str, due: datetime | None = None) -> None:
         """Write how the line is, for whoever asks."""
@@ -332,14 +333,14 @@ class Outbox:
 
     def line(self) -> Line:
         """Return how the line is, and what waits."""
-        with self._db.explained():
+        with self._db.understood():
             row = self._db.execute(
                 "SELECT problem, due, "
                 "(SELECT count(*) FROM outbox WHERE state = 'waiting' AND query IS NULL), "
                 "(SELECT coalesce(min(created), '') FROM outbox WHERE state = 'waiting' AND query IS NULL), "
                 "(SELECT count(*) FROM outbox WHERE state = 'refused'), changed FROM line"
             ).fetchone()
-        return Line(*row)
+            return Line(*row)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

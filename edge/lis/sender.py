@@ -235,8 +235,8 @@ class Sender:
             self._due_s = 0.0
             self._patience.reset()
         self._reopening.reset()
-        self._notice(f"message {entry.id}: {outcome.value}")
         self._write_note()
+        self._notice(f"message {entry.id}: {outcome.value}")
         self._say("" if state is not State.WAITING else outcome.value)
 
     def _write_note(self) -> None:

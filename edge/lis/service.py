@@ -104,7 +104,7 @@ class LisService:
     Args:
         config: names a way to the LIS.
         classes: of the model; each that is sent must have a code.
-        notice: told of what happens, in plain words, without identifiers.
+        notice: told of what happens, in plain words, without identifiers; never fails.
 
     Raises:
         UserError: the mapping cannot be read or lacks a class, or the outbox cannot be opened.
@@ -180,9 +180,9 @@ class LisService:
         self._say(problem)
 
     def _say(self, problem: str) -> None:
-        self._notice(problem)
         with suppress(UserError), Outbox(self._database) as box:
             box.set_line(problem)
+        self._notice(problem)
         self._stop.wait(FAULT_S)
 
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:

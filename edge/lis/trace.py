@@ -31,7 +31,7 @@ class Trace:
     def forget(self) -> None:
         """Bytes were not shown: the rest of their record has no known kind, so it is masked."""
         self._kind, self._fields, self._open = "", 0, False
-        self._plain = 0
+        self._plain, self._cut = 0, False
 
     def show(self, data: bytes) -> str:
         """Return `data` as a person may read it."""
@@ -40,8 +40,10 @@ class Trace:
     def _shown(self, byte: int) -> str:
         if byte < 0x20 or byte == 0x7F:
             name = _NAMES.get(byte, f"{byte:02X}")
-            if name in {"CR", "ENQ", "VT"}:
+            # After ETB the record goes on in the next frame: the CR between them ends the frame alone.
+            if name in {"ENQ", "VT"} or (name == "CR" and not self._cut):
                 self._kind, self._fields, self._open = "", 0, True
+            self._cut = name == "ETB" or (self._cut and name == "CR")
             # After STX comes the frame's number, after ETX and ETB the two digits of the checksum.
             self._plain = {"STX": 1, "ETX": 2, "ETB": 2}.get(name, 0)
             return f"<{name}>" + ("\n" if name == "LF" else "")

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -176,7 +176,7 @@ async def _value(request: Request, key: str) -> Any:
     """Return one value of the JSON object in the body; raises HTTPException 400."""
     try:
         return (await request.json())[key]
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError, ClientDisconnect):
         raise HTTPException(400, f'a JSON object with "{key}" is expected') from None
 
 

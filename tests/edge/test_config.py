@@ -50,7 +50,12 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\njson = '/'", "a folder; --json names a file"),
         ("demo = true\ndatabase = '/nowhere/x.sqlite'", "folder is not there; --database names a file"),
         ("demo = true\nmap = 'm.txt'", "a name that ends in .png"),
+        ("demo = true\njson = ''", "json = ''; text expected"),
+        ("demo = true\nmap = 'a\\u0000.png'".replace("'", '"'), "without NUL"),
+        ("demo = true\nserial = ''", "serial = '': where the LIS is"),
+        ("demo = true\ndatabase = 'x.png'\nmap = './x.png'", "map = x.png: another file than database"),
         ("demo = ", "not a TOML file"),
+        (f"target = {'[' * 5000}", "not a TOML file"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -72,6 +77,21 @@ def test_a_file_is_no_serial_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["S-1", "2026 0042.b", "x" * 64])
 def test_good_specimen_identifiers(name: str) -> None:
     check_specimen(name)
+
+
+def test_a_result_replaces_nothing_but_a_result(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for content, fits in (("", True), ('{"total": 1}', True), ("SQLite format 3", False), ("\x89PNG", False)):
+        file.write_text(content)
+        if fits:
+            assert Config(demo=True, json=file).json == file
+        else:
+            with pytest.raises(UserError, match="holds something else than a result"):
+                Config(demo=True, json=file)
+
+
+def test_a_mark_before_the_settings_is_none_of_them(tmp_path: Path) -> None:
+    assert read_config(toml(tmp_path, "\ufeffdemo = true"), {}).demo
 
 
 def test_a_switch_of_the_file_is_overruled(tmp_path: Path) -> None:

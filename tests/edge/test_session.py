@@ -218,6 +218,7 @@ def test_what_the_target_left_over_is_counted_by_whoever_goes_on(store: Store) -
     again = begin(store)
     assert again.wants(frame)
     again.take(Step(frame, found, again.counter.update(frame, found)))
+    assert again.frames == 1
     assert [c.box.x for c in again.cells] == [1, 10]
     assert not begin(store).wants(frame)
 

@@ -1,7 +1,12 @@
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from edge.errors import UserError
+from edge.startup import run, say
 from tests.stand_in import run_without
 
 
@@ -24,3 +29,43 @@ def test_what_ends_the_imports_is_told_in_one_line(
     assert done.returncode == code
     assert done.stderr.startswith(told)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_ends_the_work_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(fault: BaseException) -> int:
+        raise fault
+
+    assert run(lambda: None) == 0
+    assert run(lambda: 1) == 1
+    for fault, code, told in (
+        (UserError("it is so"), 1, "error: it is so\n"),
+        (OSError("no space left"), 1, "error: no space left\n"),
+        (PermissionError(13, "Permission denied", "/a/b"), 1, "error: /a/b: Permission denied\n"),
+        (KeyboardInterrupt(), 130, "stopped; it goes on\n"),
+    ):
+        assert run(lambda fault=fault: fails(fault), "stopped; it goes on") == code
+        assert capsys.readouterr().err == told
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [("| true", 141, ""), ("> /dev/full", 1, "error: [Errno 28] No space left on device\n")],
+)
+def test_output_that_nobody_takes_ends_a_program_in_one_line(output: str, code: int, told: str) -> None:
+    program = (
+        "import sys, time; from edge.startup import run; time.sleep(0.3); sys.exit(run(lambda: print('a')))"
+    )
+    command = f'{sys.executable} -c "{program}" {output}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_a_line_that_nobody_can_read_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    say("it goes on")

@@ -3,6 +3,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -163,6 +164,40 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"counts\.sqlite: .* was not made by this program"):
         Store(path)
     assert path.read_bytes().startswith(b"this is a letter")
+
+
+@pytest.mark.parametrize("version", [0, 3])
+def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "places.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"CREATE TABLE places (url); PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="not made by this program"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cell SET probabilities = '[0.1'",
+        "UPDATE cell SET box = '[1]'",
+        "UPDATE key_view SET height = 7",
+        "UPDATE skip SET source = 'x'",
+    ],
+)
+def test_a_row_that_makes_no_sense_is_told(tmp_path: Path, damage: str) -> None:
+    key = KeyView(1.0, 2.0, 0.0, (64, 48), np.zeros((12, 16), np.int8))
+    with Store(tmp_path / "c.sqlite") as store:
+        row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
+        store.add(row, cells=[cell(1)], key=key, skip=Skip(1, "a.png", "cut short"))
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as db, db:
+        db.execute(damage)
+    with (
+        Store(tmp_path / "c.sqlite") as store,
+        pytest.raises(UserError, match="what is stored makes no sense"),
+    ):
+        store.open_specimen("S-1", SHA, "video", moving=True)
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

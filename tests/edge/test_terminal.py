@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from edge.report import NOTICE
-from edge.terminal import LiveTable, PlainLines, table
+from edge.terminal import LiveTable, PlainLines, open_display, table
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def printed(state: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=100)
     console.print(table(state))
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_no_wish_for_colours_makes_a_log_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert isinstance(open_display(None), PlainLines)
 
 
 def test_the_table_shows_counts_limits_and_what_is_wrong(state: dict[str, Any]) -> None:

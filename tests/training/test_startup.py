@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import UserError
 from tests.stand_in import run_without
-from training.startup import run
 
 PROGRAMS = ("training.train", "convert.quantize", "benchmarks.count_once")
 
@@ -41,20 +39,3 @@ def test_judging_an_integer_file_does_not_wait_for_keras() -> None:
     program = "import sys, training.evaluate; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"keras", "tensorflow"} & set(done.stdout.split()) == set()
-
-
-def test_what_ends_the_work_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(fault: BaseException) -> int:
-        raise fault
-
-    assert run(lambda: None) == 0
-    assert run(lambda: 1) == 1
-    for fault, code, told in (
-        (UserError("it is so"), 1, "error: it is so\n"),
-        (OSError("no space left"), 1, "error: no space left\n"),
-        (KeyboardInterrupt(), 130, "stopped; it goes on\n"),
-    ):
-        assert run(lambda fault=fault: fails(fault), "stopped; it goes on") == code
-        assert capsys.readouterr().err == told
-    with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 // 0)

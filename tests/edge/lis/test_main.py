@@ -69,6 +69,15 @@ def test_status_of_one_message_tells_every_attempt(database: Path) -> None:
     assert "> <ENQ>" in done.stdout
 
 
+def test_what_others_said_is_for_a_terminal_alone(database: Path) -> None:
+    said = "refused by the LIS (AE Patient MUELLER \x1b[31m)"
+    with Outbox(database) as box:
+        box.attempted(1, said, state=State.REFUSED)
+    done = run("status", "--database", database)
+    assert "; refused by the LIS\n" in done.stdout
+    assert "MUELLER" not in run("status", 1, "--database", database).stdout
+
+
 def test_cancel_and_resend(database: Path) -> None:
     assert run("cancel", 1, "--reason", "wrong slide", "--database", database).returncode == 0
     with Outbox(database) as box:

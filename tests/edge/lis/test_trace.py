@@ -24,6 +24,13 @@ def test_a_record_cut_into_frames_stays_masked() -> None:
         assert part not in shown.replace("<ETB>", "").replace("<STX>", "")
 
 
+def test_a_rest_of_a_record_that_begins_a_frame_is_not_taken_for_a_record() -> None:
+    # Cut so that the rest begins as a header does.
+    shown = Trace(ours=False).show(b"\x05\x021P|1||MUELLER\x17A0\r\n\x022H^ANNA|1957\rL|1\r\x03B1\r\n")
+    assert "<STX>2*^****|****<CR>L|1<CR>" in shown
+    assert "<STX>1H|1" in Trace(ours=False).show(b"\x021P|1\x03A0\r\n\x021H|1\r")
+
+
 def test_of_theirs_only_headers_are_shown() -> None:
     shown = Trace(ours=False).show(b"\rH|\\^&|1\rC|1|L|Doe\rO|1|S-1\rL|1\rMSA|AA|7|Doe|Doe\rPID|1|Doe\r")
     assert "Doe" not in shown

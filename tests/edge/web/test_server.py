@@ -353,6 +353,8 @@ def test_our_own_origin_may_post(wished: Site) -> None:
 
 def test_a_long_body_is_refused(wished: Site) -> None:
     assert wished.http.post("/specimen", json={"specimen": "x" * 5000}).status_code == 413
+    chunks = {"content-type": "application/json", "content-length": "10", "transfer-encoding": "chunked"}
+    assert wished.http.post("/specimen", content=iter([b" " * 5000]), headers=chunks).status_code == 413
 
 
 @pytest.mark.parametrize("path", ["/", "/state", "/events", "/static/page.js"])
