@@ -37,13 +37,13 @@ from benchmarks.real_slide import Slide, build_slide
 from benchmarks.simulate_stage import film
 from benchmarks.stage_script import INSIDE_PX, ORDINARY, SCRIPTS, FrameTruth, seen_well, stage_truth
 from benchmarks.tally import HEADING, Counted, Tally, score
-from edge import chromatin, classify, localise, preprocess, quality, ruler, second_look
+from edge import chromatin, classify, light, localise, preprocess, quality, ruler, second_look
 from edge.cells import Box, Cell, Detection, Frame, Image, Located, Probabilities, Role
 from edge.classify import Classifier
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.nucleus import reduced
-from edge.pipeline import detect
+from edge.pipeline import detect, see
 from edge.quality import Inspector
 from edge.sightings import Decision
 from edge.startup import run
@@ -95,7 +95,7 @@ class TrueBoxes(Locator):
         return found
 
 
-_EYES = (chromatin, classify, localise, preprocess, quality, ruler, second_look)
+_EYES = (chromatin, classify, light, localise, preprocess, quality, ruler, second_look)
 """A change of these makes what was found before worthless."""
 Seen = tuple[Detection, ...] | None
 """What was found in a frame; None where the gates refused it."""
@@ -109,10 +109,11 @@ def detections(
     locator = truth_boxes if true_boxes else Locator(steady=True)
     for index, (image, truth) in enumerate(film(slide, SCRIPTS[script], seed)):
         truth_boxes.frame = truth
-        if inspector.inspect(image).refused:
+        frame, verdict = see(Frame(index, 0.0, image), inspector)
+        if verdict.refused:
             yield None
             continue
-        found = detect(Frame(index, 0.0, image), locator, classifier)
+        found = detect(frame, locator, classifier)
         # Whole crops would fill the memory; of them the counter only measures the nucleus.
         yield tuple(replace(d, crop=reduced(d.crop), heat=None) for d in found)
 

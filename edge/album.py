@@ -61,6 +61,9 @@ _WAYS = 2
 _IN_PLACE = 0.01
 """Share of a picture's longer side by which no point of it lies elsewhere in the other: what both show there
 may be a scale bar or a date, so that they must agree to `_CLOSELY`, and another pose is tried."""
+_MANY_VOTES, _MANY_ABOUT, _NEARLY = 20, 8, 0.72
+"""With so many, and so many of them about the cell, the pictures may differ as much as that: seen aslant, or
+drawn out in one direction, a photograph lies on another only about so well. Two cells never had as many."""
 _SAME_SCALE, _MOST_SCALING = 0.05, 0.4
 """Natural logarithm of the scale of one photograph over the other up to which it is that of one microscope,
 and up to which they are compared at all."""
@@ -169,9 +172,11 @@ def least_agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> f
     if laid.votes < (_VERY_FEW_VOTES_TO_SCALE if scaled else _VERY_FEW_VOTES):
         return _ALMOST_ALIKE
     few = laid.votes < (_FEW_VOTES_TO_SCALE if scaled else _FEW_VOTES)
-    if few or _votes_about(cell, laid) < _LEAST_ABOUT or _in_place(old, laid):
+    about = _votes_about(cell, laid)
+    if few or about < _LEAST_ABOUT or _in_place(old, laid):
         return _CLOSELY
-    return _AGREE
+    many = not scaled and laid.votes >= _MANY_VOTES and about >= _MANY_ABOUT
+    return _NEARLY if many else _AGREE
 
 
 def _scaling(old: Photograph, new: Photograph, laid: Fit) -> float:

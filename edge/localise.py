@@ -58,6 +58,9 @@ _LONGEST_TIGHT = 2.0
 """Longer over shorter side up to which an image may have been cut out round one cell, a long one at most."""
 _TIGHT_CUT, _TIGHT_SCORE = 0.25, 0.2
 """As `_CUT`, and the least certainty, for such a cell: there is no other picture that shows it whole."""
+_OFF_CENTRE = 0.2
+"""How far the middle of such a cell may lie from the picture's, in sides of that: one that a photograph of a
+wider field cuts lies in a corner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class Locator:
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], sure[0], _TIGHT_CUT)
-            if likeliest.whole and likeliest.box.side >= TIGHT * min(image.shape[:2]):
+            if likeliest.whole and _is_cut_out(image.shape[:2], likeliest.box):
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
 
@@ -237,6 +240,13 @@ class Locator:
             if measured is not None:
                 self._measured.append(measured)
         return float(np.median(self._measured)) if self._measured else None
+
+
+def _is_cut_out(shape: tuple[int, ...], box: Box) -> bool:
+    """Tell whether a picture of this height and width may have been cut out round a cell."""
+    (x, y), (height, width) = box.centre, shape
+    central = abs(x / width - 0.5) <= _OFF_CENTRE and abs(y / height - 0.5) <= _OFF_CENTRE
+    return central and box.side >= TIGHT * min(shape)
 
 
 def _is_sparse(image: Image) -> bool:

@@ -1,7 +1,7 @@
 """The loop: frames in, steps of the count out. No threads, no hardware, no clock."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.cells import Box, Detection, Frame, Skip
 from edge.classify import Classifier
@@ -44,6 +44,12 @@ def _is_cut(frame: Frame, box: Box) -> bool:
     return frame.empty is not None and not cut_out and cuts(frame.empty, frame.image, box)
 
 
+def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
+    """Return a frame as an even light shows it, as far as that is known, and what the gates say of it."""
+    verdict = inspector.inspect(frame.image)
+    return replace(frame, image=inspector.light.even(frame.image)), verdict
+
+
 def run(
     frames: Iterable[Frame | Skip],
     locator: Locator,
@@ -58,11 +64,11 @@ def run(
 
     The cells still pending at the end of the input are `counter.settle()`, the caller's to take.
     """
-    for frame in frames:
-        if isinstance(frame, Skip):
-            yield frame
+    for taken in frames:
+        if isinstance(taken, Skip):
+            yield taken
             continue
-        verdict = inspector.inspect(frame.image)
+        frame, verdict = see(taken, inspector)
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
             continue

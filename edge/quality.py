@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge.cells import Image
 from edge.gates import Gate, Verdict
+from edge.light import Light, glass
 from edge.ruler import TINTED
 from edge.ruler import red_cell_px as ruled_px
 
@@ -52,8 +53,8 @@ _BURNT = 250
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15
 """Share of the frame covered by cells, under which the spot is called sparse."""
-_UNEVEN = 0.88
-"""Darkest over brightest part of the light."""
+_UNEVEN = 0.85
+"""Light of the darkest part of the picture over that of the brightest."""
 _PALE, _DARK = 0.6, 0.9
 """Optical densities: of the nuclei (2 x green - blue), of the red cells (green)."""
 _RED_PX = 24.0
@@ -75,11 +76,8 @@ _REMEMBERED = 600
 """Frames that the session's sharpness is taken from."""
 _SETTLED = 30
 """Frames after which light and stain of a session are known."""
-_TILES = 4
 _THINNEST = 5
 """Shorter side, pixels at working scale, of a picture whose edges can be measured."""
-_FADING = 0.9995
-"""How fast the brightest is forgotten, a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +100,8 @@ class Measures:
     """Optical density (2 x green - blue) of the most stained spot."""
     red: float
     """Optical density in green of what is not background, median."""
-    tiles: NDArray[np.float32]
-    """Background in green by place, shape (4, 4), 0..255."""
+    glass: NDArray[np.float32]
+    """Background in green by place (`edge.light.glass`)."""
 
 
 class Inspector:
@@ -121,8 +119,9 @@ class Inspector:
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
         self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
         self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
-        self._light = np.zeros((_TILES, _TILES), np.float32)
         self._seen = 0
+        self.light = Light()
+        """How the light falls, of a session alone."""
 
     def inspect(self, image: Image, red_cell_px: float | None = None) -> Verdict:
         """Judge a frame, shape (height, width, 3).
@@ -133,7 +132,7 @@ class Inspector:
                 of pictures of its size where it cannot be measured.
         """
         unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
-        found = measure(image, unit, self._light if self._seen >= _SETTLED else None)
+        found = measure(image, unit, self.light)
         usual = self._remember(found, unit) if self.steady else np.nan
         refused = self._refused(found, usual)
         return Verdict(refused, () if refused else self._warnings(found))
@@ -141,7 +140,7 @@ class Inspector:
     def _ruler(self, image: Image) -> float | None:
         """Return a red cell's diameter in this session, measured at its beginning and now and then."""
         if self.steady and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
-            measured = ruled_px(image)
+            measured = ruled_px(self.light.even(image))
             self._red_cells.extend([measured] if measured else [])
         return float(np.median(self._red_cells)) if self._red_cells else None
 
@@ -159,8 +158,7 @@ class Inspector:
             self._widths.append(found.width)
         self._nuclei.append(found.nuclei)
         self._seen += 1
-        # The brightest that each part was seen: what lies on the slide moves, what the light does stays.
-        self._light = np.maximum(_FADING * self._light, found.tiles / max(float(found.tiles.max()), 1.0))
+        self.light.learn(found.glass)
         if not self._widths:
             return np.nan
         sharpest, sharp = np.percentile(self._widths, (10, 25))
@@ -184,7 +182,7 @@ class Inspector:
             warned |= {Gate.CROWDED: found.covered > _WARN_CROWDED, Gate.SPARSE: found.covered < _SPARSE}
         if self._seen >= _SETTLED:
             warned |= {
-                Gate.UNEVEN: bool(self._light.min() < _UNEVEN * self._light.max()),
+                Gate.UNEVEN: self.light.darkest < _UNEVEN,
                 Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
                 Gate.DARK: found.red > _DARK,
             }
@@ -193,20 +191,20 @@ class Inspector:
         return tuple(gate for gate, on in warned.items() if on)
 
 
-def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None = None) -> Measures:
+def measure(image: Image, red_cell_px: float, light: Light | None = None) -> Measures:
     """Measure a frame.
 
     Args:
         image: RGB, shape (height, width, 3).
         red_cell_px: diameter of a red cell in it.
-        light: how bright the light is by place, shape (4, 4), brightest about 1, where that is known.
+        light: how it falls, where that is known.
     """
     step = max(1, round(red_cell_px / _RED_PX), math.ceil(max(image.shape[:2]) / _SIDE))
     small = _shrunk(image, step)
     planes = cv2.split(_shrunk(small, 2))
     clipped = float((np.minimum.reduce(planes) >= _BURNT).mean())
     whites = [_quantile(plane, 0.95) for plane in planes]
-    shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
+    shade = light.shade(planes[0].shape) if light else None
     green, blue = (_density(plane, shade) for plane in planes[1:])
     tinted = green > TINTED
     spread = np.maximum.reduce(planes) - np.minimum.reduce(planes)
@@ -221,13 +219,13 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
         colour=float(np.percentile(spread[tinted], 95)) if tinted.any() else 0.0,
         nuclei=_quantile(nuclear, 0.995),
         red=float(np.median(green[tinted])) if tinted.any() else 0.0,
-        tiles=_tiles(planes[1]),
+        glass=glass(planes[1]),
     )
 
 
-def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | float) -> NDArray[np.float32]:
+def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Return the optical density of one channel against its own background, the light's shading taken out."""
-    level = np.log((plane.astype(np.float32) + 4) / shade)
+    level = np.log((plane.astype(np.float32) + 4) / (1.0 if shade is None else shade))
     return np.asarray(_quantile(level, 0.95) - level, np.float32)
 
 
@@ -248,18 +246,6 @@ def _shrunk(image: Image, step: int) -> Image:
     rows, columns = (max(1, length // step) for length in image.shape[:2])
     part = image[: rows * step, : columns * step]
     return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _tiles(green: cv2.typing.MatLike) -> NDArray[np.float32]:
-    """Return the 90th percentile of each of the 4 x 4 parts of a picture."""
-    if min(green.shape) < _TILES:  # a strip; its few pixels are enlarged
-        columns, rows = (max(side, _TILES) for side in green.shape[::-1])
-        green = cv2.resize(green, (columns, rows), interpolation=cv2.INTER_NEAREST)
-    rows, columns = green.shape[0] // _TILES, green.shape[1] // _TILES
-    parts = green[: rows * _TILES, : columns * _TILES].reshape(_TILES, rows, _TILES, columns)
-    flat = parts.transpose(0, 2, 1, 3).reshape(_TILES, _TILES, -1)
-    place = int(0.9 * flat.shape[2])
-    return np.asarray(np.partition(flat, place, axis=2)[..., place], np.float32)
 
 
 def _edges(green: NDArray[np.uint8], unit: float, least: float) -> tuple[float, float]:

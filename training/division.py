@@ -137,6 +137,8 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
     """
     try:
         with np.load(kept_of(model), allow_pickle=False) as arrays:
+            if str(arrays["model"]) != hashlib.sha256(model.read_bytes()).hexdigest():
+                return []  # of a file that was here before
             known = frozenset(int(number) for number in arrays["met"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return []

@@ -99,7 +99,9 @@ def test_a_session_is_warned_of_a_dark_stain(shared_data: Path) -> None:
 
 
 def test_an_empty_spot_is_sparse_and_not_blurred(session: Inspector) -> None:
-    empty = np.clip(RNG.normal(220, 2, (480, 640, 3)), 0, 255).astype(np.uint8)
+    shade = session.light.shade((480, 640))
+    assert shade is not None
+    empty = np.clip(RNG.normal(220, 2, (480, 640, 3)) * shade[..., None], 0, 255).astype(np.uint8)
     assert session.inspect(empty, RED_PX) == Verdict(None, (Gate.SPARSE,))
 
 

@@ -75,19 +75,19 @@ function fetchSoon() {
   const wait = Math.max(0, FETCH_MS - (performance.now() - fetchedMs));
   pending = setTimeout(async () => {
     const [asked, whose] = [wanted, specimen];
-    await load(whose).catch(() => null);
-    [pending, version, fetchedMs] = [0, asked, performance.now()];
+    if (await load(whose).catch(() => false)) version = asked;
+    [pending, fetchedMs] = [0, performance.now()];
   }, wait);
 }
 
 async function load(whose) {
   const answer = await fetch("/map", { cache: "no-store" });
-  if (!answer.ok) return;
+  if (!answer.ok) return false;
   const next = await answer.json();
   const image = new Image();
   image.src = `data:image/jpeg;base64,${next.jpeg}`;
   await image.decode();
-  if (whose !== specimen) return;
+  if (whose !== specimen) return false;
   [map, picture] = [next, image];
   $("sheet").style.setProperty("--shape", image.width / image.height);
   listCells();
@@ -95,6 +95,7 @@ async function load(whose) {
   if ($("found").textContent.startsWith(`cell ${selected}: `)) describe(chosen);
   draw();
   seek();
+  return true;
 }
 
 function listCells() {

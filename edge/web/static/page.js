@@ -23,6 +23,7 @@ let picture = null; // the decoded image that belongs to `drawn`
 let drawn = null; // the event whose picture and boxes are on the canvas
 let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
+let forgetting = 0; // the timer that ends it
 let connected = null; // null while the first attempt runs
 let stopped = false; // whether the instrument said that it ends
 let [newestMs, spoken] = [0, ""];
@@ -344,7 +345,8 @@ async function wish(path, body) {
 function tell(reason) {
   refused = reason;
   showNotices();
-  setTimeout(() => (refused = ""), REFUSAL_MS);
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => (refused = ""), REFUSAL_MS);
 }
 
 async function togglePause() {

@@ -240,7 +240,6 @@ def test_nothing_heavy_is_imported() -> None:
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded & {"hl7apy", "starlette", "tensorflow", "ai_edge_litert", "cv2"} == set()
-    assert os.path.isdir(ROOT / "edge")
 
 
 def test_a_query_that_only_an_old_order_answers_is_given_up_and_does_not_go_out_later(database: Path) -> None:
