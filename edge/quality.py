@@ -53,7 +53,7 @@ _BURNT = 250
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15
 """Share of the frame covered by cells, under which the spot is called sparse."""
-_UNEVEN = 0.85
+_UNEVEN = 0.75
 """Light of the darkest part of the picture over that of the brightest."""
 _PALE, _DARK = 0.6, 0.9
 """Optical densities: of the nuclei (2 x green - blue), of the red cells (green)."""
