@@ -29,6 +29,8 @@ _REPLAYED = 1500
 """Cells of the first training, at most, that are learned again."""
 _CHUNK = 32
 """Cells in memory at a time."""
+_STEPS, _RATE, _KEPT = 300, 3e-3, 1e-3
+"""Of the fit: steps, their rate, and what leaving the old head costs, a unit squared."""
 _FOLDS = 5
 _MOST_LOST = 0.005
 """Accuracy that the first training's validation cells may lose."""
@@ -164,9 +166,7 @@ def why_worse(figures: dict[str, Any]) -> str | None:
     return None
 
 
-def fit_head(
-    head: Matrix, here: Seen, learned: Seen, *, steps: int = 300, rate: float = 3e-3, keep: float = 1e-3
-) -> Matrix:
+def fit_head(head: Matrix, here: Seen, learned: Seen) -> Matrix:
     """Return a head that fits the site's views, and still those of the first training.
 
     Each class weighs alike, and the site as much as the first training. Leaving the old kernel costs:
@@ -180,10 +180,10 @@ def fit_head(
     share = np.concatenate([_even(t) for _, t in parts])[:, None]
     old = np.vstack([head[0], head[1]])
     new, first, second = old.copy(), np.zeros_like(old), np.zeros_like(old)
-    for step in range(1, steps + 1):
-        slope = features.T @ (share * (softmax(features @ new) - truth)) + 2 * keep * (new - old)
+    for step in range(1, _STEPS + 1):
+        slope = features.T @ (share * (softmax(features @ new) - truth)) + 2 * _KEPT * (new - old)
         first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope**2
-        new -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
+        new -= _RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
     return new[:-1], new[-1]
 
 

@@ -12,6 +12,8 @@ from edge.differential import clopper_pearson
 
 Labels = NDArray[np.int64]
 """Class indices, shape (cells,)."""
+_DRAWS = 2000
+"""Of a bootstrap."""
 
 
 def confusion_matrix(truth: Sequence[int], predicted: Sequence[int], classes: int) -> NDArray[np.int64]:
@@ -67,9 +69,6 @@ def bootstrap(
     predicted: Labels,
     classes: int,
     figure: Callable[[NDArray[np.int64]], float],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a `figure` of the confusion matrix.
 
@@ -78,8 +77,8 @@ def bootstrap(
     """
     matrix = confusion_matrix(truth.tolist(), predicted.tolist(), classes)
     total = int(matrix.sum())
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(total, matrix.ravel() / total, size=draws)
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(total, matrix.ravel() / total, size=_DRAWS)
     values = [figure(d.reshape(classes, classes)) for d in drawn]
     low, high = np.nanquantile(values, (0.025, 0.975))
     # Where all are right each draw is too, however few they are.

@@ -34,6 +34,10 @@ FEATURES = "features"
 """Name of the layer whose output is pooled: one number per channel, before the head."""
 HEAD = "probabilities"
 """Name of the last layer: linear, then softmax."""
+_DROPPED = 0.2
+"""Share of the pooled features dropped in training."""
+_DEAD = 1e-3
+"""Largest weight below which a channel is dead."""
 
 
 def build(
@@ -44,7 +48,6 @@ def build(
     size: int | None = None,
     integers: bool = True,
     frozen_statistics: bool = True,
-    dropout: float = 0.2,
     seed: int = 0,
 ) -> keras.Model:
     """Return the model: RGB 0..255 (size, size, 3) in, `classes` probabilities out.
@@ -56,7 +59,6 @@ def build(
         size: side of the input, pixels; None takes the network's own.
         integers: make a MobileNet-V3 fit for an INT8 file; other networks have nothing to change.
         frozen_statistics: keep the BatchNorm layers as the weights have them.
-        dropout: share of the pooled features dropped in training.
         seed: of the new weights.
 
     Raises:
@@ -68,7 +70,7 @@ def build(
     if frozen_statistics:
         _freeze_batch_norm(backbone)
     pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(backbone.output)
-    dropped = keras.layers.Dropout(dropout, seed=seed)(pooled)
+    dropped = keras.layers.Dropout(_DROPPED, seed=seed)(pooled)
     initial = keras.initializers.GlorotUniform(seed=seed)
     head = keras.layers.Dense(classes, activation="softmax", kernel_initializer=initial, name=HEAD)
     return keras.Model(backbone.input, head(dropped), name="wbc")
@@ -99,14 +101,14 @@ def _is_hard_swish(layer: Any) -> bool:
     return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.hard_silu
 
 
-def _revive_dead_channels(backbone: keras.Model, rng: np.random.Generator, dead_below: float = 1e-3) -> None:
+def _revive_dead_channels(backbone: keras.Model, rng: np.random.Generator) -> None:
     layers: Mapping[str, Any] = {layer.name: layer for layer in backbone.layers}
     for name, squeeze in layers.items():
         if not name.endswith("squeeze_excite_conv"):
             continue
         excite = layers[f"{name}_1"]
         (kernel, bias), (out_kernel, out_bias) = squeeze.get_weights(), excite.get_weights()
-        dead = np.abs(kernel).max(axis=(0, 1, 2)) < dead_below
+        dead = np.abs(kernel).max(axis=(0, 1, 2)) < _DEAD
         fan_in = kernel.shape[2]
         kernel[..., dead] = rng.normal(0, fan_in**-0.5, kernel[..., dead].shape)
         bias[dead] = 0

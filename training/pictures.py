@@ -12,6 +12,8 @@ from edge.errors import UserError
 from training import data, gradcam
 from training.compare import cell_keys
 
+_SAMPLES, _RIGHT = 6, 12
+"""Sample cells of each class; rightly named cells that are explained, shared evenly between the classes."""
 See = Callable[[Sequence[data.Sample]], NDArray[np.uint8]]
 """Yields what the network sees of the samples, RGB, shape (samples, size, size, 3)."""
 Explain = Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32] | None]
@@ -58,9 +60,6 @@ def gather(
     samples: Sequence[data.Sample],
     see: See,
     explain: Explain | None = None,
-    *,
-    per_class: int = 6,
-    explained: int = 12,
 ) -> Pictures:
     """Read the crops that a report shows, and explain them; the same cells for the same evaluation.
 
@@ -69,16 +68,14 @@ def gather(
         samples: where the judged cells are; others among them are passed over.
         see: cuts the crops out of the samples.
         explain: draws heat maps of the answers; None leaves them out.
-        per_class: sample cells of each class.
-        explained: rightly named cells, shared evenly between the classes.
 
     Raises:
         UserError: a cell is not among `samples`, or its image cannot be read.
     """
     judged = list(_judged(evaluation))
     rows = [[j for j in judged if j[1]["class"] == name] for name in evaluation["classes"]]
-    each = max(1, explained // len(rows))
-    shown = [j for row in rows for j in _spread(row, per_class)]
+    each = max(1, _RIGHT // len(rows))
+    shown = [j for row in rows for j in _spread(row, _SAMPLES)]
     right = [j for row in rows for j in _spread([j for j in row if _is_right(j[1])], each)]
     wrong = mistakes(evaluation)
     drawn = _draw(shown + right + wrong, samples, see)

@@ -1,6 +1,8 @@
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.cells import Box
@@ -97,3 +99,15 @@ def test_a_cell_that_was_learned_by_its_box_is_known_without_it(made_data: Path)
     with pytest.raises(UserError, match="were part of the first training"):
         division.check_unseen([replace(learned[0], box=None)], division.hashes(learned))
     division.check_unseen([replace(learned[0], box=Box(60, 60, 30, 30))], division.hashes(learned))
+
+
+def test_what_is_kept_of_another_file_tells_nothing(tmp_path: Path) -> None:
+    """A model converted anew lies where the one before it lay; what was kept of that may lie there still."""
+    model, image = tmp_path / "wbc.tflite", tmp_path / "a.png"
+    model.write_bytes(b"the file")
+    image.write_bytes(b"the image")
+    cells = [replace(sample("a.png"), path=image)]
+    met = np.array(sorted(division.hashes(cells)), np.uint64)
+    for content, known in ((b"the file", cells), (b"another", [])):
+        np.savez(division.kept_of(model), model=hashlib.sha256(content).hexdigest(), met=met)
+        assert division.recognised(cells, model) == known
