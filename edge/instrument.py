@@ -297,7 +297,7 @@ class Instrument:
                 state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
             self._show(session, state)
             show(state)
-            if session.complete:
+            if session.complete or self._interrupted:
                 return False
         return not (session.complete or self._interrupted)
 

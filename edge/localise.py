@@ -151,7 +151,7 @@ class Locator:
         cut_out = not self._steady and max(image.shape[:2]) <= _LONGEST_TIGHT * min(image.shape[:2])
         if cut_out and len(edges) and not any(cell.whole for cell in found):
             likeliest = _located(edges[0], image.shape[:2], sure[0], _TIGHT_CUT)
-            if likeliest.whole and _is_cut_out(image.shape[:2], likeliest.box):
+            if likeliest.whole and is_cut_out(image.shape[:2], likeliest.box):
                 return [likeliest]
         return sorted(found, key=lambda cell: cell.box.x)
 
@@ -242,7 +242,7 @@ class Locator:
         return float(np.median(self._measured)) if self._measured else None
 
 
-def _is_cut_out(shape: tuple[int, ...], box: Box) -> bool:
+def is_cut_out(shape: tuple[int, ...], box: Box) -> bool:
     """Tell whether a picture of this height and width may have been cut out round a cell."""
     (x, y), (height, width) = box.centre, shape
     central = abs(x / width - 0.5) <= _OFF_CENTRE and abs(y / height - 0.5) <= _OFF_CENTRE

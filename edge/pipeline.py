@@ -1,5 +1,6 @@
 """The loop: frames in, steps of the count out. No threads, no hardware, no clock."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -7,11 +8,16 @@ from edge.cells import Box, Detection, Frame, Skip
 from edge.classify import Classifier
 from edge.gates import GOOD, Verdict
 from edge.live import Label
-from edge.localise import Locator
+from edge.localise import Locator, is_cut_out
 from edge.preprocess import TIGHT, crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
 from edge.void import cuts
+
+_NEAR_BORDER = 0.35
+"""Sides of a box from the border up to which it may be that of a part alone."""
+_LATE_BYTES = 64_000_000
+"""Of images that wait for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,13 @@ def _is_cut(frame: Frame, box: Box) -> bool:
     return frame.empty is not None and not cut_out and cuts(frame.empty, frame.image, box)
 
 
+def _may_be_part(frame: Frame, box: Box) -> bool:
+    """Tell whether what is boxed lies so near the border that it may be a lobe of a cell that this cuts."""
+    height, width = frame.image.shape[:2]
+    nearest = min(box.x, box.y, width - box.x - box.width, height - box.y - box.height)
+    return nearest < _NEAR_BORDER * box.side and not is_cut_out((height, width), box)
+
+
 def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
     """Return a frame as an even light shows it, as far as that is known, and what the gates say of it."""
     verdict = inspector.inspect(frame.image)
@@ -60,10 +73,17 @@ def run(
     """Yield a step for every frame, and every skip as it came.
 
     A frame that a quality gate refuses shows no cells, but the stage is followed by it; a single image that
-    is refused becomes a skip.
+    is refused becomes a skip. A single image that may show a part of a cell comes after the others: one that
+    shows all of it tells that the part is no cell more.
 
     The cells still pending at the end of the input are `counter.settle()`, the caller's to take.
     """
+    late: deque[tuple[Frame, tuple[Detection, ...], Verdict]] = deque()
+
+    def counted(frame: Frame, found: tuple[Detection, ...], verdict: Verdict) -> Step:
+        tracked = counter.update(frame, found, refused=verdict.refused is not None)
+        return Step(frame, found, tracked, verdict)
+
     for taken in frames:
         if isinstance(taken, Skip):
             yield taken
@@ -72,9 +92,15 @@ def run(
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
             continue
-        refused = verdict.refused is not None
-        detections = () if refused else detect(frame, locator, classifier)
-        yield Step(frame, detections, counter.update(frame, detections, refused=refused), verdict)
+        detections = () if verdict.refused else detect(frame, locator, classifier)
+        if not inspector.steady and any(_may_be_part(frame, d.box) for d in detections):
+            late.append((frame, detections, verdict))
+            while sum(f.image.nbytes for f, _, _ in late) > _LATE_BYTES:
+                yield counted(*late.popleft())
+            continue
+        yield counted(frame, detections, verdict)
+    while late:
+        yield counted(*late.popleft())
 
 
 def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:

@@ -43,6 +43,22 @@ def test_steps_and_skips_come_in_the_order_of_the_frames(classifier: Classifier,
     assert label.name == first.tracked.cells[0].name
 
 
+def test_an_image_that_may_show_a_part_of_a_cell_comes_last(
+    classifier: Classifier, shared_data: Path
+) -> None:
+    file = min((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))
+    image = np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB), np.uint8)
+    (box,) = (found.box for found in Locator().locate(image))
+    beside = np.ascontiguousarray(image[:, round(box.x - 0.1 * box.side) :])
+    frames = [Frame(0, 0.0, beside, "beside"), Frame(1, 0.0, image, "whole")]
+    counter = StillFields(Decision(classifier.card.classes, 0.5))
+    steps = [
+        s for s in run(frames, Locator(), classifier, counter, Inspector(steady=False)) if isinstance(s, Step)
+    ]
+    assert [s.frame.source for s in steps] == ["whole", "beside"]
+    assert [s.tracked.numbers for s in steps] == [(1,), (1,)]
+
+
 @pytest.mark.parametrize("sure", [True, False])
 def test_what_the_locator_doubts_stays_doubted(classifier: Classifier, sure: bool) -> None:
     locator, cell = Locator(), Located(Box(60, 60, 80, 80), whole=True, sure=sure)
