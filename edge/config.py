@@ -172,11 +172,14 @@ class Config(LisConfig):
             raise UserError(f"{self.map}: --map writes a PNG file; give it a name that ends in .png")
         if self.json is not None and not may_replace(self.json):
             raise UserError(f"{self.json}: holds something else than a result; --json must not replace it")
-        named: dict[str, str] = {}
-        for name in ("database", "json", "map", "flat_field_file", "video", "images", "password_file"):
-            if (file := getattr(self, name)) is not None:
-                other = named.setdefault(os.path.realpath(file), name)
-                _check(other == name, name, file, f"another file than {other}")
+        kept = {
+            name: getattr(self, name) for name in ("database", "video", "images", "model", "password_file")
+        }
+        kept["flat_field_file"] = flat_field_place(self)
+        for name, file in (("json", self.json), ("map", self.map)):
+            for other, place in kept.items():
+                same = file and place and os.path.realpath(file) == os.path.realpath(place)
+                _check(not same, name, file, f"another file than {other}")
 
     @property
     def source(self) -> str:
@@ -261,7 +264,7 @@ _OF_ONE_COUNT = ("specimen", "wbc", "flat_field")
 
 def add_options(parser: argparse.ArgumentParser, settings: type[LisConfig]) -> None:
     """Add --config, and an option for each setting; one that is not given is not in what is parsed."""
-    parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
+    parser.add_argument("--config", type=_path, default=None, help="settings file, see deploy/edge.toml")
     for field in dataclasses.fields(settings):
         kind: Any = value_type(field.type)
         kind = _path if kind is Path else kind

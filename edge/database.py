@@ -211,7 +211,7 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 raise self._damaged(error) from error
-            if "locked" in str(error):
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise UserError(
                     f"{self.path}: another program has held it for more than {_PATIENCE_S} s; all that was "
                     "shown before is saved. End that one, then go on with the same --specimen"
@@ -247,7 +247,8 @@ class Database:
         ).fetchone()
         if version > len(MIGRATIONS):
             raise UserError(f"{self.path}: written by a newer version of this program; update the program")
-        if not ours if version else tables:
+        strange = not ours if version else tables > 0
+        if strange:
             raise UserError(f"{self.path}: not made by this program; give --database another file")
 
     def _migrate(self) -> None:

@@ -1,9 +1,10 @@
-"""How the light falls on the frames of one microscope, learned from what they show, and taken out of them.
+"""How the light falls off to the corners of a microscope's frames: learned from them, and taken out of them.
 
 A lens gives the corners of a picture less light than its middle. Shaded glass looks like something stained,
-and would be taken for red cells. A smooth course is laid through the bare glass of each frame; what lies on
-the slide moves, what the light does stays, so that the mean over the frames is the light's. A flat field
-(`edge.flatfield`) knows more, and then nothing is left to find here.
+and would be taken for red cells. The course of the light is laid through the bare glass of each frame, and
+its mean over the frames is taken out. It is round about the middle and falls outwards: so what lies on the
+slide, to one side say, is not learned as light, even where the stage rests. All else needs a flat field
+(`edge.flatfield`); with one, nothing is left to find here.
 """
 
 from functools import cache
@@ -19,29 +20,32 @@ _PARTS = 12
 _GLASS, _INWARD = 0.9, 0.6
 """Quantile of a part's pixels that is taken for its glass; and how far from the part's middle, in halves of
 it, such bright glass lies where the light falls off outwards."""
-_COVERED = 0.02
-"""Below the course (natural logarithm) by which a part is taken for covered."""
-_ROUNDS, _FEWEST = 8, 30
-"""So often covered parts are left out, down to so many that are not."""
-_KNOWN = 5
-"""Frames after which the light is known."""
-_MEMORY = 60
-"""Frames over which the mean reaches, about."""
+_BARE = 0.02
+"""Distance to the course (natural logarithm) up to which a part is bare glass; below it something covers it,
+above it something shines that is none, a tool bar say."""
+_ROUNDS = 8
+"""In which covered parts are left out; in the last one those that shine too."""
+_FEWEST, _FEWEST_QUARTER, _FEWEST_OUTER, _OUTER = 36, 4, 6, 1.1
+"""Bare parts without which a frame tells nothing: of all, of each quarter of the picture, and of those whose
+squared distance to its middle (to a corner: 2) is greater than the last."""
+_KNOWN, _MEMORY = 5, 200
+"""Frames after which the light is known, and over which its mean reaches, about: a single view of a full
+slide may be 5 % wrong in the corners."""
 _PLACES = 48
 """Of the course, each way."""
-_EVEN = 0.94
-"""Darkest over brightest place from which the light is even enough: a slide may seem so uneven."""
+_EVEN = 0.93
+"""Light in the corners from which it is even enough, the middle's 1: a slide may seem so uneven."""
 _LEAST = 0.3
-"""Darker than this share of the brightest it is believed to be nowhere: a rim, not the light."""
+"""Less light than that is believed to be nowhere: a rim, not the light."""
 _AGAIN = 30
-"""Frames after which what is taken out follows the course."""
+"""Frames after which what is taken out follows the course: each change moves all pictures a little."""
 
 
 class Light:
     """The light of a session, frame by frame."""
 
     def __init__(self) -> None:
-        self._weights = np.zeros(7)
+        self._weights = np.zeros(_basis(1, 0).shape[1])
         """Of the course's terms (`_basis`)."""
         self._frames = 0
         self._course: NDArray[np.float32] | None = None
@@ -49,13 +53,17 @@ class Light:
         self._gain: NDArray[np.float32] | None = None
 
     def learn(self, parts: NDArray[np.float32]) -> None:
-        """Take note of the glass of a frame's parts (`glass`)."""
+        """Take note of the glass of the parts (`glass`) of a frame that is fit to be counted from."""
+        if (fitted := _fitted(parts)) is None:
+            return
         self._frames += 1
         share = max(1 / self._frames, 1 / _MEMORY)
-        self._weights = (1 - share) * self._weights + share * _fitted(parts)
+        self._weights = (1 - share) * self._weights + share * fitted
         if self._frames == _KNOWN or self._frames % _AGAIN == 0:
-            course = (_basis(_PLACES, 0) @ self._weights).reshape(_PLACES, _PLACES)
-            self._course = np.asarray(np.maximum(np.exp(course - course.max()), _LEAST), np.float32)
+            # Nowhere more than in the middle.
+            depth = np.minimum((_basis(_PLACES, 0) @ self._weights) - self._weights[0], 0)
+            course = np.exp(depth).reshape(_PLACES, _PLACES)
+            self._course = np.asarray(np.maximum(course, _LEAST), np.float32)
             self._gain = None
 
     @property
@@ -92,24 +100,33 @@ def glass(green: cv2.typing.MatLike) -> NDArray[np.float32]:
     return np.asarray(np.partition(flat, place, axis=2)[..., place], np.float32)
 
 
-def _fitted(parts: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the weights of the course's terms that fit the bare parts of a frame."""
+def _fitted(parts: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Return the weights of the terms that fit a frame's bare parts; None where these are too few."""
     basis = _basis(_PARTS, _INWARD)
     depth = np.log(np.maximum(parts, 1.0)).ravel()
     bare = np.full(depth.shape, True)
-    for _ in range(_ROUNDS):
+    for i in range(_ROUNDS):
         weights = np.linalg.lstsq(basis[bare], depth[bare], rcond=None)[0]
-        before, bare = bare, depth > basis @ weights - _COVERED
-        if bare.sum() < _FEWEST or (bare == before).all():
-            break
+        above = depth - basis @ weights
+        bare = (above > -_BARE) & ((above < _BARE) | (i < _ROUNDS - 2))
+        if not _tells(bare):
+            return None
     return np.asarray(weights, np.float64)
+
+
+def _tells(bare: NDArray[np.bool_]) -> bool:
+    """Tell whether so much of a picture is bare glass that its light is known by it."""
+    half = _PARTS // 2
+    quarters = bare.reshape(2, half, 2, half).sum(axis=(1, 3))
+    outer = bare[_basis(_PARTS, 0)[:, 1] > _OUTER].sum()
+    return bool(bare.sum() >= _FEWEST and quarters.min() >= _FEWEST_QUARTER and outer >= _FEWEST_OUTER)
 
 
 @cache
 def _basis(places: int, inward: float) -> NDArray[np.float64]:
-    """Return the terms of the course, the logarithm of light, shape (places ** 2, 7).
+    """Return the terms of the course, the logarithm of light, shape (places ** 2, 3).
 
-    A polynomial of the second degree, and the fourth power of the distance to the middle.
+    1, and the second and fourth power of the distance to the middle, which is 1 at the middle of a side.
 
     Args:
         places: each way; the terms are those of their middles.
@@ -117,5 +134,5 @@ def _basis(places: int, inward: float) -> NDArray[np.float64]:
     """
     middles = (2 * np.arange(places) + 1) / places - 1
     middles -= inward / places * np.sign(middles)
-    y, x = (side.ravel() for side in np.meshgrid(middles, middles, indexing="ij"))
-    return np.stack([np.ones_like(x), x, y, x * y, x**2, y**2, (x**2 + y**2) ** 2], axis=1)
+    far = np.add.outer(middles**2, middles**2).ravel()
+    return np.stack([np.ones_like(far), far, far**2], axis=1)

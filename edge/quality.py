@@ -53,8 +53,8 @@ _BURNT = 250
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15
 """Share of the frame covered by cells, under which the spot is called sparse."""
-_UNEVEN = 0.75
-"""Light of the darkest part of the picture over that of the brightest."""
+_UNEVEN = 0.88
+"""Darkest over brightest part of the light."""
 _PALE, _DARK = 0.6, 0.9
 """Optical densities: of the nuclei (2 x green - blue), of the red cells (green)."""
 _RED_PX = 24.0
@@ -76,8 +76,11 @@ _REMEMBERED = 600
 """Frames that the session's sharpness is taken from."""
 _SETTLED = 30
 """Frames after which light and stain of a session are known."""
+_TILES = 4
 _THINNEST = 5
 """Shorter side, pixels at working scale, of a picture whose edges can be measured."""
+_FADING = 0.9995
+"""How fast the brightest is forgotten, a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,11 @@ class Inspector:
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
         self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
         self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
+        self._bright = np.zeros((_TILES, _TILES), np.float32)
+        """The brightest that each part was: what lies on the slide moves, what the light does stays."""
         self._seen = 0
         self.light = Light()
-        """How the light falls, of a session alone."""
+        """How the light falls off to the corners, of a session alone."""
 
     def inspect(self, image: Image, red_cell_px: float | None = None) -> Verdict:
         """Judge a frame, shape (height, width, 3).
@@ -132,9 +137,11 @@ class Inspector:
                 of pictures of its size where it cannot be measured.
         """
         unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
-        found = measure(image, unit, self.light)
+        found = measure(image, unit, self._bright if self._seen >= _SETTLED else None)
         usual = self._remember(found, unit) if self.steady else np.nan
         refused = self._refused(found, usual)
+        if self.steady and refused is None:
+            self.light.learn(found.glass)
         return Verdict(refused, () if refused else self._warnings(found))
 
     def _ruler(self, image: Image) -> float | None:
@@ -158,7 +165,8 @@ class Inspector:
             self._widths.append(found.width)
         self._nuclei.append(found.nuclei)
         self._seen += 1
-        self.light.learn(found.glass)
+        parts = found.glass.reshape(_TILES, -1, _TILES, len(found.glass) // _TILES).max(axis=(1, 3))
+        self._bright = np.maximum(_FADING * self._bright, parts / max(float(parts.max()), 1.0))
         if not self._widths:
             return np.nan
         sharpest, sharp = np.percentile(self._widths, (10, 25))
@@ -182,7 +190,7 @@ class Inspector:
             warned |= {Gate.CROWDED: found.covered > _WARN_CROWDED, Gate.SPARSE: found.covered < _SPARSE}
         if self._seen >= _SETTLED:
             warned |= {
-                Gate.UNEVEN: self.light.darkest < _UNEVEN,
+                Gate.UNEVEN: bool(self._bright.min() < _UNEVEN * self._bright.max()),
                 Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
                 Gate.DARK: found.red > _DARK,
             }
@@ -191,20 +199,20 @@ class Inspector:
         return tuple(gate for gate, on in warned.items() if on)
 
 
-def measure(image: Image, red_cell_px: float, light: Light | None = None) -> Measures:
+def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None = None) -> Measures:
     """Measure a frame.
 
     Args:
         image: RGB, shape (height, width, 3).
         red_cell_px: diameter of a red cell in it.
-        light: how it falls, where that is known.
+        light: how bright the light is by place, shape (4, 4), brightest about 1, where that is known.
     """
     step = max(1, round(red_cell_px / _RED_PX), math.ceil(max(image.shape[:2]) / _SIDE))
     small = _shrunk(image, step)
     planes = cv2.split(_shrunk(small, 2))
     clipped = float((np.minimum.reduce(planes) >= _BURNT).mean())
     whites = [_quantile(plane, 0.95) for plane in planes]
-    shade = light.shade(planes[0].shape) if light else None
+    shade = 1.0 if light is None else np.maximum(cv2.resize(light, planes[0].shape[::-1]), 0.1)
     green, blue = (_density(plane, shade) for plane in planes[1:])
     tinted = green > TINTED
     spread = np.maximum.reduce(planes) - np.minimum.reduce(planes)
@@ -223,9 +231,9 @@ def measure(image: Image, red_cell_px: float, light: Light | None = None) -> Mea
     )
 
 
-def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def _density(plane: cv2.typing.MatLike, shade: NDArray[np.float32] | float) -> NDArray[np.float32]:
     """Return the optical density of one channel against its own background, the light's shading taken out."""
-    level = np.log((plane.astype(np.float32) + 4) / (1.0 if shade is None else shade))
+    level = np.log((plane.astype(np.float32) + 4) / shade)
     return np.asarray(_quantile(level, 0.95) - level, np.float32)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -86,8 +87,14 @@ class PlainLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._state is not None:
-            self._console.print(table(self._state))
-            self._console.print(NOTICE)
+            self._print(table(self._state))
+            self._print(NOTICE)
+
+    def _print(self, what: Table | str) -> None:
+        # Where nobody can read it any more (a log that is full, `| head`) the count goes on. Of a pipe that
+        # was closed rich makes an end of the program.
+        with suppress(OSError, SystemExit):
+            self._console.print(what)
 
     def show(self, state: dict[str, Any]) -> None:
         """Print a line if one is due."""
@@ -95,7 +102,7 @@ class PlainLines:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + _LINE_EVERY_S
-            self._console.print(
+            self._print(
                 f"cells {state['total']}, frames {state['frames']}, skipped {state['skipped']}, "
                 f"gated {sum(state['gated'].values())}  {state['message']}".rstrip()
             )

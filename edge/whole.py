@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -28,9 +27,11 @@ def whole(path: Path, suffix: str = "") -> Iterator[Path]:
     try:
         yield part
         _sync(part)
-        with suppress(FileNotFoundError):
-            # Whoever closed it to others did so for what is in it.
-            part.chmod(stat.S_IMODE(path.stat().st_mode))
+        # Whoever closed it to others did so for what is in it. Some network shares know no modes.
+        with suppress(OSError):
+            before = path.stat()
+            if before.st_uid == os.geteuid():
+                part.chmod(before.st_mode & 0o777)
         part.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -50,11 +51,12 @@ def _sync(path: Path) -> None:
 
 
 def may_replace(path: Path) -> bool:
-    """Tell whether `write_json` may write to `path` without destroying what is none of its own."""
+    """Tell whether a result may be written to `path`: nothing else is destroyed by it."""
     if not path.is_file():
         return True
     with path.open("rb") as file:
-        return file.read(1) in {b"", b"{"}
+        begins = file.read(200)
+    return not begins or (begins.startswith(b"{") and b'"notice"' in begins)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

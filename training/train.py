@@ -275,7 +275,10 @@ def read_options(options: argparse.Namespace) -> Recipe:
 
 def _work(options: argparse.Namespace) -> None:
     recipe = read_options(options)
-    file = train(recipe, options.output, tensorboard=options.tensorboard)
+    try:
+        file = train(recipe, options.output, tensorboard=options.tensorboard)
+    except OSError as error:
+        raise UserError(f"{error}; {_GOES_ON}") from None
     if options.h5:
         model.load(file).network.save(file.with_suffix(".h5"))
     print(file)

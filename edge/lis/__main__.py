@@ -21,7 +21,7 @@ from pathlib import Path
 from edge.config import LisConfig, Parser, add_options, check_specimen, read_lis_config
 from edge.errors import UserError
 from edge.lis.check import check
-from edge.lis.link import AstmLink, Link, Role
+from edge.lis.link import AstmLink, Link, Outcome, Role
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox
@@ -81,7 +81,8 @@ def _described(entry: Entry) -> str:
 def _words(told: str) -> str:
     """Return what became of a message; what the LIS or a person said of it is for a terminal alone."""
     if not sys.stdout.isatty():
-        return told.partition(" (")[0].partition(": ")[0]
+        ours = [outcome.value for outcome in Outcome if told.startswith(outcome.value)]
+        return max(ours, key=len, default=told.partition(": ")[0].partition(" (")[0])
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in told)
 
 

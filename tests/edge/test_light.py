@@ -73,6 +73,35 @@ def test_what_always_covers_a_part_is_no_shade() -> None:
     assert np.abs(shade / shade.max() - falling(20)).max() < 0.05
 
 
+def test_a_view_at_which_the_stage_rests_is_no_light() -> None:
+    (image,) = film(falling(0), 1)
+    image[:, :140] -= 60  # thicker on this side
+    light = learned(iter(60 * [image]))
+    assert light.even(image) is image
+
+
+def test_what_shines_is_no_glass() -> None:
+    frames = list(film(falling(20)))
+    for image in frames:
+        image[-24:] = image[:, :18] = 255  # a tool bar, a frame
+    assert learned(iter(frames)).darkest > 0.77, "nothing, or the light"
+
+
+def test_of_a_frame_without_glass_nothing_is_learned() -> None:
+    frames = list(film(falling(0), 40, 900))
+    assert learned(iter(frames)).darkest > 0.95
+
+
+def test_a_dark_beginning_is_forgotten() -> None:
+    inspector, fall = Inspector(steady=True), falling(20)
+    stray = np.linspace(0, 6, SIZE[1])[None, :, None] + np.random.default_rng(3).normal(0, 2, (*SIZE, 3))
+    for _ in range(40):
+        assert inspector.inspect(np.clip(stray, 0, 255).astype(np.uint8), 24).refused
+    verdicts = [inspector.inspect(image, 24) for image in film(fall)]
+    assert {v.refused for v in verdicts[1:]} == {None}
+    assert inspector.light.darkest == pytest.approx(0.8, abs=0.03)
+
+
 def test_exposure_may_change_from_frame_to_frame() -> None:
     gains = np.random.default_rng(1).uniform(0.7, 1.1, 40)
     frames = zip(film(falling(25)), gains, strict=True)

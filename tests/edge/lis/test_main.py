@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.lis.content import Order
+from edge.lis.link import Outcome
 from edge.lis.outbox import Outbox, State
 from edge.lis.trace import monitor_path
 from tests.edge.lis.reports import release
@@ -70,11 +71,11 @@ def test_status_of_one_message_tells_every_attempt(database: Path) -> None:
 
 
 def test_what_others_said_is_for_a_terminal_alone(database: Path) -> None:
-    said = "refused by the LIS (AE Patient MUELLER \x1b[31m)"
+    said = f"{Outcome.REFUSED} (AE Patient MUELLER \x1b[31m)"
     with Outbox(database) as box:
         box.attempted(1, said, state=State.REFUSED)
     done = run("status", "--database", database)
-    assert "; refused by the LIS\n" in done.stdout
+    assert f"; {Outcome.REFUSED}\n" in done.stdout
     assert "MUELLER" not in run("status", 1, "--database", database).stdout
 
 
