@@ -206,9 +206,13 @@ def test_the_same_run_gives_the_same_bytes(
     assert {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()} == files
 
 
-def test_the_pictures_are_the_worst_mistakes_and_an_even_choice(samples: list[data.Sample]) -> None:
+def test_the_pictures_are_the_worst_mistakes_and_an_even_choice(
+    samples: list[data.Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_SAMPLES", 1)
+    monkeypatch.setattr(pictures, "_RIGHT", 5)
     figures = evaluation(FIVE, samples, wrong=(1, 4, 8))
-    shown = pictures.gather(figures, samples, see, per_class=1, explained=5)
+    shown = pictures.gather(figures, samples, see)
     assert {name: len(row) for name, row in shown.cells.items()} == dict.fromkeys(FIVE, 1)
     assert [p.truth for p in shown.explained] == FIVE
     assert all(p.truth == p.predicted for p in shown.explained)
