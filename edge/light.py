@@ -118,15 +118,15 @@ def _tells(bare: NDArray[np.bool_]) -> bool:
     """Tell whether so much of a picture is bare glass that its light is known by it."""
     half = _PARTS // 2
     quarters = bare.reshape(2, half, 2, half).sum(axis=(1, 3))
-    outer = bare[_basis(_PARTS, 0)[:, 1] > _OUTER].sum()
+    outer = bare[_basis(_PARTS, 0)[:, 1:3].sum(axis=1) > _OUTER].sum()
     return bool(bare.sum() >= _FEWEST and quarters.min() >= _FEWEST_QUARTER and outer >= _FEWEST_OUTER)
 
 
 @cache
 def _basis(places: int, inward: float) -> NDArray[np.float64]:
-    """Return the terms of the course, the logarithm of light, shape (places ** 2, 3).
+    """Return the terms of the course, the logarithm of light, shape (places ** 2, 4).
 
-    1, and the second and fourth power of the distance to the middle, which is 1 at the middle of a side.
+    1, x^2, y^2, (x^2 + y^2)^2; x and y are 0 in the middle, and 1 at the picture's sides, long or short.
 
     Args:
         places: each way; the terms are those of their middles.
@@ -134,5 +134,5 @@ def _basis(places: int, inward: float) -> NDArray[np.float64]:
     """
     middles = (2 * np.arange(places) + 1) / places - 1
     middles -= inward / places * np.sign(middles)
-    far = np.add.outer(middles**2, middles**2).ravel()
-    return np.stack([np.ones_like(far), far, far**2], axis=1)
+    y, x = (side.ravel() ** 2 for side in np.meshgrid(middles, middles, indexing="ij"))
+    return np.stack([np.ones_like(x), x, y, (x + y) ** 2], axis=1)

@@ -49,6 +49,15 @@ def test_the_course_of_the_light_is_found(percent: float) -> None:
     assert abs(even[120, 160].mean() - even[:8, :8].mean()) < 6
 
 
+def test_a_round_fall_in_a_long_picture_is_found() -> None:
+    height, width = SIZE
+    y, x = np.mgrid[:height, :width] + 0.5
+    fall = 1 - 0.3 * np.hypot(x - width / 2, y - height / 2) ** 2 / np.hypot(width / 2, height / 2) ** 2
+    shade = learned(film(fall)).shade(SIZE)
+    assert shade is not None
+    assert np.abs(shade / shade.max() - fall / fall.max()).max() < 0.02
+
+
 def test_even_light_is_left_alone() -> None:
     light = learned(film(falling(3)))
     (image,) = film(falling(3), 1)
