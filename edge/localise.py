@@ -58,9 +58,9 @@ _LONGEST_TIGHT = 2.0
 """Longer over shorter side up to which an image may have been cut out round one cell, a long one at most."""
 _TIGHT_CUT, _TIGHT_SCORE = 0.25, 0.2
 """As `_CUT`, and the least certainty, for such a cell: there is no other picture that shows it whole."""
-_OFF_CENTRE = 0.2
-"""How far the middle of such a cell may lie from the picture's, in sides of that: one that a photograph of a
-wider field cuts lies in a corner."""
+_OFF_CENTRE = 0.15
+"""How far the middle of such a cell may lie from the picture's in both directions, in sides of that: one that
+lies in a corner, a photograph of a wider field cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +245,8 @@ class Locator:
 def is_cut_out(shape: tuple[int, ...], box: Box) -> bool:
     """Tell whether a picture of this height and width may have been cut out round a cell."""
     (x, y), (height, width) = box.centre, shape
-    central = abs(x / width - 0.5) <= _OFF_CENTRE and abs(y / height - 0.5) <= _OFF_CENTRE
-    return central and box.side >= TIGHT * min(shape)
+    in_a_corner = min(abs(x / width - 0.5), abs(y / height - 0.5)) > _OFF_CENTRE
+    return box.side >= TIGHT * min(shape) and not in_a_corner
 
 
 def _is_sparse(image: Image) -> bool:
