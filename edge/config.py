@@ -172,14 +172,12 @@ class Config(LisConfig):
             raise UserError(f"{self.map}: --map writes a PNG file; give it a name that ends in .png")
         if self.json is not None and not may_replace(self.json):
             raise UserError(f"{self.json}: holds something else than a result; --json must not replace it")
-        kept = {
-            name: getattr(self, name) for name in ("database", "video", "images", "model", "password_file")
-        }
-        kept["flat_field_file"] = flat_field_place(self)
-        for name, file in (("json", self.json), ("map", self.map)):
-            for other, place in kept.items():
-                same = file and place and os.path.realpath(file) == os.path.realpath(place)
-                _check(not same, name, file, f"another file than {other}")
+        named: dict[str, str] = {}
+        for name in ("database", "json", "map", "video", "images", "password_file"):
+            if (file := getattr(self, name)) is not None:
+                _check_alone(named, name, file)
+        _check_alone(named, "flat_field_file", flat_field_place(self))
+        _check_alone(named, "model", self.model.with_suffix(".json"))
 
     @property
     def source(self) -> str:
@@ -205,6 +203,12 @@ class Config(LisConfig):
             if not met
         }
         return {need: names for need, names in vain.items() if names}
+
+
+def _check_alone(named: dict[str, str], name: str, file: Path) -> None:
+    """Check that no setting before, by the path that it named, names this file too."""
+    other = named.setdefault(os.path.realpath(file), name)
+    _check(other == name, name, file, f"another file than {other}")
 
 
 def flat_field_place(config: Config) -> Path:

@@ -321,7 +321,8 @@ class Instrument:
         """Show the frame while paused: once for a live source, else until somebody goes on.
 
         What was seen before the pause is counted first, so that what is released is what the count ends with;
-        that may reach the target. Returns True where the frame is not to be counted.
+        that may reach the target. Single images that wait for others (`edge.pipeline.run`)
+        are counted later. Returns True where the frame is not to be counted.
         """
         if self.wishes.paused and not self._held and not self._interrupted:
             self._settle(session)

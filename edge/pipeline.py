@@ -16,8 +16,9 @@ from edge.void import cuts
 
 _NEAR_BORDER = 0.35
 """Sides of a box from the border up to which it may be that of a part alone."""
-_LATE_BYTES = 64_000_000
-"""Of images that wait for the others."""
+_LATE, _LATE_BYTES = 100, 64_000_000
+"""Images that one waits for at most, which may show its cell whole: far fewer than the album remembers; and
+bytes of those that wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ def run(
         if isinstance(taken, Skip):
             yield taken
             continue
+        while late and taken.index - late[0][0].index > _LATE:
+            yield counted(*late.popleft())
         frame, verdict = see(taken, inspector)
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)

@@ -91,10 +91,12 @@ class PlainLines:
             self._print(NOTICE)
 
     def _print(self, what: Table | str) -> None:
-        # Where nobody can read it any more (a log that is full, `| head`) the count goes on. Of a pipe that
-        # was closed rich makes an end of the program.
-        with suppress(OSError, SystemExit):
+        with self._console.capture() as lines:
             self._console.print(what)
+        # Where nobody can read it any more (a log that is full, `| head`) the count goes on.
+        with suppress(OSError):
+            self._console.file.write(lines.get())
+            self._console.file.flush()
 
     def show(self, state: dict[str, Any]) -> None:
         """Print a line if one is due."""

@@ -81,7 +81,7 @@ def _described(entry: Entry) -> str:
 def _words(told: str) -> str:
     """Return what became of a message; what the LIS or a person said of it is for a terminal alone."""
     if not sys.stdout.isatty():
-        ours = [outcome.value for outcome in Outcome if told.startswith(outcome.value)]
+        ours = [outcome.value for outcome in Outcome if f"{told} (".startswith(f"{outcome.value} (")]
         return max(ours, key=len, default=told.partition(": ")[0].partition(" (")[0])
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in told)
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge import pipeline
 from edge.cells import Box, Detection, Frame, Located, Skip
 from edge.classify import Classifier
 from edge.demo import DemoSource
@@ -57,6 +58,17 @@ def test_an_image_that_may_show_a_part_of_a_cell_comes_last(
     ]
     assert [s.frame.source for s in steps] == ["whole", "beside"]
     assert [s.tracked.numbers for s in steps] == [(1,), (1,)]
+
+
+def test_no_image_waits_for_very_many(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_LATE", 2)
+    locator, plain = Locator(), np.full((200, 200, 3), 200, np.uint8)
+    frames = [Frame(index, 0.0, plain + np.uint8(index), str(index)) for index in range(6)]
+    near, far = (Located(Box(x, 60, 50, 50), whole=True, sure=True) for x in (5, 75))
+    locator.locate = lambda image: [near if image[0, 0, 0] == 200 else far]  # type: ignore[method-assign]
+    counter = StillFields(Decision(classifier.card.classes, 0.5))
+    steps = run(frames, locator, classifier, counter, Inspector(steady=False))
+    assert [s.frame.source for s in steps if isinstance(s, Step)] == ["1", "2", "0", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("sure", [True, False])

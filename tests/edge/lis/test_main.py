@@ -71,12 +71,17 @@ def test_status_of_one_message_tells_every_attempt(database: Path) -> None:
 
 
 def test_what_others_said_is_for_a_terminal_alone(database: Path) -> None:
-    said = f"{Outcome.REFUSED} (AE Patient MUELLER \x1b[31m)"
+    said = f"{Outcome.REFUSED.value} (AE Patient MUELLER \x1b[31m)"
     with Outbox(database) as box:
         box.attempted(1, said, state=State.REFUSED)
     done = run("status", "--database", database)
-    assert f"; {Outcome.REFUSED}\n" in done.stdout
+    assert f"; {Outcome.REFUSED.value}\n" in done.stdout
     assert "MUELLER" not in run("status", 1, "--database", database).stdout
+    with Outbox(database) as box:
+        box.attempted(2, Outcome.RECEIVED.value, state=State.RECEIVED)
+        box.resend(2)
+        box.cancel(2, "wrong slide")
+    assert "; received by the LIS before, not sent again\n" in run("status", "--database", database).stdout
 
 
 def test_cancel_and_resend(database: Path) -> None:
