@@ -1,5 +1,6 @@
 """What a terminal user sees: a live table with a progress bar, or plain lines when piped."""
 
+import io
 import sys
 import time
 from contextlib import suppress
@@ -91,11 +92,11 @@ class PlainLines:
             self._print(NOTICE)
 
     def _print(self, what: Table | str) -> None:
-        with self._console.capture() as lines:
-            self._console.print(what)
+        lines = io.StringIO()
+        Console(file=lines, width=self._console.width).print(what)
         # Where nobody can read it any more (a log that is full, `| head`) the count goes on.
         with suppress(OSError):
-            self._console.file.write(lines.get())
+            self._console.file.write(lines.getvalue())
             self._console.file.flush()
 
     def show(self, state: dict[str, Any]) -> None:
