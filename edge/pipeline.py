@@ -74,8 +74,8 @@ def run(
     """Yield a step for every frame, and every skip as it came.
 
     A frame that a quality gate refuses shows no cells, but the stage is followed by it; a single image that
-    is refused becomes a skip. A single image that may show a part of a cell comes after the others: one that
-    shows all of it tells that the part is no cell more.
+    is refused becomes a skip. A single image that may show a part of a cell comes up to a hundred images
+    later: one that shows all of it tells that the part is no cell more.
 
     The cells still pending at the end of the input are `counter.settle()`, the caller's to take.
     """
