@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from edge.config import HELP, Parser, read_lis_config
 from edge.errors import UserError
+from edge.imagefile import decode_crop
 from edge.preprocess import CONTEXT
 from edge.startup import run
 from edge.store import Store
@@ -88,8 +86,7 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
 
 def _box(crop: bytes) -> tuple[float, float, float, float]:
     """Return where the cell lies in its picture, as `edge.preprocess` cut it: x, y, width, height, pixels."""
-    picture = cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR) if crop else None
-    if picture is None:
+    if (picture := decode_crop(crop)) is None:
         raise UserError("the picture of a named cell is damaged: export the others by --specimen")
     side = picture.shape[0]
     length = side / CONTEXT

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.album import Album, Photograph
 from edge.cells import Box, Cell, Detection, Frame
+from edge.imagefile import decode_crop
 from edge.preprocess import CONTEXT
 from edge.sightings import Decision, Sightings, weight_of
 from edge.track import Tracked
@@ -85,12 +86,11 @@ class StillFields:
     def remember(self, cells: Iterable[Cell]) -> None:
         """Know cells that an earlier run counted by their stored pictures, whatever images come now."""
         for cell in cells:
-            stored = cv2.imdecode(np.frombuffer(cell.crop, np.uint8), cv2.IMREAD_COLOR) if cell.crop else None
-            if stored is None:
+            if (stored := decode_crop(cell.crop)) is None:
                 continue
             side = max(2, round(CONTEXT * cell.box.side))
             view = cv2.resize(stored, (side, side), interpolation=cv2.INTER_AREA)
-            picture = Photograph(np.asarray(cv2.cvtColor(view, cv2.COLOR_BGR2RGB), np.uint8))
+            picture = Photograph(np.asarray(view, np.uint8))
             left, top = (side - cell.box.width) / 2, (side - cell.box.height) / 2
             picture.cells = ((Box(left, top, cell.box.width, cell.box.height), cell.number),)
             self._album.add(picture)

@@ -53,6 +53,18 @@ def rgb(image: cv2.typing.MatLike) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def encode_crop(crop: Image) -> bytes:
+    """Return a cell's picture as it is stored: a JPEG of quality 95."""
+    bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def decode_crop(stored: bytes) -> Image | None:
+    """Return a cell's stored picture; None where there is none, or it is damaged."""
+    picture = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR) if stored else None
+    return None if picture is None else rgb(picture)
+
+
 def _plain(image: cv2.typing.MatLike, *, grey: bool) -> Image:
     """Turn OpenCV's BGR or BGRA, 8 or 16 bits, into RGB of 8 bits."""
     if image.dtype not in (np.uint8, np.uint16):

@@ -301,8 +301,8 @@ class Instrument:
                 return False
         return not (session.complete or self._interrupted)
 
-    def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip]:
-        """Yield the frames to count from: none while paused, none after an interruption."""
+    def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip | None]:
+        """Yield the frames to count from: none while paused (None before it), none after an interruption."""
         frames = source.frames()
         if source.moving:
             size = session.counter.frame_size or (self._flat_field.size if self._flat_field else None)
@@ -311,6 +311,8 @@ class Instrument:
             if not self.wishes.paused:
                 self._answer_release(session, "counting")
                 self._answer_namings(session)
+            elif not self._held:
+                yield None
             paused = self._hold(session, frame, source.live)
             if self._interrupted or session.complete:
                 return
@@ -321,8 +323,7 @@ class Instrument:
         """Show the frame while paused: once for a live source, else until somebody goes on.
 
         What was seen before the pause is counted first, so that what is released is what the count ends with;
-        that may reach the target. Single images that wait for others (`edge.pipeline.run`)
-        are counted later. Returns True where the frame is not to be counted.
+        that may reach the target. Returns True where the frame is not to be counted.
         """
         if self.wishes.paused and not self._held and not self._interrupted:
             self._settle(session)

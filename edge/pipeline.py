@@ -65,7 +65,7 @@ def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
 
 
 def run(
-    frames: Iterable[Frame | Skip],
+    frames: Iterable[Frame | Skip | None],
     locator: Locator,
     classifier: Classifier,
     counter: Counter,
@@ -75,7 +75,8 @@ def run(
 
     A frame that a quality gate refuses shows no cells, but the stage is followed by it; a single image that
     is refused becomes a skip. A single image that may show a part of a cell comes up to a hundred images
-    later: one that shows all of it tells that the part is no cell more.
+    later: one that shows all of it tells that the part is no cell more. None among the frames tells that none
+    come for a while: the images that wait come now.
 
     The cells still pending at the end of the input are `counter.settle()`, the caller's to take.
     """
@@ -89,8 +90,10 @@ def run(
         if isinstance(taken, Skip):
             yield taken
             continue
-        while late and taken.index - late[0][0].index > _LATE:
+        while late and (taken is None or taken.index - late[0][0].index > _LATE):
             yield counted(*late.popleft())
+        if taken is None:
+            continue
         frame, verdict = see(taken, inspector)
         if verdict.refused and not inspector.steady:
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)

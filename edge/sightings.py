@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
-from edge.cells import Box, Cell, CellClass, Detection, Image, Probabilities, Role
+from edge.cells import Box, Cell, CellClass, Detection, Probabilities, Role
+from edge.imagefile import decode_crop, encode_crop
 from edge.nucleus import Nuclei, density
 from edge.sizes import Sizes
 
@@ -42,7 +42,8 @@ class Decision:
         self._untold: list[tuple[Cell, float]] = []
         """Cells decided while nobody knew how dark nuclei are here, and the densities of theirs."""
         for cell in counted:
-            dark = _stored_density(cell.crop)
+            stored = decode_crop(cell.crop)
+            dark = math.nan if stored is None else density(stored)
             self._sizes.note(cell.network, cell.box.side)
             self._nuclei.note(cell.network, cell.strangeness, dark)
             self._untold.append((cell, dark))
@@ -81,7 +82,7 @@ class Decision:
             box=best.box,
             slide=(sightings.x, sightings.y),
             review=doubtful or sightings.strangeness > 1,
-            crop=_jpeg(best.crop),
+            crop=encode_crop(best.crop),
             network=network,
         )
         self._untold = [(cell, d) for cell, d in self._untold if cell.number != number]
@@ -211,14 +212,3 @@ def one_cell(a: Box, b: Box) -> bool:
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     smaller = min(a.width * a.height, b.width * b.height)
     return max(width, 0) * max(height, 0) > 0.5 * smaller
-
-
-def _stored_density(jpeg: bytes) -> float:
-    """Return the density of a crop that was stored; nan where it cannot be read."""
-    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    return math.nan if bgr is None else density(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
-
-
-def _jpeg(crop: Image) -> bytes:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-    return data.tobytes()

@@ -1,8 +1,10 @@
 """Who may use the page: strangers are refused before any route runs."""
 
+import asyncio
 import base64
 import re
 import secrets
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -10,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL_HEADER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 MAX_BODY_BYTES = 4096
+WRONG_PASSWORD_S = 1.0
+"""A wrong password is answered after so long, one after the other: to guess takes years."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -25,6 +29,7 @@ class Guard:
     def __init__(self, app: ASGIApp, password: str | None) -> None:
         self._app = app
         self._password = None if password is None else password.encode()
+        self._guesses = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with 401, 403, 413, 415 or 421."""
@@ -35,7 +40,11 @@ class Guard:
                 MutableHeaders(scope=message).update({**HEADERS, "Cache-Control": caching})
             await send(message)
 
-        refusal = self._refusal(scope, Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal and refusal.status_code == HTTPStatus.UNAUTHORIZED and "authorization" in headers:
+            async with self._guesses:
+                await asyncio.sleep(WRONG_PASSWORD_S)
         await (refusal or self._app)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:

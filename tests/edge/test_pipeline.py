@@ -69,6 +69,8 @@ def test_no_image_waits_for_very_many(classifier: Classifier, monkeypatch: pytes
     counter = StillFields(Decision(classifier.card.classes, 0.5))
     steps = run(frames, locator, classifier, counter, Inspector(steady=False))
     assert [s.frame.source for s in steps if isinstance(s, Step)] == ["1", "2", "0", "3", "4", "5"]
+    paused = run([*frames[:2], None, *frames[2:]], locator, classifier, counter, Inspector(steady=False))
+    assert [s.frame.source for s in paused if isinstance(s, Step)] == ["1", "0", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("sure", [True, False])

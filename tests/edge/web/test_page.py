@@ -18,7 +18,8 @@ from edge.cells import Box, Cell
 from edge.errors import UserError
 from edge.live import Label, Latest, Naming, View, Wishes
 from edge.mosaic import Coverage, MapView
-from edge.web.server import CELLS_SHOWN, PageServer, build_app
+from edge.web.encode import CELLS_SHOWN
+from edge.web.server import PageServer, build_app
 from tests.edge.lis.reports import release
 
 FLAGS = (

@@ -5,7 +5,9 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,8 @@ from edge.errors import UserError
 from edge.live import Label, Latest, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.preprocess import CONTEXT
-from edge.web.server import CELLS_SHOWN, MAX_SIDE_PX, PageServer, build_app
+from edge.web.encode import CELLS_SHOWN, MAX_SIDE_PX
+from edge.web.server import PageServer, build_app
 from tests.edge.lis.reports import release
 
 HEAT = np.array([[0, 0.5], [1, 0.25]], np.float32)
@@ -80,10 +83,12 @@ def wished(one_site: Site) -> Site:
 
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Site]:
-    """A page behind a password."""
-    site = Site("pass:wörd")
-    yield site
-    site.end()
+    """A page behind a password, which soon says that a wrong one is wrong."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge.web.guard.WRONG_PASSWORD_S", 0.01)
+        site = Site("pass:wörd")
+        yield site
+        site.end()
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -241,7 +246,7 @@ def test_two_streams_see_the_same(one_site: Site) -> None:
 
 
 def test_a_quiet_stream_beats(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.web.server.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("edge.web.routes.HEARTBEAT_S", 0.3)
     with site.http.stream("GET", "/events") as answer:
         assert [line for line, _ in zip(answer.iter_lines(), range(3), strict=False)] == [
             ": connected",
@@ -381,6 +386,15 @@ def test_broken_credentials_are_refused(locked: Site, header: str) -> None:
     assert locked.http.get("/", headers={"Authorization": header}).status_code == 401
 
 
+def test_a_wrong_password_is_answered_late(locked: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.web.guard.WRONG_PASSWORD_S", 0.3)
+    begin_s = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        guesses = [pool.submit(locked.http.get, "/", auth=("anyone", f"guess {n}")) for n in range(3)]
+        assert [guess.result().status_code for guess in guesses] == [401, 401, 401]
+    assert time.monotonic() - begin_s > 0.85, "one after the other"
+
+
 def test_the_password_opens_the_page(locked: Site) -> None:
     auth = httpx.BasicAuth(b"anyone", "pass:wörd".encode())
     assert locked.http.get("/", auth=auth).status_code == 200
@@ -473,7 +487,7 @@ def test_a_cell_is_named(site: Site) -> None:
 def test_a_name_that_nobody_takes_is_told_and_never_given_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.web.server.ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edge.web.routes.ANSWER_TIMEOUT_S", 0.2)
     body = {"specimen": "S-1", "number": 7, "name": "monocyte", "namings": 0}
     assert site.http.post("/cells", json=body).status_code == 503
     assert site.wishes.take_naming() is None
@@ -516,7 +530,7 @@ def test_a_refused_release_tells_why(site: Site) -> None:
 
 
 def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.web.server.ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edge.web.routes.ANSWER_TIMEOUT_S", 0.2)
     assert (
         site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None}).status_code == 503
     )
