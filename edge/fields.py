@@ -72,6 +72,8 @@ class StillFields:
                 sightings = self._sightings[number]
                 sightings.add(detection, frame.source, centre, weight)
                 revised.append(self._decision.cell(number, sightings, again=True))
+            if number in self._sightings:
+                self._sightings[number].forget_picture()
             numbers.append(number)
         picture.cells = tuple((d.box, number) for d, number in zip(detections, numbers, strict=True))
         self._album.add(picture)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ _MAP_REST = 20
 """At least so many times what the last one took: a long map on a small computer must not slow the count."""
 _MAP_STORED_S = 5.0
 """Seconds between two times that the map is stored: a power cut costs no more of it."""
+
+
+class _Unwanted(Exception):
+    """No more is wanted of an input that goes on: what waits for its next images is left for later."""
 
 
 def open_source(config: Config) -> FrameSource:
@@ -84,6 +88,8 @@ class Outcome:
     """What broke the input off, if something did."""
     unwritten: UserError | None = None
     """Why a file that was asked for could not be written."""
+    unbegun: UserError | None = None
+    """Why the specimen that was asked for next could not be begun."""
 
     @property
     def complete(self) -> bool:
@@ -162,26 +168,30 @@ class Instrument:
             return UserError(f"{problem}; {again}")
         return None
 
-    def idle(self, outcome: Outcome) -> str | None:
-        """Keep the ended count on the page; return the next specimen asked for, None when stopped."""
-        session, shown, unwritten = outcome.session, dict[str, Any](), outcome.unwritten
+    def idle(self, outcome: Outcome) -> tuple[str | None, Outcome]:
+        """Keep the ended count on the page; return the next specimen asked for, None when stopped.
+
+        With it comes the outcome, its files written anew where a person has named cells meanwhile.
+        """
+        session, shown = outcome.session, dict[str, Any]()
         following: str | None = None
         phase, namings = "failed" if outcome.error else "finished", session.namings
         while not self._stop.is_set():
-            state = self._state(session, phase, str(outcome.error or unwritten or _ending(outcome)))
+            problem = outcome.unbegun or outcome.error or outcome.unwritten
+            state = self._state(session, phase, str(problem or _ending(outcome)))
             if state != shown:
                 shown = state
                 self._show(session, state)
             self._answer_release(session, phase)
             if self._answer_namings(session) and self._rewritable:
-                unwritten = self._write(outcome)
+                outcome = dataclasses.replace(outcome, unwritten=self._write(outcome))
             if following := self.wishes.take_specimen():
                 break
             self._stop.wait(0.2)
         if session.namings != namings:
             with open_display(None) as display:
                 display.show(self._state(session, phase))
-        return following
+        return following, outcome
 
     @property
     def _rewritable(self) -> bool:
@@ -266,7 +276,7 @@ class Instrument:
             um_per_px=self._config.um_per_px,
         )
         self._forget_map()
-        self._taken, self._place = False, None
+        self._taken, self._place, self._lis_due_s = False, None, 0.0
         self._shown = View(None, (), {})
         self._show(session, self._state(session, "starting"))
         return session
@@ -285,62 +295,66 @@ class Instrument:
         pace, notice = _Pace(), _Notice()
         frames = self._wanted(session, source)
         inspector = Inspector(steady=source.moving)
-        for step in run(frames, locator, self._classifier, session.counter, inspector):
-            session.take(step)
-            self._taken = True
-            if isinstance(step, Step):
-                self._place = step.tracked.place
-                message = notice.tick(_message(step))
-                state = self._state(session, "counting", message, fps=pace.tick(), step=step)
-                self._shown = View(step.frame.image, labels(step, self._classifier), {})
-            else:
-                state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
-            self._show(session, state)
-            show(state)
-            if session.complete or self._interrupted:
-                return False
+        with suppress(_Unwanted):
+            for step in run(frames, locator, self._classifier, session.counter, inspector):
+                session.take(step)
+                self._taken = True
+                if isinstance(step, Step):
+                    self._place = step.tracked.place
+                    message = notice.tick(_message(step))
+                    state = self._state(session, "counting", message, fps=pace.tick(), step=step)
+                    self._shown = View(step.frame.image, labels(step, self._classifier), {})
+                else:
+                    state = self._state(session, "counting", f"skipped {step.source}: {step.reason}")
+                self._show(session, state)
+                show(state)
+                if session.complete or self._interrupted:
+                    return False
         return not (session.complete or self._interrupted)
 
     def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip | None]:
-        """Yield the frames to count from: none while paused (None before it), none after an interruption."""
+        """Yield the frames to count from: none while paused (None before it).
+
+        Raises:
+            _Unwanted: somebody interrupts, or the target is reached.
+        """
         frames = source.frames()
         if source.moving:
             size = session.counter.frame_size or (self._flat_field.size if self._flat_field else None)
             frames = within_rim(frames, size)
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
-            if not self.wishes.paused:
+            paused = self.wishes.paused  # once for each frame: it may change at any moment
+            if not paused:
                 self._answer_release(session, "counting")
                 self._answer_namings(session)
             elif not self._held:
                 yield None
-            paused = self._hold(session, frame, source.live)
+                if not self._interrupted:
+                    self._settle(session)
+            self._held = paused
+            if paused and not session.complete:
+                self._hold(session, frame, source.live)
             if self._interrupted or session.complete:
-                return
-            if not paused and session.wants(frame):
+                raise _Unwanted
+            if not self._held and session.wants(frame):
                 yield frame
 
-    def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> bool:
+    def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> None:
         """Show the frame while paused: once for a live source, else until somebody goes on.
 
-        What was seen before the pause is counted first, so that what is released is what the count ends with;
-        that may reach the target. Returns True where the frame is not to be counted.
+        What was seen before the pause has been counted, so that what is released is what the count ends with.
         """
-        if self.wishes.paused and not self._held and not self._interrupted:
-            self._settle(session)
-        self._held = self.wishes.paused
-        if session.complete:
-            return True
         message = "" if self._taken else "paused: put the slide in place, then continue"
-        while self.wishes.paused and not self._interrupted:
+        while self._held and not self._interrupted:
             if isinstance(frame, Frame) and (live or self._shown.image is None):
                 self._shown = View(frame.image, (), {})
             self._show(session, self._state(session, "paused", message))
             self._answer_release(session, "paused")
             self._answer_namings(session)
             if live:
-                return True
+                return
             self._stop.wait(0.2)
-        return False
+            self._held = self.wishes.paused
 
     def _settle(self, session: Session) -> None:
         """Count what is pending; on the picture that stays shown it gets its numbers."""

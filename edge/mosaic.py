@@ -222,15 +222,17 @@ class Mosaic:
         marks[:] = np.where(marks > 191, _MONOLAYER, np.where(marks >= _SEEN // 2, _SEEN, 0))
         x, y, width, height = cv2.boundingRect(sheet[..., 3])
         sheet = sheet[y : y + height, x : x + width]
-        seen, scale = sheet[..., 3] > 0, step * self._scale
-        image = np.where(seen[..., None], sheet[..., :3], np.array(GROUND, np.uint8))
-        coverage = Coverage(
-            seen_share=float(seen.mean()),
-            monolayer_share=float((sheet[..., 3] == _MONOLAYER).sum() / seen.sum()),
-            area_px=float(seen.sum()) * scale**2,
-        )
+        scale = step * self._scale
+        image = np.where(sheet[..., 3:] > 0, sheet[..., :3], np.array(GROUND, np.uint8))
+        coverage = self._coverage(width * height * step**2)
         origin = (left * TILE * self._scale + x * scale, top * TILE * self._scale + y * scale)
         return MapView(np.ascontiguousarray(image), origin, scale, coverage, tuple(cells))
+
+    def _coverage(self, extent: int) -> Coverage:
+        """Return how much was seen, by the tiles, of `extent` pixels of theirs: the picture is coarser."""
+        seen = sum(np.count_nonzero(tile[..., 3]) for tile in self._tiles.values())
+        good = sum(np.count_nonzero(tile[..., 3] == _MONOLAYER) for tile in self._tiles.values())
+        return Coverage(min(1.0, seen / extent), good / max(seen, 1), seen * self._scale**2)
 
 
 def _halved(tile: Tile) -> Tile:

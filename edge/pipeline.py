@@ -1,7 +1,7 @@
 """The loop: frames in, steps of the count out. No threads, no hardware, no clock."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edge.cells import Box, Detection, Frame, Skip
@@ -101,12 +101,18 @@ def run(
         detections = () if verdict.refused else detect(frame, locator, classifier)
         if not inspector.steady and any(_may_be_part(frame, d.box) for d in detections):
             late.append((frame, detections, verdict))
-            while sum(f.image.nbytes for f, _, _ in late) > _LATE_BYTES:
+            while sum(_bytes(f, found) for f, found, _ in late) > _LATE_BYTES:
                 yield counted(*late.popleft())
             continue
         yield counted(frame, detections, verdict)
     while late:
         yield counted(*late.popleft())
+
+
+def _bytes(frame: Frame, detections: Sequence[Detection]) -> int:
+    """Return what a frame that waits holds of the memory."""
+    empty = 0 if frame.empty is None else frame.empty.nbytes
+    return frame.image.nbytes + empty + sum(d.crop.nbytes for d in detections)
 
 
 def labels(step: Step, classifier: Classifier) -> tuple[Label, ...]:

@@ -105,7 +105,10 @@ class VideoFile:
         return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, rgb(image)
 
     def _breaks_off(self, read: int, last_s: float) -> bool:
-        if _cut_short(self._path):
+        try:
+            if _cut_short(self._path):
+                return True
+        except OSError:  # it is not there any more
             return True
         if self.length is None or self._rate <= 0 or read >= self.length:
             return False

@@ -64,8 +64,9 @@ class Stop:
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self.event.set()
+        # First of all: where the event is just being waited for, it may be that it can never be set.
         signal.signal(number, signal.SIG_DFL)
+        self.event.set()
 
 
 def _serve(config: Config, instrument: Instrument, stop: threading.Event) -> "PageServer":
@@ -116,18 +117,24 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
                 # The first count that cannot begin ends the program; a later one is told on the page.
                 if outcome is None:
                     raise
-                outcome = dataclasses.replace(outcome, error=error)
-            for problem in filter(None, (outcome.error, outcome.unwritten)):
-                print(f"error: {problem}", file=sys.stderr)
+                outcome = dataclasses.replace(outcome, unbegun=error)
+            _tell(outcome.unbegun or outcome.error, outcome.unwritten)
             following = instrument.wishes.take_specimen()
             if following is None and not config.headless:
                 if not stop.event.is_set():
                     say("the page stays open; Ctrl-C ends")
-                following = instrument.idle(outcome)
+                told = outcome.unwritten
+                following, outcome = instrument.idle(outcome)
+                _tell(outcome.unwritten if outcome.unwritten is not told else None)
             if following is None:
                 code = _exit_code(config, outcome, stop, made_up)
                 return _deliver(config, instrument, lis, outcome, stop) or code if lis else code
             specimen = following
+
+
+def _tell(*problems: UserError | None) -> None:
+    for problem in filter(None, problems):
+        print(f"error: {problem}", file=sys.stderr)
 
 
 def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisService:
@@ -177,7 +184,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
 
 
 def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> int:
-    if outcome.error or outcome.unwritten:
+    if outcome.error or outcome.unwritten or outcome.unbegun:
         return EXIT_ERROR
     if not outcome.complete:
         specimen = outcome.session.specimen

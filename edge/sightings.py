@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.cells import Box, Cell, CellClass, Detection, Probabilities, Role
 from edge.imagefile import decode_crop, encode_crop
-from edge.nucleus import Nuclei, density
+from edge.nucleus import Nuclei, density, reduced
 from edge.sizes import Sizes
 
 _LEAST_WEIGHT = 1e-6
@@ -168,6 +168,10 @@ class Sightings:
         self.sure |= detection.sure
         if weight > self._best_weight:
             self.best, self.source, self._best_weight = detection, source, weight
+
+    def forget_picture(self) -> None:
+        """Keep of the best crop what decides alone: it is stored, and hundreds would fill the memory."""
+        self.best = replace(self.best, crop=reduced(self.best.crop), heat=None)
 
     def join(self, other: "Sightings") -> None:
         """Take the sightings of another one that turned out to be this cell; its place stays."""

@@ -33,26 +33,30 @@ class Display(Protocol):
         ...
 
 
+def console(**options: Any) -> Console:
+    """Return a console that shows names as they are, also one as `a[b].jpg`."""
+    return Console(markup=False, emoji=False, **options)
+
+
 def open_display(length: int | None) -> Display:
     """Return the display that fits standard output; `length` is the number of frames, if known."""
-    console = Console()
     # Not what FORCE_COLOR makes rich believe: the table shows the identifier, which no log may hold.
-    return LiveTable(console, length) if sys.stdout.isatty() else PlainLines(console)
+    return LiveTable(console(), length) if sys.stdout.isatty() else PlainLines(console())
 
 
 class LiveTable:
     """A table that is redrawn in place, with a progress bar where the end is known."""
 
-    def __init__(self, console: Console, length: int | None) -> None:
+    def __init__(self, terminal: Console, length: int | None) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=console,
+            console=terminal,
         )
         self._task = self._progress.add_task("frames", total=length, visible=length is not None)
-        self._live = Live(console=console, refresh_per_second=4)
+        self._live = Live(console=terminal, refresh_per_second=4)
         self._start: int | None = None
 
     def __enter__(self) -> "LiveTable":
@@ -62,7 +66,9 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        # Of a terminal that is closed nobody reads the end, but the result is still to be written.
+        with suppress(OSError):
+            self._live.stop()
 
     def show(self, state: dict[str, Any]) -> None:
         """Redraw (at most four times a second)."""
@@ -76,8 +82,8 @@ class LiveTable:
 class PlainLines:
     """A line every five seconds, and the table at the end: for pipes and logs."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, pipe: Console) -> None:
+        self._pipe = pipe
         self._state: dict[str, Any] | None = None
         self._due = 0.0
 
@@ -93,11 +99,11 @@ class PlainLines:
 
     def _print(self, what: Table | str) -> None:
         lines = io.StringIO()
-        Console(file=lines, width=self._console.width).print(what)
+        console(file=lines, width=self._pipe.width).print(what)
         # Where nobody can read it any more (a log that is full, `| head`) the count goes on.
         with suppress(OSError):
-            self._console.file.write(lines.getvalue())
-            self._console.file.flush()
+            self._pipe.file.write(lines.getvalue())
+            self._pipe.file.flush()
 
     def show(self, state: dict[str, Any]) -> None:
         """Print a line if one is due."""

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from edge.cells import Box, Cell, Detection, Frame
 from edge.grid import Grid
-from edge.nucleus import reduced
 from edge.sightings import Decision, Known, Sightings, one_cell, weight_of
 from edge.stage import KeyView, Place, Stage
 
@@ -358,9 +357,7 @@ class MovingStage:
     def _remember_early(self, number: int, sightings: Sightings) -> None:
         """Let a cell that was decided by few sightings gather more, should it come back."""
         if sightings.number < self._decide_after:
-            # Its picture is stored; of hundreds of whole ones the memory would be full.
-            best = sightings.best
-            sightings.best = replace(best, crop=reduced(best.crop), heat=None)
+            sightings.forget_picture()
             self._early[number] = (sightings, min(2 * sightings.number, self._decide_after))
         else:
             self._early.pop(number, None)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
 from edge.config import LisConfig, Parser, add_options, check_specimen, read_lis_config
 from edge.errors import UserError
@@ -206,8 +207,14 @@ def monitor(config: LisConfig, options: argparse.Namespace) -> int:
 
 def _stop_event() -> threading.Event:
     stop = threading.Event()
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        # First of all: where the event is just being waited for, it may be that it can never be set.
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, caught)
     return stop
 
 

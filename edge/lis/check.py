@@ -139,7 +139,9 @@ def _garbage(config: LisConfig) -> str:
 
 
 def _shown(data: bytes) -> str:
-    return f"{data[:16].hex(' ')} = {Trace(ours=False).show(data[:16])}"
+    # Text may be a patient's.
+    values = " ".join(f"{byte:02x}" if byte < 0x20 or byte >= 0x7F else "**" for byte in data[:16])
+    return f"{values} = {Trace(ours=False).show(data[:16])}"
 
 
 def _scan(config: LisConfig, say: Say) -> None:

@@ -10,6 +10,7 @@ from edge import album
 from edge.cells import Box, CellClass, Detection, Frame, Role
 from edge.classify import Classifier
 from edge.fields import StillFields
+from edge.imagefile import decode_crop
 from edge.landmarks import Fit
 from edge.localise import Locator
 from edge.pose import Pose
@@ -44,6 +45,16 @@ def detection(x: float, y: float) -> Detection:
 
 def at(move: np.ndarray, x: float, y: float) -> Detection:
     return detection(*(move @ np.array([x, y, 1])))
+
+
+def test_of_a_counted_cell_no_whole_picture_is_held() -> None:
+    counter = StillFields(DECISION)
+    large = replace(detection(150, 100), crop=np.zeros((224, 224, 3), np.uint8))
+    (cell,) = counter.update(Frame(0, 0.0, picture(1), "a"), [large]).cells
+    stored = decode_crop(cell.crop)
+    assert stored is not None
+    assert stored.shape == large.crop.shape
+    assert all(s.best.crop.nbytes < 10_000 for s in counter._sightings.values())
 
 
 @pytest.mark.parametrize("degrees", [0, 7, 90, 131, 180, -45])

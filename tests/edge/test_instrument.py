@@ -14,15 +14,18 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Cell
+from edge.cells import Box, Cell, Image
 from edge.classify import Classifier
 from edge.config import Config
 from edge.demo import DemoSource
 from edge.errors import UserError
+from edge.gates import GOOD, Verdict
 from edge.instrument import Instrument, open_flat_field
+from edge.lis.outbox import Entry
 from edge.live import View
-from edge.localise import Locator
+from edge.localise import Located, Locator
 from edge.preprocess import crop
+from edge.quality import Inspector
 from edge.session import Session
 from edge.sightings import Decision, Sightings
 from edge.store import Store
@@ -55,7 +58,7 @@ def newest(instrument: Instrument) -> View:
 def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: Instrument) -> None:
     outcome = instrument.count("S")
     instrument.wishes.ask_specimen("S-2")
-    assert instrument.idle(outcome) == "S-2"
+    assert instrument.idle(outcome)[0] == "S-2"
     view = newest(instrument)
     assert (view.state["phase"], view.state["message"]) == ("finished", "the input has ended")
     assert view.image is not None
@@ -181,7 +184,7 @@ def test_a_pipe_that_nobody_reads_any_more_holds_nothing_up(film: Path, tmp_path
         reader.join(5)
         answer = instrument.wishes.ask_naming("S", 1, "platelet", 0)
         answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-2"))
-        assert instrument.idle(outcome) == "S-2"
+        assert instrument.idle(outcome)[0] == "S-2"
 
 
 def test_a_file_that_could_not_be_written_is_told_until_it_could(film: Path, tmp_path: Path) -> None:
@@ -208,7 +211,8 @@ def test_a_file_that_could_not_be_written_is_told_until_it_could(film: Path, tmp
                 instrument.wishes.ask_specimen("S-2")
 
         instrument.latest.put = put_and_look  # type: ignore[method-assign]
-        instrument.idle(outcome)
+        _, outcome = instrument.idle(outcome)
+    assert outcome.unwritten is None
     assert json.loads((folder / "s.json").read_text())["cells"][0]["class"] == "monocyte"
 
 
@@ -289,6 +293,100 @@ def test_a_pause_that_reaches_the_target_ends_the_count(
     assert outcome.complete
     assert outcome.session.frames == 6
     assert [cell.number for cell in outcome.session.cells] == [1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five images; the cells of the first, the second and the fourth lie near the border, and wait."""
+    near, far = (Located(Box(x, 60, 50, 50), whole=True, sure=True) for x in (5, 75))
+    monkeypatch.setattr(Locator, "locate", lambda _, image: [near if image[0, 0, 0] > 180 else far])
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(1)
+    for number, level in enumerate((200, 190, 170, 185, 150)):
+        grain = cv2.GaussianBlur(rng.normal(0, 60, (200, 200, 3)), (0, 0), 2)
+        picture = np.clip(level + grain, 0, 255).astype(np.uint8)
+        picture[0, 0] = level
+        cv2.imwrite(str(images / f"{number}.png"), picture)
+    monkeypatch.setattr("edge.instrument.Inspector", lambda steady: Passing(steady=steady))
+    return images
+
+
+class Passing(Inspector):
+    """Refuses no picture."""
+
+    def inspect(self, image: Image) -> Verdict:
+        return GOOD
+
+
+def test_every_pause_counts_the_images_that_wait(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, locate, held = Instrument._show, Locator.locate, list[int]()
+
+    def show_and_pause(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["phase"] == "paused":
+            held.append(len(session.cells))
+            self.wishes.pause(False)
+        elif len(session.cells) == 1:
+            self.wishes.pause(True)
+
+    with Store(tmp_path / "c.sqlite") as store:
+        config = Config(images=folder, headless=True)
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+
+        def locate_and_pause(self: Locator, image: Image) -> list[Located]:
+            if image[0, 0, 0] == 185:  # the pause before has just ended
+                instrument.wishes.pause(True)
+            return locate(self, image)
+
+        monkeypatch.setattr(Locator, "locate", locate_and_pause)
+        monkeypatch.setattr(Instrument, "_show", show_and_pause)
+        outcome = instrument.count("S")
+    assert outcome.ended
+    assert held == [3, 4]
+    assert len(outcome.session.cells) == 5
+
+
+def test_what_waits_is_left_for_later_by_an_interruption(folder: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    with Store(tmp_path / "c.sqlite") as store:
+        instrument = Instrument(Config(images=folder, headless=True), store, Classifier(), stop, None)
+        put = instrument.latest.put
+
+        def put_and_stop(view: View) -> None:
+            put(view)
+            if view.state["frames"] == 1:
+                stop.set()
+
+        instrument.latest.put = put_and_stop  # type: ignore[method-assign]
+        outcome = instrument.count("S")
+        assert [cell.source for cell in outcome.session.cells] == ["2.png"]
+        stop.clear()
+        instrument.latest.put = put  # type: ignore[method-assign]
+        outcome = instrument.count("S")
+    assert outcome.ended
+    assert [cell.source for cell in outcome.session.cells] == ["2.png", "4.png", "0.png", "1.png", "3.png"]
+
+
+def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = replace(instrument.count("S"), unbegun=UserError("counted by another model"))
+    asked: list[bool] = []
+
+    def release(session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
+        asked.append(complete)
+        raise UserError("enough")
+
+    monkeypatch.setattr(instrument, "release", release)
+    answer = instrument.wishes.ask_release("S", "", None)
+    answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-3"))
+    assert instrument.idle(outcome)[0] == "S-3"
+    assert asked == [True]
+    view = newest(instrument)
+    assert (view.state["phase"], view.state["message"]) == ("finished", "counted by another model")
 
 
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:

@@ -134,6 +134,18 @@ def test_coverage_tells_the_monolayer() -> None:
     assert view.coverage.facts(2, None)["mm2"] is None
 
 
+def test_the_coverage_of_a_long_row_is_that_of_its_frames() -> None:
+    mosaic = Mosaic()
+    image = frame(Pose(0, 0, 0))
+    for x in range(0, 200 * 320, 320):
+        mosaic.add(image, Pose(x, 100, 0), monolayer=True)
+    view = mosaic.view([])
+    assert view is not None
+    assert view.scale > 16, "the picture is much coarser than the map"
+    assert view.coverage.area_px == pytest.approx((200 * 320 + 320) * 480, rel=0.02)
+    assert view.coverage.monolayer_share == 1
+
+
 def test_stored_tiles_make_the_map_again() -> None:
     mosaic = Mosaic(most_bytes=2**18)
     stored = {}

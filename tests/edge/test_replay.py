@@ -90,6 +90,14 @@ def test_a_video_cut_within_its_last_frame_is_broken_off(film: Path) -> None:
     assert FRAMES - 2 <= len(frames) < FRAMES
 
 
+def test_a_video_that_is_taken_away_breaks_off(film: Path) -> None:
+    source = VideoFile(film)
+    film.rename(film.with_stem("elsewhere"))
+    frames, error = read(source)
+    assert f"breaks off at frame {FRAMES} of {FRAMES};" in error
+    assert len(frames) == FRAMES - 1
+
+
 def test_an_mp4_cut_short_before_its_table_of_contents_is_no_video(tmp_path: Path) -> None:
     whole = record(tmp_path / "film.mp4", "mp4v")
     with pytest.raises(UserError, match="no video can be read"):

@@ -1,11 +1,13 @@
 import io
+import os
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from edge.report import NOTICE
-from edge.terminal import LiveTable, PlainLines, open_display, table
+from edge.terminal import LiveTable, PlainLines, console, open_display, table
 
 
 @pytest.fixture
@@ -32,9 +34,9 @@ def state() -> dict[str, Any]:
 
 
 def printed(state: dict[str, Any]) -> str:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(table(state))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    out = io.StringIO()
+    Console(file=out, width=100).print(table(state))
+    return out.getvalue()
 
 
 def test_no_wish_for_colours_makes_a_log_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +80,29 @@ def test_a_pipe_gets_lines_and_the_table_but_no_identifier(state: dict[str, Any]
     assert "75.0" in text
     assert NOTICE in text
     assert "SECRET" not in text
+
+
+def test_names_are_shown_as_they_are(state: dict[str, Any]) -> None:
+    odd = state | {"message": "skipped a[low]/b[/c].jpg :smile:", "specimen": "S[1]"}
+    out = io.StringIO()
+    with PlainLines(Console(file=out, width=100)) as display:
+        display.show(odd)
+    assert out.getvalue().count(odd["message"]) == 2
+    out = io.StringIO()
+    with LiveTable(console(file=out, width=100, force_terminal=True), 50) as live:
+        live.show(odd)
+    assert odd["message"] in out.getvalue()
+    assert "S[1]: 8 of 100 cells" in out.getvalue()
+
+
+def test_a_terminal_that_is_closed_ends_no_count(state: dict[str, Any]) -> None:
+    near, far = os.openpty()
+    shown = os.fdopen(far, "w")
+    with LiveTable(console(file=shown, force_terminal=True), 50) as display:
+        display.show(state)
+        os.close(near)
+    with suppress(OSError):
+        shown.close()
 
 
 def test_a_terminal_gets_a_progress_bar(state: dict[str, Any]) -> None:

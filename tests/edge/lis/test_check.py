@@ -90,6 +90,10 @@ def test_a_lis_that_is_not_astm(cable: Lis, tmp_path: Path) -> None:
     assert "the first frame is not: is the LIS set to ASTM E1381?" in words
 
 
+def test_what_is_heard_names_no_patient() -> None:
+    assert module._shown(b"\x02P|1||471") == "02 ** ** ** ** ** ** ** ** = <STX>P|*||***"
+
+
 def test_a_missing_device(tmp_path: Path) -> None:
     good, words = told(Lis(tmp_path / "line", Receiver()), tmp_path)
     assert not good
