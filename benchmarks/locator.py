@@ -171,15 +171,16 @@ def leave_one_out(data: Path, split: str, output: Path, epochs: int) -> None:
     """Train, convert and judge a locator for each laboratory that it never saw; goes on where stopped."""
     # TensorFlow takes seconds, and is needed here alone.
     from convert.locator import convert
+    from training.claim import check_free
     from training.fields import learnable
-    from training.locator import Recipe, train
+    from training.locator import Recipe, read_recipe, train
 
     for source in ("raabin", "pbc", "bccd"):
         run = output / source
         recipe = Recipe(epochs=epochs, leave_out=(source,))
-        if not (run / "locator.keras").is_file():
+        check_free(run, recipe, read_recipe)
+        if not (run / "locator.tflite").is_file() or read_recipe(run / "recipe.json").epochs < epochs:
             train(learnable(data, recipe.leave_out, recipe.seed), recipe, run)
-        if not (run / "locator.tflite").is_file():
             convert(run / "locator.keras", data, run / "locator.tflite", 240)
     _head()
     for source in ("raabin", "pbc", "bccd"):

@@ -103,7 +103,7 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
 def calibration(fields: Sequence[Field], recipe: Recipe, number: int) -> NDArray[np.uint8]:
     """Return training scenes that no epoch has shown, shape (number, size, size, 3)."""
     lessons = Lessons(fields, recipe)
-    lessons.epoch = recipe.epochs
+    lessons.begin(recipe.epochs)
     batches = [lessons[i][0] for i in range(-(-number // recipe.batch))]
     return np.concatenate(batches)[:number].astype(np.uint8)
 

@@ -42,7 +42,7 @@ from training import data, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
-from training.finish import STRANGE_SHARE
+from training.finish import REVIEW_SHARE, STRANGE_SHARE
 from training.framing import Framing
 from training.model import FEATURES, Trained, load
 from training.predict import open_model
@@ -163,7 +163,8 @@ def card(
         "conversion": conversion,
         "calibration": [s.file for s in chosen],
         "limits": "PBC names no patients, so cells of one person may lie on both sides of its split: figures "
-        "on it are optimistic. What a figure calls by a source's name was never learned from.",
+        "on it are optimistic. What a figure calls by a source's name was never learned from, but recipe and "
+        "seeds were chosen with such figures beside those of validation.",
     }
 
 
@@ -237,12 +238,10 @@ def _restained(chosen: Boxed, size: int, seed: int) -> NDArray[np.uint8]:
     return np.stack([augment(data.read_image(s.path), box, size, s.name, rng) for s, box in pairs])
 
 
-def figures(
-    file: Path, table: Sequence[data.Sample], elsewhere: Sequence[str], review_share: float = 0.05
-) -> dict[str, Any]:
+def figures(file: Path, table: Sequence[data.Sample], elsewhere: Sequence[str]) -> dict[str, Any]:
     """Return what the card says of the file's quality, measured as the instrument answers.
 
-    `review_below` is the confidence that the least sure `review_share` of the validation cells do
+    `review_below` is the confidence that the least sure `REVIEW_SHARE` of the validation cells do
     not reach, and the limit of `familiar` is set anew: the integer file's own distances count.
     Accuracies are of the study's five classes, and of all classes where a set has them; `elsewhere` names
     sources that the model never saw.
@@ -267,7 +266,7 @@ def figures(
             facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["familiar"]
             limit = facts["limit"] * float(np.quantile(answers.strangeness, 1 - STRANGE_SHARE))
             settings = {
-                "review_below": round(float(np.quantile(answers.probabilities.max(axis=1), review_share)), 3),
+                "review_below": round(float(np.quantile(answers.probabilities.max(axis=1), REVIEW_SHARE)), 3),
                 "familiar": facts | {"limit": round(limit, 4)},
             }
     return settings | {"figures": {f"accuracy, {name}": round(value, 4) for name, value in found.items()}}

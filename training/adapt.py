@@ -68,7 +68,8 @@ class _Trained:
     def home(self) -> tuple[head.Home, division.Hashes]:
         print("reading the images of the first training", flush=True)
         self._samples = prepare(replace(self._recipe, data=str(self._images)), None, self._file.parent)
-        return head.see_home(self.body, self._samples), division.met(self._samples)
+        met = division.met(self._samples) | division.fitted_with(self._file)
+        return head.see_home(self.body, self._samples), met
 
     def write(
         self, output: Path, fitted: head.Fitted, figures: Mapping[str, Any], site: Sequence[data.Sample]
@@ -77,7 +78,9 @@ class _Trained:
         division.write(output / "split.csv", self._samples)
         self._trained.network.get_layer(model.HEAD).set_weights(fitted.head)
         total = float(self._trained.facts["temperature"]) * fitted.degree
+        fitted_with = sorted(division.fitted_with(self._file) | division.hashes(site))
         new = {"familiar": fitted.familiar.facts(), "temperature": round(total, 4)}
+        new |= {division.FITTED: fitted_with}
         file = output / "model.keras"
         model.save(replace(self._trained, facts={**self._trained.facts, **new}), file)
         return file
@@ -101,7 +104,7 @@ def _adapt(options: argparse.Namespace) -> None:
     site = data.load(options.images)
     if options.split:
         site = data.select(site, options.split)
-    head.check_site(first.body, site)
+    site = head.check_site(first.body, site)
     home, met = first.home()
     division.check_unseen(site, met)
     fitted, figures = head.fit(first.body, site, home, options.seed)

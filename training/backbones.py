@@ -36,6 +36,8 @@ class Backbone:
     size: int
     """Side of its input in pixels."""
     input: Input
+    dropout: float = 0.0
+    """Share of the pooled features that the network's own top drops in training (`keras.applications`)."""
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -46,23 +48,23 @@ BACKBONES: dict[str, Backbone] = {
     "convnext_tiny": Backbone("ConvNeXtTiny", 224, Input.INSIDE),
     "vgg19": Backbone("VGG19", 224, Input.CAFFE),
     "vgg16": Backbone("VGG16", 224, Input.CAFFE),
-    "efficientnet_v2_l": Backbone("EfficientNetV2L", 480, Input.INSIDE),
-    "efficientnet_v2_m": Backbone("EfficientNetV2M", 480, Input.INSIDE),
-    "efficientnet_v2_s": Backbone("EfficientNetV2S", 384, Input.INSIDE),
-    "efficientnet_v2_b3": Backbone("EfficientNetV2B3", 300, Input.INSIDE),
-    "efficientnet_v2_b2": Backbone("EfficientNetV2B2", 260, Input.INSIDE),
-    "efficientnet_v2_b1": Backbone("EfficientNetV2B1", 240, Input.INSIDE),
-    "efficientnet_v2_b0": Backbone("EfficientNetV2B0", 224, Input.INSIDE),
+    "efficientnet_v2_l": Backbone("EfficientNetV2L", 480, Input.INSIDE, 0.2),
+    "efficientnet_v2_m": Backbone("EfficientNetV2M", 480, Input.INSIDE, 0.2),
+    "efficientnet_v2_s": Backbone("EfficientNetV2S", 384, Input.INSIDE, 0.2),
+    "efficientnet_v2_b3": Backbone("EfficientNetV2B3", 300, Input.INSIDE, 0.2),
+    "efficientnet_v2_b2": Backbone("EfficientNetV2B2", 260, Input.INSIDE, 0.2),
+    "efficientnet_v2_b1": Backbone("EfficientNetV2B1", 240, Input.INSIDE, 0.2),
+    "efficientnet_v2_b0": Backbone("EfficientNetV2B0", 224, Input.INSIDE, 0.2),
     "nasnet_large": Backbone("NASNetLarge", 331, Input.TF),
     "nasnet_mobile": Backbone("NASNetMobile", 224, Input.TF),
-    "efficientnet_b7": Backbone("EfficientNetB7", 600, Input.INSIDE),
-    "efficientnet_b6": Backbone("EfficientNetB6", 528, Input.INSIDE),
-    "efficientnet_b5": Backbone("EfficientNetB5", 456, Input.INSIDE),
-    "efficientnet_b4": Backbone("EfficientNetB4", 380, Input.INSIDE),
-    "efficientnet_b3": Backbone("EfficientNetB3", 300, Input.INSIDE),
-    "efficientnet_b2": Backbone("EfficientNetB2", 260, Input.INSIDE),
-    "efficientnet_b1": Backbone("EfficientNetB1", 240, Input.INSIDE),
-    "efficientnet_b0": Backbone("EfficientNetB0", 224, Input.INSIDE),
+    "efficientnet_b7": Backbone("EfficientNetB7", 600, Input.INSIDE, 0.5),
+    "efficientnet_b6": Backbone("EfficientNetB6", 528, Input.INSIDE, 0.5),
+    "efficientnet_b5": Backbone("EfficientNetB5", 456, Input.INSIDE, 0.4),
+    "efficientnet_b4": Backbone("EfficientNetB4", 380, Input.INSIDE, 0.4),
+    "efficientnet_b3": Backbone("EfficientNetB3", 300, Input.INSIDE, 0.3),
+    "efficientnet_b2": Backbone("EfficientNetB2", 260, Input.INSIDE, 0.3),
+    "efficientnet_b1": Backbone("EfficientNetB1", 240, Input.INSIDE, 0.2),
+    "efficientnet_b0": Backbone("EfficientNetB0", 224, Input.INSIDE, 0.2),
     "resnet152": Backbone("ResNet152", 224, Input.CAFFE),
     "resnet152_v2": Backbone("ResNet152V2", 224, Input.TF),
     "resnet101": Backbone("ResNet101", 224, Input.CAFFE),
@@ -75,9 +77,9 @@ BACKBONES: dict[str, Backbone] = {
     "densenet201": Backbone("DenseNet201", 224, Input.TORCH),
     "densenet169": Backbone("DenseNet169", 224, Input.TORCH),
     "densenet121": Backbone("DenseNet121", 224, Input.TORCH),
-    "mobilenet_v3_large": Backbone("MobileNetV3Large", 224, Input.INSIDE),
-    "mobilenet_v3_small": Backbone("MobileNetV3Small", 224, Input.INSIDE),
-    "mobilenet": Backbone("MobileNet", 224, Input.TF),
+    "mobilenet_v3_large": Backbone("MobileNetV3Large", 224, Input.INSIDE, 0.2),
+    "mobilenet_v3_small": Backbone("MobileNetV3Small", 224, Input.INSIDE, 0.2),
+    "mobilenet": Backbone("MobileNet", 224, Input.TF, 0.001),
     "mobilenet_v2": Backbone("MobileNetV2", 224, Input.TF),
 }
 

@@ -1,11 +1,11 @@
-"""What happens between the epochs of a run."""
+"""The epochs of a run, and what happens between them."""
 
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import keras
@@ -184,6 +184,65 @@ def _figures(logs: Mapping[str, Any]) -> str:
         return f"loss {logs.get('loss', math.nan):.4f}"
     right, validated = 100 * logs["accuracy"], 100 * logs.get("val_accuracy", math.nan)
     return f"accuracy {right:.2f} %, validation {validated:.2f} %"
+
+
+class Lessons(Protocol):
+    """What a network learns from (`keras.utils.PyDataset`), drawn anew for each epoch."""
+
+    def begin(self, epoch: int) -> None:
+        """Draw what `epoch` shows; a resumed run draws the same."""
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]: ...
+
+
+def learn(
+    network: keras.Model,
+    lessons: Lessons,
+    folder: Path,
+    epochs: int,
+    *,
+    exam: keras.utils.PyDataset | None = None,
+    patience: int = 0,
+    more: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Train a compiled network for `epochs`, or go on with the run that was stopped in `folder`.
+
+    Args:
+        network: to train.
+        lessons: to learn from.
+        folder: of the run: its history.csv and its backup.
+        epochs: of the whole run.
+        exam: what validates each epoch.
+        patience: epochs without a better one on `exam`, after which a run is over; 0 for never.
+        more: what else happens between the epochs.
+
+    Raises:
+        UserError: the backup is another network's, or the loss became no number.
+    """
+    record, backup = folder / "history.csv", Backup(folder / "backup")
+    done = backup.restore(network, record)
+    if history.has_stopped(record, patience):
+        return
+    print(f"epoch {done + 1} of {epochs} begins with compiling the network", flush=True)
+    # Else Keras takes a batch of the first epoch to make its metrics with; on JAX and PyTorch those behind it
+    # stay in the queue, and each epoch begins with some of the one before.
+    network.test_on_batch(*lessons[0])
+    network.fit(
+        lessons,
+        initial_epoch=done,
+        epochs=epochs,
+        validation_data=exam,
+        shuffle=False,  # the lessons draw their order, a resumed run's too
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
+            Finite(),
+            History(record),
+            Progress(epochs),
+            *more,
+            backup,  # last: whatever else an epoch leaves is there before the epoch counts as done
+        ],
+    )
 
 
 class Watch(keras.callbacks.Callback):

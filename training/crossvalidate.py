@@ -155,7 +155,7 @@ def cross_validate(
 
     Keys: folds (name, numbers of images, accuracy; judged are the test images of a class that the model
     learned and `classes` asks for), mean and standard_deviation of their accuracies, and
-    over all folds accuracy, classes, confusion, predictions (as `training.evaluate`, and each its fold).
+    over all folds accuracy, classes, confusion, ece, predictions (as `training.evaluate`, and each its fold).
 
     Args:
         divided: by `folds` or `leave_one_source_out`.
@@ -198,11 +198,13 @@ def pooled(divided: Sequence[Fold], answers: Sequence[dict[str, Any]]) -> dict[s
     truth, predicted = (
         np.array([names.index(p[key]) for p in predictions], np.int64) for key in ("class", "predicted")
     )
+    confidence = np.array([p["confidence"] for p in predictions])
     return {
         "folds": [_summary(f, answer) for f, answer in zip(divided, answers, strict=True)],
         "mean": statistics.fmean(shares),
         "standard_deviation": statistics.stdev(shares) if len(shares) > 1 else None,
         **metrics.summary(truth, predicted, names),
+        "ece": metrics.calibration_error(metrics.reliability(confidence, predicted == truth)),
         "predictions": predictions,
     }
 

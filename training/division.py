@@ -23,6 +23,8 @@ Hashes = frozenset[int]
 
 DRAWN = ("rendered", "textbook")
 """Sources that a run draws for itself: no data set holds them."""
+FITTED = "fitted_with"
+"""In the card of a .keras file: what tells the cells that it was fitted to (`training.adapt`)."""
 _PARTS = ("train", "validation", "test")
 _SHOWN = 3
 """Files that an error names."""
@@ -108,10 +110,10 @@ def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data
 
 
 def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
-    """Return those of selected samples that the model learned from: figures on them are no evidence.
+    """Return those of selected samples that taught or chose the model: figures on them are no evidence.
 
-    What the run's `split.csv` says decides, an image counting whole where one of its cells was learned; where
-    there is none, it is the training part of the sources that the file's card names, and the one that joined.
+    What the run's `split.csv` says decides, an image counting whole where one of its cells did; where there
+    is none, they are the training part of the sources that the file's card names, and the one that joined.
 
     Args:
         samples: of the data that the model may have learned from.
@@ -119,7 +121,7 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
     """
     file = model.parent / "split.csv"
     if file.exists():
-        taught = {key[:3] for key, part in read(file).items() if part == "train"}
+        taught = {key[:3] for key, part in read(file).items() if part in ("train", "validation")}
         return [s for s in samples if (s.source, s.file, s.name) in taught]
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
@@ -131,10 +133,14 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
 
 
 def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]:
-    """Return those that a converted file has learned from, or was chosen by, by the content of their files.
+    """Return those that a model has learned from, or was chosen by, by the content of their files.
 
-    There are none where nothing is kept of its training (`training.home`), or nothing that can be read.
+    There are none where nothing is kept of a converted file's training (`training.home`), or nothing that can
+    be read, nor where a .keras file was not fitted anew (`training.adapt`).
     """
+    if model.suffix == ".keras":
+        known = fitted_with(model)
+        return [s for s in samples if _is_known(s, known)] if known else []
     try:
         with np.load(kept_of(model), allow_pickle=False) as arrays:
             if str(arrays["model"]) != hashlib.sha256(model.read_bytes()).hexdigest():
@@ -143,6 +149,15 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return []
     return [s for s in samples if _is_known(s, known)]
+
+
+def fitted_with(model: Path) -> Hashes:
+    """Return what tells the cells that a .keras file was fitted to after its first training."""
+    try:
+        card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+        return frozenset(int(number) for number in card.get(FITTED, ()))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return frozenset()
 
 
 def kept_of(model: Path) -> Path:

@@ -20,7 +20,7 @@ from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.startup import run
 from edge.whole import write_json
-from training import crossvalidate, data, division, metrics, robustness, sizes
+from training import crossvalidate, data, division, finish, metrics, robustness, sizes
 from training.predict import Predictor, open_model
 from training.recipe import RECIPES, check, read_recipe
 
@@ -89,7 +89,7 @@ def figures(
         "ece": metrics.calibration_error(bars),
         "reliability": [{"confidence": b.confidence, "accuracy": b.accuracy, "cells": b.cells} for b in bars],
         "review_curve": curve[np.unique(np.linspace(0, len(curve) - 1, _CURVE_POINTS).astype(int))].tolist(),
-        "accuracy_after_review": metrics.accuracy_after_review(curve, 0.05),
+        "accuracy_after_review": metrics.accuracy_after_review(curve, finish.REVIEW_SHARE),
         "predictions": [
             {
                 "file": samples[i].file,
@@ -185,7 +185,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     samples = data.load(folder)
     if not options.images:
         samples = division.select(samples, options.split or "test", file)
-    met = division.learned(samples, file) or division.recognised(samples, file)
+    met = {*division.learned(samples, file), *division.recognised(samples, file)}
     if met:
         print(f"of these {len(samples)} images {len(met)} taught or chose the model: no evidence")
     predictor = open_model(file)
@@ -195,11 +195,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     others = of_others(samples, classes)
     if others and options.classes == "all":
         raise UserError(f"the model does not tell {in_words(others)}; --classes five leaves them out")
-    if options.json and options.json.is_dir():
-        raise UserError(f"--json {options.json}: a folder; name a file")
-    for place in (options.json and options.json.parent, options.report):
-        if place:  # one that cannot be written is told before the work
-            place.mkdir(parents=True, exist_ok=True)
+    _make_room(options)
     samples, unreadable = data.readable(samples)
     if not samples:
         raise UserError(f"none of the {len(unreadable)} images can be read, the first is {unreadable[0]}")
@@ -230,6 +226,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 3 if unreadable else 0
 
 
+def _make_room(options: argparse.Namespace) -> None:
+    """Make the folders of what is written in the end: one that cannot be is told before the work."""
+    if options.json and options.json.is_dir():
+        raise UserError(f"--json {options.json}: a folder; name a file")
+    for place in (options.json and options.json.parent, options.report):
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+
+
 def write_report(
     folder: Path, result: dict[str, Any], predictor: Predictor, samples: Sequence[data.Sample]
 ) -> Path:
@@ -252,6 +257,7 @@ def _by_turns(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     check(recipe)
+    _make_room(options)
     samples = data.load(folder)
     if options.cross_validate is not None:
         divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)

@@ -107,8 +107,16 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
 
     Images that judge the classifier (cells.csv, validation and test) are left out here too, so that they can
     judge locator and classifier together.
+
+    Raises:
+        UserError: the table or an image cannot be read, or the table has another source.
     """
     rng = np.random.default_rng(seed)
+    if unknown := sorted(set(read_boxes(data, "train")) - set(RED_CELL_PX)):
+        raise UserError(
+            f"{data / 'fields.csv'}: how large red cells are in {', '.join(unknown)} is not known; add it to "
+            f"training.fields.RED_CELL_PX, and to training.locator how often the source is shown"
+        )
     found = list(read_fields(data, "train", set(RED_CELL_PX) - set(leave_out)))
     cells = [s for s in load(data) if s.source == "pbc"]
     judging = {_hash(s.path) for s in cells if s.split != "train"}

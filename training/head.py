@@ -32,8 +32,9 @@ _CHUNK = 32
 _STEPS, _RATE, _KEPT = 300, 3e-3, 1e-3
 """Of the fit: steps, their rate, and what leaving the old head costs, a unit squared."""
 _FOLDS = 5
-_MOST_LOST = 0.005
-"""Accuracy that the first training's validation cells may lose."""
+_MAY_LOSE = {"site": (0.0, 0.05), "home": (0.005, 0.02)}
+"""Accuracy, and calibration error (ECE), that a new head may lose; 20 to 100 cells tell the latter badly."""
+_CALLED = {"site": "the site's cells", "home": "the validation cells of the first training"}
 
 Matrix = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (inputs, outputs) and bias (outputs,) of a linear layer."""
@@ -92,19 +93,29 @@ class Fitted:
     degree: float
     """Temperature by which the scores of `head` are divided already."""
     familiar: Familiar
+    review_below: float
+    """Confidence that the least sure of the first training's validation cells do not reach."""
     seen: NDArray[np.float32]
     """Features of the site's cells in all views, shape (views, channels)."""
 
 
-def check_site(body: Body, site: Sequence[data.Sample]) -> None:
-    """Check that a head can be fitted to these cells.
+def check_site(body: Body, site: Sequence[data.Sample]) -> list[data.Sample]:
+    """Return the cells, each once; check that a head can be fitted to them.
 
     Raises:
-        UserError: too few cells, images that do not show theirs, or classes that the model does not know.
+        UserError: too few cells, images that do not show theirs, two labels of one cell, or classes that the
+            model does not know.
     """
     strange = sorted({s.name for s in site} - set(body.names))
     if strange:
         raise UserError(f"the model has no output for {', '.join(strange)}; it tells {', '.join(body.names)}")
+    first: dict[bytes, data.Sample] = {}
+    for cell, digest in zip(site, data.check_images(site), strict=True):
+        same = first.setdefault(digest, cell)
+        if same.name != cell.name:
+            told = f"{same.file} ({same.name}) and {cell.file} ({cell.name})"
+            raise UserError(f"{told} show one cell: remove the one whose label is wrong")
+    site = list(first.values())
     shown = len({s.name for s in site})
     if len(site) < _LEAST_CELLS or shown < 2:
         raise UserError(
@@ -112,7 +123,7 @@ def check_site(body: Body, site: Sequence[data.Sample]) -> None:
         )
     if len({s.origin for s in site}) < 2:
         raise UserError("all cells are of one blood film: nothing is left to judge by; add another film's")
-    data.check_images(site)
+    return site
 
 
 def see_home(body: Body, samples: Sequence[data.Sample]) -> Home:
@@ -140,29 +151,33 @@ def fit(body: Body, site: Sequence[data.Sample], home: Home, seed: int = 1) -> t
     tested = _cross_validate(body.head, here, learned, parts)
     cooled = _cross_cool(tested, here.truth, (kept, judged.truth), parts)
     degree = _temperature((tested, here.truth), (kept, judged.truth))
-    shown = Counter(s.name for s in site)
+    shown, sure = Counter(s.name for s in site), _cooled(kept, degree)
     figures = {
         "cells": dict(shown),
         "never_shown": [name for name in body.names if name not in shown],
         "site": _figures(body.names, here.truth, _answer(body.head, here), cooled),
-        "home": _figures(body.names, judged.truth, _answer(body.head, judged), _cooled(kept, degree)),
+        "home": _figures(body.names, judged.truth, _answer(body.head, judged), sure),
     }
     kernel, bias = (np.asarray(part / degree, np.float32) for part in new)
-    return Fitted((kernel, bias), degree, _widened(body, here), here.flat()[0]), figures
+    review_below = round(float(np.quantile(sure.max(axis=1), finish.REVIEW_SHARE)), 3)
+    return Fitted((kernel, bias), degree, _widened(body, here), review_below, here.flat()[0]), figures
+
+
+def accuracy(head: Matrix, cells: Seen) -> float:
+    """Return the share (0..1) of the cells that a head names rightly."""
+    return float((_answer(head, cells).argmax(axis=1) == cells.truth).mean())
 
 
 def why_worse(figures: dict[str, Any]) -> str | None:
     """Return why the new head must not replace the old one, with figures; None where it may."""
-    (site, now_site), (home, now_home) = (
-        [figures[where][when]["accuracy"] for when in ("before", "after")] for where in ("site", "home")
-    )
-    if now_site < site:
-        return f"on the site's cells {100 * site:.1f} % were right, now {100 * now_site:.1f} %"
-    if now_home < home - _MOST_LOST:
-        return (
-            f"on the validation cells of the first training {100 * home:.1f} % were right, now "
-            f"{100 * now_home:.1f} %"
-        )
+    for where, (right, astray) in _MAY_LOSE.items():
+        before, now = (figures[where][when] for when in ("before", "after"))
+        if now["accuracy"] < before["accuracy"] - right:
+            shares = f"{100 * before['accuracy']:.1f} % were right, now {100 * now['accuracy']:.1f} %"
+            return f"on {_CALLED[where]} {shares}"
+        if now["ece"] > before["ece"] + astray:
+            errors = f"{100 * before['ece']:.1f} %, now {100 * now['ece']:.1f} %"
+            return f"on {_CALLED[where]} the confidences were wrong by {errors}"
     return None
 
 

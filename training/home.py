@@ -110,15 +110,22 @@ class Converted:
             "made_of": self.file.card.sha256,
             "familiar": fitted.familiar.facts(),
             "temperature": round(float(facts["temperature"]) * fitted.degree, 4),
+            "review_below": fitted.review_below,
             "adapted": figures["cells"],
-            "figures": {
-                f"accuracy, {what}, all classes": round(figures[key]["after"]["accuracy"], 4)
-                for key, what in (("site", "this site by cross-validation"), ("home", "validation"))
-            },
         }
+        site_after = figures["site"]["after"]["accuracy"]
+
+        def judge(file: Path) -> dict[str, Any]:
+            shares = {
+                "this site by cross-validation": site_after,
+                "validation": head.accuracy(OpenFile(file).head, home.judged),
+            }
+            named = {f"accuracy, {what}, all classes": round(share, 4) for what, share in shares.items()}
+            return {"figures": named}
+
         seen = np.concatenate([fitted.seen, home.learned.flat()[0]])
         path = output / self.file.path.name
-        install(self.file.with_head(fitted.head, seen), card, path, CLASSIFY, lambda _: {})
+        install(self.file.with_head(fitted.head, seen), card, path, CLASSIFY, judge)
         write(OpenFile(path), home, met | division.hashes(site))
         return path
 

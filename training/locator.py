@@ -8,10 +8,11 @@ Stopped, the same command goes on.
 
 import argparse
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 
 from edge.errors import UserError
 from edge.startup import run
-from edge.whole import whole, write_json
-from training.callbacks import Backup, Finite, History, Progress
-from training.claim import check_unchanged
+from edge.whole import whole
+from training.callbacks import learn
+from training.claim import check_free, claim
 from training.fields import Field, learnable
 from training.hardware import cores
 from training.litter import Scene
@@ -72,7 +73,7 @@ def check(recipe: Recipe) -> None:
         ("epochs", recipe.epochs >= 1, "at least 1"),
         ("steps", recipe.steps >= 1, "at least 1"),
         ("batch", recipe.batch >= 1, "at least 1"),
-        ("learning_rate", recipe.learning_rate > 0, "more than 0"),
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0"),
         ("seed", recipe.seed >= 0, "0 or more"),
         ("weights", not recipe.weights or Path(recipe.weights).is_file(), "a .keras file"),
     ):
@@ -92,26 +93,6 @@ def read_recipe(file: Path) -> Recipe:
         return Recipe(**facts | {"leave_out": tuple(facts["leave_out"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not the recipe of a locator ({error!r}); train it again") from None
-
-
-def claim(output: Path, recipe: Recipe) -> None:
-    """Save `recipe` in the run's folder; a run may go on with more epochs, but with nothing else changed.
-
-    A start that failed before its first epoch ended binds nobody.
-
-    Raises:
-        UserError: another recipe began the run in this folder.
-    """
-    file = output / "recipe.json"
-    if file.exists() and any((output / name).exists() for name in ("backup", "locator.keras")):
-        before = read_recipe(file)
-        check_unchanged(output, asdict(before), asdict(recipe))
-        if recipe.epochs < before.epochs:
-            raise UserError(
-                f"{output}: a run of {before.epochs} epochs began here; give --epochs {before.epochs} or "
-                "more, or --output another folder"
-            )
-    write_json(file, asdict(recipe))
 
 
 def build(size: int = SIZE) -> keras.Model:
@@ -218,13 +199,13 @@ class Lessons(keras.utils.PyDataset):
         for f in fields:
             self._groups[f.source][len(f.leukocytes) == 0].append(f)
         self._recipe = recipe
-        self.epoch = 0
+        self.begin(0)
 
     def __len__(self) -> int:
         return self._recipe.steps
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rng = np.random.default_rng((self._recipe.seed, self.epoch, index))
+        rng = np.random.default_rng((self._recipe.seed, self._epoch, index))
         names = list(self._groups)
         share = np.array([_SHARES[name] for name in names])
         scenes = []
@@ -235,9 +216,9 @@ class Lessons(keras.utils.PyDataset):
         images = np.stack([s.image for s in scenes]).astype(np.float32)
         return images, np.stack([targets(s) for s in scenes])
 
-    def on_epoch_end(self) -> None:
-        """Go on to the next epoch's scenes."""
-        self.epoch += 1
+    def begin(self, epoch: int) -> None:
+        """Draw the scenes of `epoch`; a resumed run draws the same."""
+        self._epoch = epoch
 
 
 def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
@@ -252,7 +233,7 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
     if recipe.weights:
         _take_weights(network, recipe.weights)
     output.mkdir(parents=True, exist_ok=True)
-    claim(output, recipe)
+    claim(output / "recipe.json", recipe, read_recipe)
     student = keras.Model(network.input, layers.Concatenate()(network.outputs))
     steps = recipe.epochs * recipe.steps
     rate = keras.optimizers.schedules.CosineDecay(
@@ -262,16 +243,7 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
         warmup_steps=min(200, steps // 5),
     )
     student.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=5.0), loss)
-    backup, record = Backup(output / "backup"), output / "history.csv"
-    lessons = Lessons(fields, recipe)
-    lessons.epoch = backup.restore(student, record)
-    student.fit(
-        lessons,
-        epochs=recipe.epochs,
-        initial_epoch=lessons.epoch,
-        callbacks=[Finite(), History(record), Progress(recipe.epochs), backup],
-        verbose=0,
-    )
+    learn(student, Lessons(fields, recipe), output, recipe.epochs)
     with whole(output / "locator.keras") as part:
         network.save(part)
     return network
@@ -288,6 +260,7 @@ def _train(options: dict[str, Any]) -> None:
     data, output = options.pop("data"), options.pop("output")
     recipe = Recipe(**options | {"leave_out": tuple(sorted(options["leave_out"]))})
     check(recipe)
+    check_free(output, recipe, read_recipe)
     print("reading the fields", flush=True)
     train(learnable(data, recipe.leave_out, recipe.seed), recipe, output)
 

@@ -27,15 +27,13 @@ from edge.cells import CellClass, Role
 from edge.errors import UserError
 from edge.strangeness import read_familiar
 from edge.whole import whole, write_json
-from training.backbones import build_backbone
+from training.backbones import BACKBONES, build_backbone
 from training.framing import Framing
 
 FEATURES = "features"
 """Name of the layer whose output is pooled: one number per channel, before the head."""
 HEAD = "probabilities"
 """Name of the last layer: linear, then softmax."""
-_DROPPED = 0.2
-"""Share of the pooled features dropped in training."""
 _DEAD = 1e-3
 """Largest weight below which a channel is dead."""
 
@@ -70,7 +68,7 @@ def build(
     if frozen_statistics:
         _freeze_batch_norm(backbone)
     pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES)(backbone.output)
-    dropped = keras.layers.Dropout(_DROPPED, seed=seed)(pooled)
+    dropped = keras.layers.Dropout(BACKBONES[name].dropout, seed=seed)(pooled)
     initial = keras.initializers.GlorotUniform(seed=seed)
     head = keras.layers.Dense(classes, activation="softmax", kernel_initializer=initial, name=HEAD)
     return keras.Model(backbone.input, head(dropped), name="wbc")

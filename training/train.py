@@ -24,14 +24,13 @@ from training import (
     evaluate,
     finish,
     hardware,
-    history,
     model,
     predict,
     rendered,
     textbook,
 )
 from training.batches import Exam, Lessons, correction, find_cells
-from training.callbacks import Backup, Best, Finite, History, Progress
+from training.callbacks import Best, learn
 from training.claim import check_free, claim, has_begun
 from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe, check
@@ -71,21 +70,21 @@ def train(
     data.check_trainable(parts)
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe)
-    learn, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
-    known = {s.name for s in learn} | set(data.STUDY_CLASSES if recipe.rendered + recipe.textbook else ())
+    taught, judge = data.of_split(parts, "train"), data.of_split(parts, "validation")
+    known = {s.name for s in taught} | set(data.STUDY_CLASSES if recipe.rendered + recipe.textbook else ())
     classes = tuple(c for c in data.CLASSES if c.name in known)
     names = tuple(c.name for c in classes)
     used = hardware.use_all(recipe.seed)
     print(f"building {recipe.model}", flush=True)  # before the images: weights may not fit, the disk be full
     network = _build(recipe, len(classes))
     _check_space(output, network)
-    real, drawn = len(learn), draw(output, recipe)
+    real, drawn = len(taught), draw(output, recipe)
     division.write(output / "split.csv", parts + drawn)
-    learn = learn + drawn
-    print(f"{len(learn)} training and {len(judge)} validation images; {used}")
+    taught = taught + drawn
+    print(f"{len(taught)} training and {len(judge)} validation images; {used}")
     print("finding their cells", flush=True)
     size = recipe.size or backbones.size_of(recipe.model)
-    lesson, judged = find_cells(learn), find_cells(judge)
+    lesson, judged = find_cells(taught), find_cells(judge)
     exam = Exam(judged, names, size, recipe.framing)
     lessons = Lessons(lesson, names, size, recipe)
     network = _fit(network, recipe, output, lessons, exam, tensorboard=tensorboard)
@@ -158,30 +157,12 @@ def _fit(
         weighted_metrics=["accuracy"],
     )
     record, best = output / "history.csv", output / "best.weights.h5"
-    callbacks = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: lessons.begin(epoch)),
-        Finite(),
-        History(record),
-        Progress(recipe.epochs),
-    ]
+    more: list[keras.callbacks.Callback] = []
     if recipe.patience:
-        callbacks.append(Best(record, best, recipe.patience))
+        more.append(Best(record, best, recipe.patience))
     if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
-    backup = Backup(output / "backup")
-    done = backup.restore(network, record)
-    if not history.has_stopped(record, recipe.patience):
-        print(f"epoch {done + 1} of {recipe.epochs} begins with compiling the network", flush=True)
-        # The backup comes last: whatever else an epoch leaves is there before the epoch counts as done.
-        network.fit(
-            lessons,
-            initial_epoch=done,
-            epochs=recipe.epochs,
-            validation_data=exam,
-            shuffle=False,  # the lessons draw their order, a resumed run's too
-            verbose=0,
-            callbacks=[*callbacks, backup],
-        )
+        more.append(keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False))
+    learn(network, lessons, output, recipe.epochs, exam=exam, patience=recipe.patience, more=more)
     if recipe.patience:
         try:
             network.load_weights(best)
@@ -241,7 +222,8 @@ def _report(recipe: Recipe, file: Path) -> None:
     predictor = predict.open_model(file)
     if strangers := evaluate.of_others(samples, [c.name for c in predictor.classes]):
         print(f"left out, since the model does not tell them: {evaluate.in_words(strangers)}")
-    print(evaluate.write_report(file.parent, evaluate.judge(predictor, samples), predictor, samples))
+    result = evaluate.judge(predictor, samples) | {"model": str(file), "images": f"test of {recipe.data}"}
+    print(evaluate.write_report(file.parent, result, predictor, samples))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import adapt, data, finish, head, model
+from training import adapt, data, division, finish, head, model
 from training.framing import Framing
 from training.recipe import Recipe
 
@@ -59,6 +59,12 @@ def test_the_command_writes_a_better_model_and_refuses_a_worse_one(
     assert "this site, by cross-validation" in told
     assert told.count("<img") == 4
     assert "this site, by cross-validation" in capsys.readouterr().out
+    again = ["--model", str(tmp_path / "better" / "model.keras"), *arguments[2:]]
+    assert adapt.main([*again, "--data", str(made_data), "--output", str(tmp_path / "again")]) == 1
+    assert "32 of 32 cells were part of the first training" in capsys.readouterr().err
+    cells = data.load(tmp_path / "site")
+    assert division.recognised(cells, tmp_path / "better" / "model.keras") == cells
+    assert division.recognised(cells, run / "model.keras") == []
     monkeypatch.setattr(head, "why_worse", lambda figures: "it is worse")
     assert adapt.main([*arguments, "--output", str(tmp_path / "worse")]) == 1
     assert "it is worse" in capsys.readouterr().err

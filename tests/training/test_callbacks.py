@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,38 @@ from training.history import has_stopped
 from training.history import read as read_history
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
+
+
+COUNTED = """
+import sys
+from pathlib import Path
+import keras
+import numpy as np
+from training.callbacks import learn
+class Numbers(keras.utils.PyDataset):
+    def __len__(self):
+        return 10
+    def begin(self, epoch):
+        self.epoch = epoch
+    def __getitem__(self, index):
+        return np.full((1, 1), 100 * self.epoch + index, np.float32), np.zeros((1, 1), np.float32)
+lessons = Numbers(workers=2, use_multiprocessing=False, max_queue_size=6)
+lessons.begin(0)
+network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+network.compile(keras.optimizers.SGD(0.0), lambda truth, answer: answer, weighted_metrics=["accuracy"])
+learn(network, lessons, Path(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+def test_each_epoch_shows_its_own_lessons(tmp_path: Path, backend: str) -> None:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    for epochs in ("2", "3"):
+        command = [sys.executable, "-c", COUNTED, str(tmp_path), epochs]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    losses = [row["loss"] for row in read_history(tmp_path / "history.csv")]
+    assert losses == pytest.approx([4.5, 104.5, 204.5])
 
 
 def test_history_goes_on_where_it_was_and_drops_a_repeated_epoch(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_models_that_learned_different_classes_are_pooled_by_name() -> None:
         {
             "accuracy": 0.0,
             "classes": ["monocyte", "neutrophil"],
-            "predictions": [{"class": "monocyte", "predicted": "neutrophil"}],
+            "predictions": [{"class": "monocyte", "predicted": "neutrophil", "confidence": 0.6}],
         },
         {
             "accuracy": 1.0,
             "classes": ["neutrophil", "platelet"],
-            "predictions": [{"class": "platelet", "predicted": "platelet"}] * 3,
+            "predictions": [{"class": "platelet", "predicted": "platelet", "confidence": 0.9}] * 3,
         },
     ]
     result = crossvalidate.pooled([first, second], answers)
@@ -158,6 +158,7 @@ def test_models_that_learned_different_classes_are_pooled_by_name() -> None:
     assert result["confusion"] == [[0, 1, 0], [0, 0, 0], [0, 0, 3]]
     assert result["mean"] == 0.5
     assert result["accuracy"] == 0.75
+    assert result["ece"] == pytest.approx(0.25 * 0.6 + 0.75 * 0.1)
     assert [(f["test"], f["judged"]) for f in result["folds"]] == [(30, 1), (30, 3)]
 
 

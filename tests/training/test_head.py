@@ -49,6 +49,9 @@ def test_the_head_learns_a_new_site(body: head.Body, made_data: Path) -> None:
     assert figures["site"]["cells"] == 32
     assert figures["site"]["after"]["accuracy"] > figures["site"]["before"]["accuracy"] + 0.2
     assert fitted.degree != 1
+    sure = head._cooled(head._answer(fitted.head, home.judged), 1.0).max(axis=1)
+    assert (sure < fitted.review_below).mean() == pytest.approx(0.05, abs=0.06)
+    assert head.accuracy(fitted.head, home.judged) == figures["home"]["after"]["accuracy"]
     assert fitted.seen.shape == (32 * 9, 64)
     assert head.why_worse(figures) is None
     assert len(fitted.familiar.means) == 16
@@ -58,19 +61,35 @@ def test_the_head_learns_a_new_site(body: head.Body, made_data: Path) -> None:
 @pytest.mark.parametrize(
     ("site_after", "home_after", "reason"),
     [
-        (0.9, 0.99, None),
-        (0.7, 0.99, "site's cells 80.0 % were right, now 70.0 %"),
-        (0.9, 0.98, "first training 99.0 %"),
+        ((0.9, 0.1), (0.99, 0.02), None),
+        ((0.7, 0.1), (0.99, 0.01), "site's cells 80.0 % were right, now 70.0 %"),
+        ((0.9, 0.1), (0.98, 0.01), "first training 99.0 %"),
+        ((0.9, 0.2), (0.99, 0.01), "site's cells the confidences were wrong by 10.0 %, now 20.0 %"),
+        ((0.9, 0.1), (0.99, 0.04), "first training the confidences were wrong by 1.0 %, now 4.0 %"),
     ],
 )
-def test_a_worse_model_is_told_with_figures(site_after: float, home_after: float, reason: str | None) -> None:
-    shares = {"site": (0.8, site_after), "home": (0.99, home_after)}
+def test_a_worse_model_is_told_with_figures(
+    site_after: tuple[float, float], home_after: tuple[float, float], reason: str | None
+) -> None:
+    before = {"site": (0.8, 0.1), "home": (0.99, 0.01)}
+    after = {"site": site_after, "home": home_after}
     figures = {
-        key: {when: {"accuracy": share} for when, share in zip(("before", "after"), pair, strict=True)}
-        for key, pair in shares.items()
+        key: {
+            when: dict(zip(("accuracy", "ece"), pair[key], strict=True))
+            for when, pair in (("before", before), ("after", after))
+        }
+        for key in before
     }
     told = head.why_worse(figures)
     assert told is None if reason is None else reason in str(told)
+
+
+def test_a_cell_that_comes_twice_counts_once_and_has_one_label(body: head.Body, made_data: Path) -> None:
+    samples = site(made_data)
+    copy = replace(samples[0], file="copy.png")
+    assert head.check_site(body, [*samples, copy]) == samples
+    with pytest.raises(UserError, match=r"0\.png \(basophil\) and copy\.png \(monocyte\) show one cell"):
+        head.check_site(body, [*samples, replace(copy, name="monocyte")])
 
 
 def test_too_few_cells_and_unknown_classes_are_told(body: head.Body, made_data: Path) -> None:

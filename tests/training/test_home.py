@@ -57,6 +57,7 @@ def test_a_file_is_fitted_without_the_images_of_its_first_training(
     fitted = Classifier(output / file.name)
     assert fitted.card.facts["made_of"] == OpenFile(file).card.sha256
     assert fitted.card.facts["adapted"]["basophil"] == 4
+    assert fitted.card.review_below != Classifier(file).card.review_below
     shown = [data.read_image(path) for path in sorted((site / "basophil").iterdir())]
     crops = [image[:96, :96].repeat(2, axis=0).repeat(2, axis=1) for image in shown]
     assert len(fitted.look(crops).probabilities) == 4

@@ -8,9 +8,10 @@ from edge.cells import Box
 from edge.errors import UserError
 from edge.localise import decode
 from training import history
+from training.claim import claim
 from training.fields import drawn, edges_of
 from training.litter import Scene
-from training.locator import STRIDE, Lessons, Recipe, build, claim, loss, main, read_recipe, targets, train
+from training.locator import STRIDE, Lessons, Recipe, build, loss, main, read_recipe, targets, train
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' own start-up
 
@@ -60,15 +61,21 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 
 def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
-    claim(tmp_path, Recipe())
-    claim(tmp_path, Recipe(steps=9))  # nothing was learned yet
+    file = tmp_path / "recipe.json"
+    claim(file, Recipe(), read_recipe)
+    claim(file, Recipe(steps=9), read_recipe)  # nothing was learned yet
     (tmp_path / "locator.keras").touch()
-    claim(tmp_path, Recipe(steps=9, epochs=60))
+    claim(file, Recipe(steps=9, epochs=60), read_recipe)
     with pytest.raises(UserError, match=r"another steps, leave_out; give --output another folder"):
-        claim(tmp_path, Recipe(epochs=60, leave_out=("bccd",)))
-    with pytest.raises(UserError, match="a run of 60 epochs began here; give --epochs 60 or more"):
-        claim(tmp_path, Recipe(steps=9))
-    assert read_recipe(tmp_path / "recipe.json") == Recipe(steps=9, epochs=60)
+        claim(file, Recipe(epochs=60, leave_out=("bccd",)), read_recipe)
+    assert read_recipe(file) == Recipe(steps=9, epochs=60)
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path) -> None:
+    fields = list(drawn(2, np.random.default_rng(0)))
+    train(fields, Recipe(epochs=2, steps=1, batch=2), tmp_path)
+    with pytest.raises(UserError, match="--epochs 1: 2 are done"):
+        train(fields, Recipe(epochs=1, steps=1, batch=2), tmp_path)
 
 
 def test_a_full_network_cannot_pass_for_one_that_left_a_source_out(tmp_path: Path) -> None:
@@ -100,6 +107,7 @@ def test_a_training_that_is_stopped_has_said_its_recipe_and_left_no_half_file(
         (["--steps", "0"], "--steps 0: must be at least 1"),
         (["--batch", "0"], "--batch 0: must be at least 1"),
         (["--learning-rate", "0"], "--learning-rate 0.0: must be more than 0"),
+        (["--learning-rate", "inf"], "--learning-rate inf: must be more than 0"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
         (["--weights", "nosuch"], "--weights nosuch: must be a .keras file"),
         (["--leave-out", "bcd"], "--leave-out bcd: must be some of raabin, pbc, bccd, drawn, but not all"),
@@ -126,7 +134,7 @@ def test_weights_of_something_else_are_told(tmp_path: Path) -> None:
 def test_lessons_are_drawn_anew_for_each_epoch() -> None:
     lessons = Lessons(list(drawn(2, np.random.default_rng(0))), Recipe(batch=2, steps=1))
     first, same = lessons[0], lessons[0]
-    lessons.on_epoch_end()
+    lessons.begin(1)
     assert np.array_equal(first[0], same[0])
     assert not np.array_equal(first[0], lessons[0][0])
     assert first[0].shape == (2, SIZE, SIZE, 3)

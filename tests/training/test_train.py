@@ -188,11 +188,14 @@ def test_a_finished_run_reads_no_image_and_is_judged_by_its_own_division(
     monkeypatch.setattr(data, "read_image", lambda _: pytest.fail("an image was read"))
     model_of_all = SimpleNamespace(classes=data.CLASSES)
     monkeypatch.setattr(train.predict, "open_model", lambda file: model_of_all)
-    judged: list[data.Sample] = []
-    monkeypatch.setattr(train.evaluate, "judge", lambda model, samples: judged.extend(samples))
-    monkeypatch.setattr(train.evaluate, "write_report", lambda *_: "report")
+    written: list[dict[str, object]] = []
+    monkeypatch.setattr(train.evaluate, "judge", lambda model, samples: {"judged": samples})
+    monkeypatch.setattr(train.evaluate, "write_report", lambda folder, result, *_: written.append(result))
     train._report(recipe, train.train(recipe, run))
-    assert judged == data.of_split(parts, "test")
+    (result,) = written
+    assert result["judged"] == data.of_split(parts, "test")
+    assert result["model"] == str(run / "model.keras")
+    assert result["images"] == f"test of {made_data}"
 
 
 def test_a_start_that_failed_binds_the_folder_to_nothing(made_data: Path, tmp_path: Path) -> None:
