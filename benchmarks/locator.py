@@ -180,6 +180,7 @@ def leave_one_out(data: Path, split: str, output: Path, epochs: int) -> None:
         recipe = Recipe(epochs=epochs, leave_out=(source,))
         check_free(run, recipe, read_recipe)
         if not (run / "locator.tflite").is_file() or read_recipe(run / "recipe.json").epochs < epochs:
+            (run / "locator.tflite").unlink(missing_ok=True)  # else one that is stopped would pass for done
             train(learnable(data, recipe.leave_out, recipe.seed), recipe, run)
             convert(run / "locator.keras", data, run / "locator.tflite", 240)
     _head()

@@ -38,7 +38,7 @@ from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE
 from edge.startup import run
-from training import data, sizes
+from training import data, division, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
@@ -140,6 +140,7 @@ def card(
     """
     stem = next(layer for layer in trained.network.layers if isinstance(layer, _BENDS))
     first = "ReLU" if isinstance(stem, keras.layers.ReLU) else "swish"
+    fitted_with = sorted(division.fitted_with(options.model))
     conversion = {
         name: getattr(options, name)
         for name in ("calibrate", "head_crops", "fine_tune_steps", "fine_tune_rate", "seed")
@@ -160,6 +161,7 @@ def card(
         "sources": {name: text for name, text in SOURCES.items() if name == "imagenet" or name in learned},
         "recipe": asdict(recipe) | {"data": Path(recipe.data).name, "weights": Path(recipe.weights).name},
         "temperature": trained.facts["temperature"],
+        **({division.FITTED: fitted_with} if fitted_with else {}),
         "conversion": conversion,
         "calibration": [s.file for s in chosen],
         "limits": "PBC names no patients, so cells of one person may lie on both sides of its split: figures "

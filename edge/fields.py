@@ -72,9 +72,9 @@ class StillFields:
                 sightings = self._sightings[number]
                 sightings.add(detection, frame.source, centre, weight)
                 revised.append(self._decision.cell(number, sightings, again=True))
-            if number in self._sightings:
-                self._sightings[number].forget_picture()
             numbers.append(number)
+        for number in self._sightings.keys() & set(numbers):  # one may have been seen as two lobes
+            self._sightings[number].forget_picture()
         picture.cells = tuple((d.box, number) for d, number in zip(detections, numbers, strict=True))
         self._album.add(picture)
         kept = self._album.numbers

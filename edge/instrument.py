@@ -89,7 +89,7 @@ class Outcome:
     unwritten: UserError | None = None
     """Why a file that was asked for could not be written."""
     unbegun: UserError | None = None
-    """Why the specimen that was asked for next could not be begun."""
+    """Why the specimen that was asked for next could not be begun, or kept."""
 
     @property
     def complete(self) -> bool:
@@ -175,14 +175,15 @@ class Instrument:
         """
         session, shown = outcome.session, dict[str, Any]()
         following: str | None = None
-        phase, namings = "failed" if outcome.error else "finished", session.namings
+        counted, namings = "failed" if outcome.error else "finished", session.namings
+        phase = "failed" if outcome.unbegun else counted
         while not self._stop.is_set():
             problem = outcome.unbegun or outcome.error or outcome.unwritten
             state = self._state(session, phase, str(problem or _ending(outcome)))
             if state != shown:
                 shown = state
                 self._show(session, state)
-            self._answer_release(session, phase)
+            self._answer_release(session, counted)
             if self._answer_namings(session) and self._rewritable:
                 outcome = dataclasses.replace(outcome, unwritten=self._write(outcome))
             if following := self.wishes.take_specimen():

@@ -224,15 +224,15 @@ class Mosaic:
         sheet = sheet[y : y + height, x : x + width]
         scale = step * self._scale
         image = np.where(sheet[..., 3:] > 0, sheet[..., :3], np.array(GROUND, np.uint8))
-        coverage = self._coverage(width * height * step**2)
+        coverage = self._coverage(float((sheet[..., 3] > 0).mean()))
         origin = (left * TILE * self._scale + x * scale, top * TILE * self._scale + y * scale)
         return MapView(np.ascontiguousarray(image), origin, scale, coverage, tuple(cells))
 
-    def _coverage(self, extent: int) -> Coverage:
-        """Return how much was seen, by the tiles, of `extent` pixels of theirs: the picture is coarser."""
+    def _coverage(self, seen_share: float) -> Coverage:
+        """Return how much was seen: the area by the tiles themselves, since the picture is coarser."""
         seen = sum(np.count_nonzero(tile[..., 3]) for tile in self._tiles.values())
         good = sum(np.count_nonzero(tile[..., 3] == _MONOLAYER) for tile in self._tiles.values())
-        return Coverage(min(1.0, seen / extent), good / max(seen, 1), seen * self._scale**2)
+        return Coverage(seen_share, good / seen, seen * self._scale**2)
 
 
 def _halved(tile: Tile) -> Tile:

@@ -118,14 +118,14 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
                 if outcome is None:
                     raise
                 outcome = dataclasses.replace(outcome, unbegun=error)
-            _tell(outcome.unbegun or outcome.error, outcome.unwritten)
+            _tell(*([outcome.unbegun] if outcome.unbegun else [outcome.error, outcome.unwritten]))
             following = instrument.wishes.take_specimen()
             if following is None and not config.headless:
                 if not stop.event.is_set():
                     say("the page stays open; Ctrl-C ends")
                 told = outcome.unwritten
                 following, outcome = instrument.idle(outcome)
-                _tell(outcome.unwritten if outcome.unwritten is not told else None)
+                _tell(outcome.unwritten if str(outcome.unwritten) != str(told) else None)
             if following is None:
                 code = _exit_code(config, outcome, stop, made_up)
                 return _deliver(config, instrument, lis, outcome, stop) or code if lis else code

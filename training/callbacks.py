@@ -221,7 +221,7 @@ def learn(
     """
     record, backup = folder / "history.csv", Backup(folder / "backup")
     done = backup.restore(network, record)
-    if history.has_stopped(record, patience):
+    if done >= epochs or history.has_stopped(record, patience):
         return
     print(f"epoch {done + 1} of {epochs} begins with compiling the network", flush=True)
     # Else Keras takes a batch of the first epoch to make its metrics with; on JAX and PyTorch those behind it

@@ -23,7 +23,7 @@ class _Recipe(Protocol):
 
 def has_begun(folder: Path) -> bool:
     """Tell whether a run in `folder` has ended an epoch: a start that failed before binds nobody."""
-    return (folder / "backup").exists() or any(folder.glob("*.keras"))
+    return any((folder / name).exists() for name in ("backup", "model.keras", "locator.keras"))
 
 
 def check_free(folder: Path, recipe: _Recipe, read: Callable[[Path], _Recipe] = read_recipe) -> None:

@@ -24,7 +24,7 @@ Hashes = frozenset[int]
 DRAWN = ("rendered", "textbook")
 """Sources that a run draws for itself: no data set holds them."""
 FITTED = "fitted_with"
-"""In the card of a .keras file: what tells the cells that it was fitted to (`training.adapt`)."""
+"""In a card: what tells the cells that a .keras file was fitted to (`training.adapt`)."""
 _PARTS = ("train", "validation", "test")
 _SHOWN = 3
 """Files that an error names."""
@@ -152,7 +152,7 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
 
 
 def fitted_with(model: Path) -> Hashes:
-    """Return what tells the cells that a .keras file was fitted to after its first training."""
+    """Return what tells the cells that a .keras file, or that of a .tflite file, was fitted to afterwards."""
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
         return frozenset(int(number) for number in card.get(FITTED, ()))

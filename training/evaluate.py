@@ -257,7 +257,6 @@ def _by_turns(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     check(recipe)
-    _make_room(options)
     samples = data.load(folder)
     if options.cross_validate is not None:
         divided = crossvalidate.folds(samples, options.cross_validate, recipe.seed)
@@ -266,6 +265,7 @@ def _by_turns(options: argparse.Namespace) -> None:
     else:
         divided = crossvalidate.leave_one_source_out(samples, recipe.seed)
     classes = data.STUDY_CLASSES if options.classes == "five" else None
+    _make_room(options)
     result = crossvalidate.cross_validate(
         divided,
         recipe,

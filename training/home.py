@@ -137,7 +137,8 @@ def _keep(options: argparse.Namespace) -> None:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{options.model}: its card has no recipe of this version ({error!r})") from None
     samples = prepare(replace(recipe, data=str(options.data)), None)
-    kept = write(model.file, head.see_home(model.body, samples), division.met(samples))
+    met = division.met(samples) | division.fitted_with(options.model)
+    kept = write(model.file, head.see_home(model.body, samples), met)
     print(f"{kept}: {kept.stat().st_size / 1e6:.1f} MB")
 
 

@@ -73,7 +73,7 @@ def check(recipe: Recipe) -> None:
         ("epochs", recipe.epochs >= 1, "at least 1"),
         ("steps", recipe.steps >= 1, "at least 1"),
         ("batch", recipe.batch >= 1, "at least 1"),
-        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0"),
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0 and finite"),
         ("seed", recipe.seed >= 0, "0 or more"),
         ("weights", not recipe.weights or Path(recipe.weights).is_file(), "a .keras file"),
     ):

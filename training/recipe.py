@@ -120,7 +120,7 @@ def check(recipe: Recipe) -> None:
         ("size", recipe.size == 0 or recipe.size >= 32, "0 or at least 32"),
         ("epochs", recipe.epochs >= 1, "at least 1"),
         ("batch", recipe.batch >= 1, "at least 1"),
-        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0"),
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0 and finite"),
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "from 0 to less than 1"),
         ("averaging", 0 <= recipe.averaging < 1, "from 0 to less than 1"),

@@ -1,10 +1,8 @@
 """Who may use the page: strangers are refused before any route runs."""
 
 import base64
-import math
 import re
 import secrets
-import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -12,8 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL_HEADER = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 MAX_BODY_BYTES = 4096
-WRONG_PASSWORD_S = 1.0
-"""So long after a wrong password no other of the same address is looked at: to guess takes years."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -29,11 +25,9 @@ class Guard:
     def __init__(self, app: ASGIApp, password: str | None) -> None:
         self._app = app
         self._password = None if password is None else password.encode()
-        self._wrong_s: dict[str, float] = {}
-        """When (monotonic clock) an address last gave a wrong password; those of a moment ago alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with 401, 403, 413, 415, 421 or 429."""
+        """Pass the request on, or answer it with 401, 403, 413, 415 or 421."""
         caching = "no-cache" if scope["path"].startswith("/static/") else "no-store"
 
         async def send_guarded(message: Message) -> None:
@@ -49,25 +43,10 @@ class Guard:
         # Another site's name may be made to point here (DNS rebinding): Host then still carries that name.
         if scope["app"].state.local and not LOCAL_HEADER.fullmatch(headers.get("host", "")):
             return PlainTextResponse("this page is served to this machine only: open it as localhost", 421)
-        if self._password is not None:
-            address = scope["client"][0] if scope["client"] else ""  # none of a client that has left
-            if stranger := self._stranger(address, headers, self._password):
-                return stranger
+        if self._password is not None and not _carries(headers, self._password):
+            challenge = {"WWW-Authenticate": 'Basic realm="WBC differential", charset="UTF-8"'}
+            return PlainTextResponse("the page's password is needed", 401, challenge)
         return _post_refusal(headers) if scope["method"] == "POST" else None
-
-    def _stranger(self, address: str, headers: Headers, password: bytes) -> Response | None:
-        """Return why who asks from this address is a stranger; None for one with the password."""
-        now, given = time.monotonic(), "authorization" in headers
-        self._wrong_s = {a: at for a, at in self._wrong_s.items() if now < at + WRONG_PASSWORD_S}
-        if given and address in self._wrong_s:
-            again = {"Retry-After": str(math.ceil(WRONG_PASSWORD_S))}
-            return PlainTextResponse("a wrong password came from here a moment ago; try again", 429, again)
-        if _carries(headers, password):
-            return None
-        if given:
-            self._wrong_s[address] = now
-        challenge = {"WWW-Authenticate": 'Basic realm="WBC differential", charset="UTF-8"'}
-        return PlainTextResponse("the page's password is needed", 401, challenge)
 
 
 def _carries(headers: Headers, password: bytes) -> bool:

@@ -57,6 +57,19 @@ def test_of_a_counted_cell_no_whole_picture_is_held() -> None:
     assert all(s.best.crop.nbytes < 10_000 for s in counter._sightings.values())
 
 
+def test_a_cell_seen_as_two_lobes_of_a_better_photograph_keeps_a_whole_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counter = StillFields(DECISION)
+    counter.update(Frame(0, 0.0, picture(1), "a"), [detection(150, 100)])
+    large = replace(detection(150, 100), crop=np.zeros((224, 224, 3), np.uint8), sharpness=900.0)
+    monkeypatch.setattr(album.Album, "known", lambda *_: [1, 1])
+    lobes = [large, replace(large, box=Box(160, 75, 50, 50), sharpness=300.0)]
+    tracked = counter.update(Frame(1, 0.0, picture(1), "b"), lobes)
+    stored = [decode_crop(cell.crop) for cell in tracked.revised]
+    assert [None if s is None else s.shape for s in stored] == [large.crop.shape] * 2
+
+
 @pytest.mark.parametrize("degrees", [0, 7, 90, 131, 180, -45])
 def test_a_place_photographed_again_adds_only_its_new_cells(degrees: float) -> None:
     counter = StillFields(DECISION)

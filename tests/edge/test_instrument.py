@@ -386,7 +386,7 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
     assert instrument.idle(outcome)[0] == "S-3"
     assert asked == [True]
     view = newest(instrument)
-    assert (view.state["phase"], view.state["message"]) == ("finished", "counted by another model")
+    assert (view.state["phase"], view.state["message"]) == ("failed", "counted by another model")
 
 
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
