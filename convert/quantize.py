@@ -42,8 +42,9 @@ from training import data, division, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
 from training.evaluate import figures as evaluate
-from training.finish import REVIEW_SHARE, STRANGE_SHARE
+from training.finish import STRANGE_SHARE
 from training.framing import Framing
+from training.metrics import REVIEW_SHARE
 from training.model import FEATURES, Trained, load
 from training.predict import open_model
 from training.recipe import Recipe, read_recipe, require

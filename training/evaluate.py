@@ -20,7 +20,7 @@ from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.startup import run
 from edge.whole import write_json
-from training import crossvalidate, data, division, finish, metrics, robustness, sizes
+from training import crossvalidate, data, division, metrics, robustness, sizes
 from training.predict import Predictor, open_model
 from training.recipe import RECIPES, check, read_recipe
 
@@ -89,7 +89,7 @@ def figures(
         "ece": metrics.calibration_error(bars),
         "reliability": [{"confidence": b.confidence, "accuracy": b.accuracy, "cells": b.cells} for b in bars],
         "review_curve": curve[np.unique(np.linspace(0, len(curve) - 1, _CURVE_POINTS).astype(int))].tolist(),
-        "accuracy_after_review": metrics.accuracy_after_review(curve, finish.REVIEW_SHARE),
+        "accuracy_after_review": metrics.accuracy_after_review(curve, metrics.REVIEW_SHARE),
         "predictions": [
             {
                 "file": samples[i].file,

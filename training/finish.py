@@ -18,8 +18,6 @@ _DIMENSIONS = 32
 _LEAST_LIMIT = 1e-3
 STRANGE_SHARE = 0.01
 """Share of the validation cells that the limit calls strange."""
-REVIEW_SHARE = 0.05
-"""Share of the validation cells, the least sure, that go to review."""
 
 
 def temperature(probabilities: NDArray[np.floating], truth: NDArray[np.int64]) -> float:

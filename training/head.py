@@ -159,7 +159,7 @@ def fit(body: Body, site: Sequence[data.Sample], home: Home, seed: int = 1) -> t
         "home": _figures(body.names, judged.truth, _answer(body.head, judged), sure),
     }
     kernel, bias = (np.asarray(part / degree, np.float32) for part in new)
-    review_below = round(float(np.quantile(sure.max(axis=1), finish.REVIEW_SHARE)), 3)
+    review_below = round(float(np.quantile(sure.max(axis=1), metrics.REVIEW_SHARE)), 3)
     return Fitted((kernel, bias), degree, _widened(body, here), review_below, here.flat()[0]), figures
 
 

@@ -12,6 +12,8 @@ from edge.differential import clopper_pearson
 
 Labels = NDArray[np.int64]
 """Class indices, shape (cells,)."""
+REVIEW_SHARE = 0.05
+"""Share of the cells, the least sure, that go to review."""
 _DRAWS = 2000
 """Of a bootstrap."""
 
