@@ -3,7 +3,8 @@
 #
 #     sudo deploy/install.sh
 #
-# Run it again to update. Settings (/etc/wbc) and counts (/var/lib/wbc) are never touched.
+# Run it again to update. Settings (/etc/wbc) and counts (/var/lib/wbc) are never touched; the counts are copied,
+# and the model is kept that began them.
 set -euo pipefail
 
 fail() {
@@ -14,8 +15,8 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "root is needed; run: sudo $0"
 [ "$(dpkg --print-architecture)" = arm64 ] || [ -n "${WBC_ANY_MACHINE:-}" ] ||
     fail "64-bit Raspberry Pi OS is needed (this is $(dpkg --print-architecture)); install that, then run this again"
-python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
-    fail "Python 3.11 to 3.13 is needed, found $(python3 --version); use Raspberry Pi OS Bookworm or later"
+/usr/bin/python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+    fail "Python 3.11 to 3.13 is needed, found $(/usr/bin/python3 --version); use Raspberry Pi OS Bookworm or later"
 source=$(cd "$(dirname "$0")/.." && pwd)
 
 echo "1/5 camera library and Python"
@@ -25,13 +26,35 @@ apt-get install -qy --no-install-recommends python3-venv python3-picamera2
 echo "2/5 user wbc, in the groups of the camera and the serial port"
 id wbc >/dev/null 2>&1 || useradd --system --home-dir /var/lib/wbc --shell /usr/sbin/nologin wbc
 usermod --append --groups video,dialout wbc
+install -d -o wbc -g wbc -m 755 /var/lib/wbc
+install -d -o wbc -g wbc -m 700 /var/lib/wbc/counts # identifiers are for the counter alone
 
 echo "3/5 program in /opt/wbc"
+systemctl stop wbc 2>/dev/null || true
+counts=/var/lib/wbc/counts/counts.sqlite
+if [ -e "$counts" ]; then
+    runuser -u wbc -- /usr/bin/python3 - "$counts" /var/lib/wbc/counts/before-update.sqlite <<'COPY'
+import os, sqlite3, sys
+new = sys.argv[2] + ".new"
+if os.path.exists(new):
+    os.remove(new)
+sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", (new,))
+os.replace(new, sys.argv[2])
+COPY
+fi
+for model in /opt/wbc/venv/lib/python3*/site-packages/edge/model/wbc.tflite; do
+    [ -e "$model" ] || continue
+    kept=/opt/wbc/models/$(sha256sum "$model" | cut -c1-12)
+    install -D -m 644 -t "$kept" "$model" "${model%.tflite}.json"
+done
+# What an earlier version left where pip builds would be installed again.
+rm -rf "$source/build" "$source"/*.egg-info
 # The environment sees the system's picamera2, whose compiled parts need the system's NumPy generation.
-python3 -m venv --system-site-packages /opt/wbc/venv
+/usr/bin/python3 -m venv --system-site-packages /opt/wbc/venv
 numpy=$(/usr/bin/python3 -c 'import numpy; print(numpy.__version__.split(".")[0])')
 echo "numpy<$((numpy + 1))" >/opt/wbc/constraints.txt
 /opt/wbc/venv/bin/python -m pip install --upgrade --constraint /opt/wbc/constraints.txt "$source[edge]"
+rm -rf "$source/build" "$source"/*.egg-info
 
 echo "4/5 settings in /etc/wbc"
 install -d -m 755 /etc/wbc

@@ -123,21 +123,25 @@ def send(config: LisConfig, options: argparse.Namespace) -> int:
 
 
 def query(config: LisConfig, options: argparse.Namespace) -> int:
-    """Ask the LIS what is ordered for a specimen, and wait for the answer; results that wait go too."""
+    """Ask the LIS what is ordered for the specimen that standard input names; results that wait go too."""
+    _needs_way(config)
     if config.lis_protocol != "astm" or config.lis_folder:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
-    check_specimen(options.specimen)
+    # Not on the command line: sudo and the shell keep those.
+    print("specimen: ", end="" if sys.stdin.isatty() else "\n", flush=True)
+    specimen = sys.stdin.readline().strip()
+    check_specimen(specimen)
     with Outbox(config.database) as box:
         service = _Sending(config)
-        entry = box.query(options.specimen)
+        entry = box.query(specimen)
         try:
             with service:
                 print(f"asking; waiting up to {ANSWER_S:.0f} s for the order", flush=True)
                 end_s = time.monotonic() + ANSWER_S
-                while time.monotonic() < end_s and not box.orders(options.specimen, since=entry.created):
+                while time.monotonic() < end_s and not box.orders(specimen, since=entry.created):
                     if service.stopped.wait(0.2):
                         break
-            found = box.orders(options.specimen, since=entry.created)
+            found = box.orders(specimen, since=entry.created)
             reason = box.entry(entry.id).reason or box.line().problem or "not sent"
         finally:
             # Nobody waits any more: a query that is still here must not go out later.
@@ -245,7 +249,7 @@ def _parser() -> Parser:
     cancelling = command(cancel)
     cancelling.add_argument("number", type=int)
     cancelling.add_argument("--reason", required=True)
-    command(query).add_argument("specimen")
+    command(query)
     command(test).add_argument("--scan", action="store_true", help="try other speeds where nothing answers")
     command(simulate).add_argument("--store", type=Path, help="file that gets a JSON line for each message")
     command(monitor)

@@ -25,9 +25,10 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "edge.lis", *map(str, arguments)]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the program; `said` is its standard input."""
     return subprocess.run(
-        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        command(*arguments), cwd=ROOT, input=said, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -99,6 +100,7 @@ def test_cancel_and_resend(database: Path) -> None:
         (["resend", 9], "message 9 is not in the outbox"),
         (["cancel", 1, "--reason", " "], "needs a reason"),
         (["send"], "no way to the LIS"),
+        (["query"], "error: no way to the LIS"),
         (["test"], "no way to the LIS"),
         (["send", "--serial", "x", "--lis-listen", "y:1"], "one way to the LIS expected"),
         (["status", "--config", "nowhere.toml"], "nowhere.toml"),
@@ -107,7 +109,8 @@ def test_cancel_and_resend(database: Path) -> None:
         (["send", "--serial", "socket://["], "socket://HOST:PORT expected"),
         (["send", "--serial", "/dev/x", "--serial-baud", 10**20], "serial_baud"),
         (["resend", 10**30], "is not in the outbox"),
-        (["query", "S", "--serial", "socket://h:1", "--lis-protocol", "oru"], "lis_protocol = astm"),
+        (["query", "--serial", "socket://h:1", "--lis-protocol", "oru"], "lis_protocol = astm"),
+        (["query", "--serial", "socket://h:1"], "specimen identifier must be 1 to 64"),
     ],
 )
 def test_an_error_is_one_clear_line(database: Path, arguments: list[object], message: str) -> None:
@@ -177,7 +180,7 @@ def test_simulate_test_send_query_and_monitor(database: Path, tmp_path: Path) ->
         monitor.stdout.readline()
         sent = run("send", *way)
         assert sent.returncode == 0, sent.stderr
-        asked = run("query", "S-77", *way)
+        asked = run("query", *way, said="S-77\n")
         assert asked.stdout.endswith("ordered: DIFF\n")
         time.sleep(0.5)
         monitor.send_signal(signal.SIGINT)
@@ -251,9 +254,13 @@ def test_nothing_heavy_is_imported() -> None:
 def test_a_query_that_only_an_old_order_answers_is_given_up_and_does_not_go_out_later(database: Path) -> None:
     with Outbox(database) as box:
         box.keep_orders([Order("S-9", ("WBC",))], patient=False)
-    ask = command("query", "S-9", "--serial", "/dev/none", "--database", database)
-    with subprocess.Popen(ask, cwd=ROOT, stdout=subprocess.PIPE, text=True) as asking:
+    ask = command("query", "--serial", "/dev/none", "--database", database)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(ask, cwd=ROOT, text=True, **pipes) as asking:
+        assert asking.stdin is not None
         assert asking.stdout is not None
+        asking.stdin.write("S-9\n")
+        asking.stdin.flush()
         assert any("no device /dev/none" in line for line in asking.stdout)
         asking.send_signal(signal.SIGINT)
         said = asking.communicate(timeout=15)[0]
