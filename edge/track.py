@@ -147,7 +147,7 @@ class MovingStage:
         revised = self._decision.reconsidered()
         known = self._near(place, size)
         found = self._give(frame, detections, place, [*known, *self._open])
-        self._open = self._open[-_MOST_OPEN:]
+        self._forget_oldest(found)
         for detection, cell in zip(detections, found, strict=True):
             if isinstance(cell, Sightings):
                 cell.on_dust &= self._stage.on_dust(detection.box, size)
@@ -245,6 +245,14 @@ class MovingStage:
             else:
                 given[i] = given[twin]
         return [given[i] for i in range(len(detections))]
+
+    def _forget_oldest(self, found: Sequence[Known | Sightings]) -> None:
+        """Let go of the oldest open cells, where they are too many, but of none that the frame shows."""
+        excess = len(self._open) - _MOST_OPEN
+        if excess > 0:
+            shown = {id(cell) for cell in found}
+            gone = {id(cell) for cell in [c for c in self._open if id(c) not in shown][:excess]}
+            self._open = [cell for cell in self._open if id(cell) not in gone]
 
     def _add(
         self,

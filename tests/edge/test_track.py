@@ -150,6 +150,14 @@ def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> 
     assert shown(MovingStage(DECISION), *[(0, 150, 120)] * 40, *[(126, 50, 124)] * 8) == 2
 
 
+def test_all_cells_of_a_crowded_view_are_counted_while_in_view() -> None:
+    counter = MovingStage(DECISION)
+    row = [detection(12 + 17 * (i % 22), 12 + 24 * (i // 22)) for i in range(220)]
+    small = [replace(d, box=Box(d.box.centre[0] - 6, d.box.centre[1] - 6, 12, 12)) for d in row]
+    counted = [cell for i in range(34) for cell in counter.update(frame(i, 0, 100), small).cells]
+    assert len(counted) == len(small)
+
+
 def test_cells_in_a_row_do_not_hold_each_other_in_memory() -> None:
     def alive() -> int:
         gc.collect()
