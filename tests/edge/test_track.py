@@ -152,7 +152,7 @@ def test_a_cell_at_the_border_is_the_counted_one_that_lies_no_nearer_to_it() -> 
 
 def test_all_cells_of_a_crowded_view_are_counted_while_in_view() -> None:
     counter = MovingStage(DECISION)
-    row = [detection(12 + 17 * (i % 22), 12 + 24 * (i // 22)) for i in range(220)]
+    row = [detection(12 + 17 * (i % 18), 12 + 15 * (i // 18)) for i in range(250)]
     small = [replace(d, box=Box(d.box.centre[0] - 6, d.box.centre[1] - 6, 12, 12)) for d in row]
     counted = [cell for i in range(34) for cell in counter.update(frame(i, 0, 100), small).cells]
     assert len(counted) == len(small)
