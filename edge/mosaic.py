@@ -232,7 +232,7 @@ class Mosaic:
         """Return how much was seen: the area by the tiles themselves, since the picture is coarser."""
         seen = sum(np.count_nonzero(tile[..., 3]) for tile in self._tiles.values())
         good = sum(np.count_nonzero(tile[..., 3] == _MONOLAYER) for tile in self._tiles.values())
-        return Coverage(seen_share, good / seen, seen * self._scale**2)
+        return Coverage(seen_share, good / max(seen, 1), seen * self._scale**2)
 
 
 def _halved(tile: Tile) -> Tile:
