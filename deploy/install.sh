@@ -33,7 +33,7 @@ echo "3/5 program in /opt/wbc"
 systemctl stop wbc 2>/dev/null || true
 counts=/var/lib/wbc/counts/counts.sqlite
 if [ -e "$counts" ]; then
-    runuser -u wbc -- /usr/bin/python3 - "$counts" /var/lib/wbc/counts/before-update.sqlite <<'COPY'
+    runuser -u wbc -- /usr/bin/python3 -I - "$counts" /var/lib/wbc/counts/before-update.sqlite <<'COPY'
 import os, sqlite3, sys
 new = sys.argv[2] + ".new"
 if os.path.exists(new):

@@ -115,7 +115,7 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
     if unknown := sorted(set(read_boxes(data, "train")) - set(RED_CELL_PX)):
         raise UserError(
             f"{data / 'fields.csv'}: how large red cells are in {', '.join(unknown)} is not known; add it to "
-            f"training.fields.RED_CELL_PX, and to training.locator how often the source is shown"
+            "training.fields.RED_CELL_PX, and to training.locator how often the source is shown"
         )
     found = list(read_fields(data, "train", set(RED_CELL_PX) - set(leave_out)))
     cells = [s for s in load(data) if s.source == "pbc"]
