@@ -10,9 +10,9 @@ Every other tracker counts a track from its third box on, with the class that it
 What is named a platelet is not counted; a lymphocyte named an erythroblast is. "error %" is (counted - seen
 well) / seen well; "five %" how often the likeliest of the study's five classes is right (`training.evaluate
 --classes five`), by all sightings, and "single %" by the one that weighs most alone (of other trackers, the
-sharpest); "named %" how often the class that
-it was counted as is, one of all eight; "sure" the share not sent to review, "right %" how often these are
-counted as the right class; "ms/frame" what linking takes (ours: with the stage's motion).
+sharpest); "named %" how often the class that it was counted as is, one of all eight; "sure" the share not
+sent to review, "right %" how often these are counted as the right class; "ms/frame" what linking takes
+(ours: with the stage's motion).
 """
 
 import argparse

@@ -135,7 +135,7 @@ class Detection:
     crop: Image
     """What the model saw, shape (size, size, 3)."""
     sharpness: float
-    """Variance of the Laplacian over the crop (grey levels squared); 0 is featureless."""
+    """How sharp the crop is (`edge.preprocess.sharpness`); 0 is featureless."""
     strangeness: float
     """How unlike the training cells it is (`edge.strangeness`); above 1 is strange."""
     sure: bool

@@ -17,6 +17,9 @@ _AT_BORDER = 0.05
 """Of such a cell, what ends less than this many box sides from the image's border reaches it, or nearly."""
 _FADE = 0.06
 """Share of the crop's side in which what is beyond a cell's cut edge becomes bare glass."""
+_NOISE, _DARKEST = 1.5, 4.0
+"""Of the sharpness: deviation of the bell that smooths the noise, pixels, and light that is added (0..255),
+so that what is nearly black counts for no more than it shows."""
 _GLASS = 80
 """Percentile of brightness along the border from which it is taken for glass."""
 
@@ -71,6 +74,11 @@ def _faded(square: Image, cut: Sequence[float], glass: NDArray[np.float32]) -> I
 
 
 def sharpness(crop_image: Image) -> float:
-    """Return the variance of the Laplacian (grey levels squared): higher is better focused."""
-    grey = cv2.cvtColor(crop_image, cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    """Return how sharp a crop is, from 0: some 100 in good focus, a few where it is blurred.
+
+    It is the variance of the Laplacian of the density (the logarithm of the light), times 1e5: the lamp does
+    not change it. A camera's noise, which no defocus takes away, is smoothed before.
+    """
+    grey = cv2.cvtColor(crop_image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    dense = np.log(cv2.GaussianBlur(grey, (0, 0), _NOISE) + _DARKEST)
+    return float(1e5 * cv2.Laplacian(dense, cv2.CV_32F).var())

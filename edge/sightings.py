@@ -146,6 +146,11 @@ class Sightings:
         self._votes[first.probabilities.argmax()] = weight
 
     @property
+    def weight(self) -> float:
+        """What all of it counts for."""
+        return self._weight
+
+    @property
     def probabilities(self) -> Probabilities:
         """The weighted mean, shape (classes,)."""
         return (self._sum / self._weight).astype(np.float32)
@@ -190,12 +195,16 @@ class Sightings:
 
 
 def weight_of(detection: Detection, size: tuple[int, int]) -> float:
-    """Return what a sighting counts for in a frame of `size` (width, height): sharp and central is best."""
+    """Return what a sighting counts for in a frame of `size` (width, height): sharp and central is best.
+
+    Sightings of one cell differ by blur above all, which hides granules and lobes each time alike: a mean
+    does not undo that. So they weigh by the square of how sharp and central they are.
+    """
     box = detection.box
     right, bottom = size[0] - box.x - box.width, size[1] - box.y - box.height
     inside = min(box.x, box.y, right, bottom) / max(_WELL_INSIDE * box.side, 1)
     central = _LEAST_CENTRAL + (1 - _LEAST_CENTRAL) * min(max(inside, 0), 1)
-    return (detection.sharpness + _LEAST_WEIGHT) * central
+    return ((detection.sharpness + _LEAST_WEIGHT) * central) ** 2
 
 
 @dataclass(slots=True)

@@ -19,6 +19,9 @@ _LEAST_PRESENCE, _DOUBTED_PRESENCE = 0.5, 0.75
 taken for one now and then only. Of 324 cells of the validation split's films each had over 0.9. What the
 locator doubts each time, a dark clump of red cells say, must be there more steadily: of 222 whole cells in
 validation fields, each moved, blurred and lit otherwise 14 times, it doubts one so, which had 0.86."""
+_STEADY = 16
+"""Sightings, in three of four frames at least, after which no frame speaks against a cell that is surely one:
+the lamp was turned down, a hand lay in the light."""
 _TWIN, _TWIN_LARGER, _LEAST_INSTEAD = 1.0, 1.35, 0.5
 """Box sides up to which a cell beside the place of another one may be that one, how many times one may be as
 large as the other, and the share of its sightings in which that place must be empty. A rolling shutter bends
@@ -120,8 +123,8 @@ class MovingStage:
         self._least_sightings = least_sightings
         self._astray = 0
         self._moved: dict[int, tuple[float, float]] = {}
-        self._early: dict[int, tuple[Sightings, int]] = {}
-        """Cells counted after a glimpse, by number, and from how many sightings they are decided again."""
+        self._gathering: dict[int, tuple[Sightings, int, float]] = {}
+        """Counted cells, by number, and from how many sightings or what weight they are decided again."""
 
     @property
     def fields(self) -> int:
@@ -262,20 +265,21 @@ class MovingStage:
         at: tuple[float, float],
         weight: float,
     ) -> None:
-        """Add a sighting to a cell that still gathers them; an early one lies where it is seen best."""
+        """Add a sighting to a cell that still gathers them; one of few lies where it is seen best."""
         if isinstance(cell, Sightings):
             cell.add(detection, source, at, weight)
-        elif cell.number in self._early:
-            sightings, _ = self._early[cell.number]
+        elif cell.number in self._gathering:
+            sightings, *_ = self._gathering[cell.number]
             sightings.add(detection, source, at, weight)
-            cell.x, cell.y, cell.side = sightings.x, sightings.y, sightings.side
-            self._moved[cell.number] = (cell.x, cell.y)
+            if sightings.number <= self._decide_after:
+                cell.x, cell.y, cell.side = sightings.x, sightings.y, sightings.side
+                self._moved[cell.number] = (cell.x, cell.y)
 
     def _note_absences(self, found: Sequence[Known | Sightings], place: Place, size: tuple[int, int]) -> None:
         seen = {id(cell) for cell in found}
         for sightings in self._open:
             if id(sightings) not in seen:
-                sightings.absences += _shows(place, size, sightings)
+                sightings.absences += not _steady(sightings) and _shows(place, size, sightings)
 
     def _note_neighbours(
         self, found: Sequence[Known | Sightings], known: Sequence[Known], place: Place, size: tuple[int, int]
@@ -324,8 +328,8 @@ class MovingStage:
         if isinstance(cell, Sightings):
             cell.join(sightings)
             return None
-        if cell.number in self._early:
-            self._early[cell.number][0].join(sightings)
+        if cell.number in self._gathering:
+            self._gathering[cell.number][0].join(sightings)
         return cell.number
 
     def _believed(self, sightings: Sightings) -> bool:
@@ -351,7 +355,7 @@ class MovingStage:
                 other.beside.add(cell.number)
             if sightings.key in other.instead:
                 other.instead[cell.number] = other.instead.pop(sightings.key)
-        self._remember_early(cell.number, sightings)
+        self._gather(cell.number, sightings)
         if self._known is not None:
             known = Known(cell.number, *cell.slide, sightings.side)
             self._known.add(known, known.x, known.y)
@@ -362,25 +366,28 @@ class MovingStage:
         brief = sightings.number < self._least_sightings
         return replace(cell, review=cell.review or brief or not sightings.sure)
 
-    def _remember_early(self, number: int, sightings: Sightings) -> None:
-        """Let a cell that was decided by few sightings gather more, should it come back."""
-        if sightings.number < self._decide_after:
-            sightings.forget_picture()
-            self._early[number] = (sightings, min(2 * sightings.number, self._decide_after))
-        else:
-            self._early.pop(number, None)
-        while len(self._early) > _MOST_OPEN:
-            del self._early[next(iter(self._early))]
+    def _gather(self, number: int, sightings: Sightings) -> None:
+        """Let a counted cell gather more sightings, should it be seen on, or come back."""
+        sightings.forget_picture()
+        self._gathering[number] = (sightings, 2 * sightings.number, 2 * sightings.weight)
+        while len(self._gathering) > _MOST_OPEN:
+            del self._gathering[next(iter(self._gathering))]
 
     def _revise(self, seen: Sequence[int]) -> tuple[Cell, ...]:
-        """Decide those of the cells again of which twice as much has been seen by now."""
+        """Decide those of the cells again of which twice as much, or as well, has been seen by now."""
         cells = []
         for number in dict.fromkeys(seen):
-            sightings, due = self._early.get(number, (None, 0))
-            if sightings is not None and sightings.number >= due:
+            sightings, often, well = self._gathering.get(number, (None, 0, 0.0))
+            if sightings is not None and (sightings.number >= often or sightings.weight >= well):
                 cells.append(self._decide(number, sightings, again=True))
-                self._remember_early(number, sightings)
+                self._gather(number, sightings)
         return tuple(cells)
+
+
+def _steady(sightings: Sightings) -> bool:
+    """Tell whether a cell has been seen so often and so surely that it is one, whatever frames show now."""
+    seen, presence = sightings.number, _DOUBTED_PRESENCE * (sightings.number + sightings.absences)
+    return sightings.sure and seen >= max(_STEADY, presence)
 
 
 def _glimpsed(sightings: Sightings) -> bool:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -88,3 +89,18 @@ def test_blur_lowers_sharpness() -> None:
     blurred = np.full_like(sharp, 128)
     blurred[::8, ::8] = 140
     assert sharpness(sharp) > sharpness(blurred) > sharpness(np.zeros_like(sharp)) == 0
+
+
+def test_sharpness_is_that_of_the_focus_not_of_lamp_and_noise() -> None:
+    rng = np.random.default_rng(0)
+    sheet = np.full((192, 192), 220, np.uint8)
+    for x, y in rng.integers(20, 172, (40, 2)):
+        cv2.circle(sheet, (int(x), int(y)), 7, int(rng.integers(60, 140)), -1)
+    focused = cv2.GaussianBlur(sheet, (0, 0), 0.8).astype(np.float64)
+    noise = rng.normal(0, 2.5, sheet.shape)
+
+    def seen(light: np.ndarray) -> float:
+        return sharpness(np.repeat(np.clip(light + noise, 0, 255).astype(np.uint8)[..., None], 3, axis=2))
+
+    assert seen(0.6 * focused) == pytest.approx(seen(focused), rel=0.15)
+    assert seen(cv2.GaussianBlur(focused, (0, 0), 3)) < 0.2 * seen(focused)

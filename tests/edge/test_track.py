@@ -167,8 +167,8 @@ def test_cells_in_a_row_do_not_hold_each_other_in_memory() -> None:
     row = [(60 + 45 * i, 220) for i in range(18)]
     counted = walk(counter, ROW, row)
     assert len(counted) + len(counter.settle()) == len(row)
-    counter._early = dict(list(counter._early.items())[-1:])  # as after many cells more
-    assert alive() - before == len(counter._early) + len(counter._open) <= 1
+    counter._gathering = dict(list(counter._gathering.items())[-1:])  # as after many cells more
+    assert alive() - before == len(counter._gathering) + len(counter._open) <= 1
 
 
 def test_a_cell_of_another_size_beside_a_glimpse_is_another() -> None:
@@ -287,6 +287,13 @@ def test_what_is_doubted_each_time_must_be_there_steadily_and_goes_to_review(
     assert [cell.review for cell in counter.settle()] == counted
 
 
+def test_what_was_seen_steadily_stays_a_cell_while_the_lamp_is_dim() -> None:
+    counter = MovingStage(DECISION, decide_after=64, most_sightings=64)
+    shown = [[detection(100, 100)]] * 20 + [[]] * 60
+    assert not any(counter.update(frame(i, 0, 0), seen).cells for i, seen in enumerate(shown))
+    assert len(counter.settle()) == 1
+
+
 def test_a_frame_that_the_gates_refuse_misses_no_cell() -> None:
     counter = MovingStage(DECISION)
     for i in range(24):
@@ -318,7 +325,7 @@ def test_the_class_is_that_of_all_sightings_sharp_ones_first() -> None:
     (cell,) = (c for i, d in enumerate(sightings) for c in counter.update(frame(i, 0, 0), [d]).cells)
     assert cell.name == "neutrophil"
     assert cell.source == 3
-    expected = (30 * 0.2 + 500 * 0.95) / 530
+    expected = (3 * 10**2 * 0.2 + 500**2 * 0.95) / (3 * 10**2 + 500**2)
     assert cell.confidence == pytest.approx(expected, abs=1e-3)
     assert not cell.review
 
@@ -660,11 +667,20 @@ def test_a_cell_counted_after_a_glimpse_is_decided_again_when_it_comes_back() ->
     assert not revised[-1].review
 
 
-def test_a_cell_that_was_looked_at_long_is_decided_once() -> None:
+def test_a_cell_that_is_looked_at_long_is_counted_once_and_ever_more_rarely_decided_again() -> None:
     counter = MovingStage(DECISION, decide_after=8)
     tracked = [counter.update(frame(i, 0, 0), [detection(100, 100)]) for i in range(40)]
-    assert [len(t.cells) for t in tracked].count(1) == 1
-    assert not any(t.revised for t in tracked)
+    assert [i for i, t in enumerate(tracked) if t.cells] == [7]
+    assert [i for i, t in enumerate(tracked) if t.revised] == [15, 31]
+
+
+def test_a_long_blurred_look_does_not_hold_against_a_sharp_one() -> None:
+    counter = MovingStage(DECISION)
+    for i in range(40):
+        cells = counter.update(frame(i, 0, 100), [detection(100, 100, 0.02, sharpness=5.0)]).cells
+        assert [cell.name for cell in cells] == ["lymphocyte"] * len(cells)
+    (cell,) = counter.update(frame(40, 0, 100), [detection(100, 100, 0.99, sharpness=100.0)]).revised
+    assert (cell.number, cell.name, cell.source) == (1, "neutrophil", 40)
 
 
 def test_what_passed_now_and_then_does_not_hold_a_map_without_a_cell() -> None:
