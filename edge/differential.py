@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +35,14 @@ class Differential:
     """Counted classes alone."""
     per_100: Mapping[str, float | None]
     """Classes reported per 100 counted cells (nucleated red cells); None while nothing is counted."""
+
+
+def shown(value: float, decimals: int = 1) -> str:
+    """Return a figure as every screen and message has it: the nearest number, of two as near the larger.
+
+    So does the page's toFixed; Python's own formats take the even one (0.25 would be 0.2).
+    """
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 
 def differential(names: Iterable[str], classes: Sequence[CellClass]) -> Differential:

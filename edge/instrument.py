@@ -23,6 +23,7 @@ from edge.localise import Locator
 from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
+from edge.report import status
 from edge.rim import within_rim
 from edge.session import Session
 from edge.stage import Place
@@ -123,10 +124,15 @@ class Instrument:
         self._map_state: dict[str, Any] | None = None
         self._map_version, self._map_due_s, self._map_stored_s = 0, 0.0, time.monotonic()
 
-    def count(self, specimen: str) -> Outcome:
+    def count(self, specimen: str, *, asked: bool = False) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
 
         Whatever happens, what was counted is stored, and --json gets the result.
+
+        Args:
+            specimen: its identifier.
+            asked: True where a person asked for it on the page. A live source is then paused until that
+                person goes on: the slide of the specimen before may lie there still.
 
         Raises:
             UserError: the count could not begin, or could not be stored.
@@ -135,6 +141,8 @@ class Instrument:
         with closing(open_source(self._config)) as source:
             # Before the specimen is begun: without a locator there is no count.
             locator = Locator(self._config.um_per_px, steady=source.moving)
+            if asked and source.live:
+                self.wishes.pause(True)
             session = self._begin(specimen, source)
             before = session.frames
             with open_display(source.length) as display:
@@ -179,7 +187,8 @@ class Instrument:
         phase = "failed" if outcome.unbegun else counted
         while not self._stop.is_set():
             problem = outcome.unbegun or outcome.error or outcome.unwritten
-            state = self._state(session, phase, str(problem or _ending(outcome)))
+            broken = outcome.error is not None
+            state = self._state(session, phase, str(problem or _ending(outcome)), broken=broken)
             if state != shown:
                 shown = state
                 self._show(session, state)
@@ -209,6 +218,8 @@ class Instrument:
                 raise UserError("the count goes on; pause it, then release")
             if asked.specimen != session.specimen:
                 raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
+            if (asked.counts, asked.review) != (session.counts, len(session.doubtful)):
+                raise UserError("the count has changed meanwhile; look at it, then release")
             entry = self.release(session, phase != "failed", asked.operator, asked.wbc)
             asked.answer.set_result(entry)
         except UserError as error:
@@ -237,18 +248,26 @@ class Instrument:
         """
         if self._lis is None:
             raise UserError("no way to the LIS is set; --serial names its port")
-        enough = session.total >= session.needed
-        return self._lis.release(session.result(complete and enough), operator=operator, wbc=wbc)
+        complete = complete and session.total >= session.needed
+        return self._lis.release(session.result(complete), operator=operator, wbc=wbc)
 
-    def _state(self, session: Session, phase: str, message: str = "", **rest: Any) -> dict[str, Any]:
-        """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old."""
+    def _state(
+        self, session: Session, phase: str, message: str = "", *, broken: bool = False, **rest: Any
+    ) -> dict[str, Any]:
+        """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old.
+
+        With it comes "release_as", the status of a release now; `broken` where the input broke off.
+        """
         if self._lis and time.monotonic() >= self._lis_due_s:
             self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
         self._refresh_map(session)
-        return session.state(phase, message, **rest) | {
-            "lis": self._lis_state or None,
-            "map": self._map_state,
-        }
+        state = session.state(phase, message, **rest) | {"lis": None, "map": self._map_state}
+        if broken:
+            state["unsettled"].append("the input broke off")
+        if self._lis_state:
+            release_as = status(not state["unsettled"], was_final=self._lis_state["was_final"])
+            state["lis"] = self._lis_state | {"release_as": release_as}
+        return state
 
     def _refresh_map(self, session: Session) -> None:
         """Draw the map anew and store it, where it has changed and the last time is a while ago."""

@@ -76,7 +76,10 @@ class Release:
     """A person's wish to release the result."""
 
     specimen: str
-    """What the person saw: another page may have begun the next one meanwhile."""
+    """What the person saw: another page may have begun the next one meanwhile, or gone on with this one."""
+    counts: Mapping[str, int]
+    """By class, as the person saw them; so is `review`, the number of cells that await it."""
+    review: int
     operator: str
     wbc: float | None
     answer: Future[Any]
@@ -132,12 +135,14 @@ class Wishes:
             asked, self._specimen = self._specimen, None
             return asked
 
-    def ask_release(self, specimen: str, operator: str, wbc: float | None) -> Future[Any]:
+    def ask_release(
+        self, specimen: str, counts: Mapping[str, int], review: int, *, operator: str, wbc: float | None
+    ) -> Future[Any]:
         """Ask the main loop to release the result of this specimen; the answer comes in the future.
 
         A wish that nobody has taken yet is cancelled by the next.
         """
-        wish = Release(specimen, operator, wbc, Future())
+        wish = Release(specimen, counts, review, operator, wbc, Future())
         with self._lock:
             before, self._release = self._release, wish
         if before is not None:

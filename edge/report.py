@@ -55,11 +55,16 @@ class Report:
     """Of `result`, without its cells and images."""
 
 
-def status(result: Mapping[str, Any], *, was_final: bool) -> Status:
-    """Return the status with which a result may leave; `was_final`: a final one of the specimen has left."""
+def status(settled: bool, *, was_final: bool) -> Status:
+    """Return the status with which a result may leave.
+
+    Args:
+        settled: True where the count is complete, of enough cells, and none awaits review.
+        was_final: True where a final result of the specimen has left: what follows corrects it, settled or
+            not (comments tell), for nothing preliminary takes the place of a final one.
+    """
     if was_final:
         return Status.CORRECTED
-    settled = result["complete"] and not result["review"]
     return Status.FINAL if settled else Status.PRELIMINARY
 
 

@@ -110,9 +110,10 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         if made_up:
             say(f"specimen {made_up}, by date and time; --specimen names it")
         outcome: Outcome | None = None
+        following: str | None = None
         while True:
             try:
-                outcome = instrument.count(specimen)
+                outcome = instrument.count(specimen, asked=following is not None)
             except UserError as error:
                 # The first count that cannot begin ends the program; a later one is told on the page.
                 if outcome is None:

@@ -109,6 +109,11 @@ class Session:
         return sum(cell.name in self._counted_names for cell in self.cells)
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Cells by class, of all classes of the model."""
+        return differential((c.name for c in self.cells), self._card.classes).counts
+
+    @property
     def doubtful(self) -> tuple[Cell, ...]:
         """The counted cells that a person must look at, in their order."""
         return tuple(cell for cell in self.cells if cell.review)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.cells import Role
+from edge.differential import shown
 from edge.report import NOTICE
 
 _LINE_EVERY_S = 5.0
@@ -140,9 +141,9 @@ def table(state: dict[str, Any], specimen: str = "") -> Table:
     for c in state["classes"]:
         name = c["name"].replace("_", " ")
         if c["percent"] is not None:
-            percent, limits = f"{c['percent']:.1f}", f"{c['low']:.1f}-{c['high']:.1f}"
+            percent, limits = shown(c["percent"]), f"{shown(c['low'])}-{shown(c['high'])}"
         elif c["per_100"] is not None:
-            percent, limits = f"{c['per_100']:.1f} per 100", ""
+            percent, limits = f"{shown(c['per_100'])} per 100", ""
         else:
             percent, limits = "", "not counted" if c["role"] == Role.REJECTED else ""
         sheet.add_row(name, str(c["count"]), percent, limits)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from edge.differential import shown
 from edge.lis.mapping import SiteMapping, Test
 from edge.report import LEAST_CELLS, Report, Status
 
@@ -54,7 +55,7 @@ def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
             value = values[kind].get(name)
             if value is not None:
                 comment = _limits(report, name) if kind == "percent" and mapping.limits else ""
-                found.append(Observation(test, f"{value:.{test.decimals}f}", _flag(test, value), comment))
+                found.append(Observation(test, shown(value, test.decimals), _flag(test, value), comment))
     return found
 
 
@@ -94,12 +95,12 @@ def model_identity(report: Report) -> str:
 
 def _limits(report: Report, name: str) -> str:
     share, total = report.result["differential"][name], report.result["total"]
-    return f"95 % limits {share['low']:.1f} to {share['high']:.1f} ({share['count']} of {total} cells)"
+    return f"95 % limits {shown(share['low'])} to {shown(share['high'])} ({share['count']} of {total} cells)"
 
 
 def _flag(test: Test, value: float) -> str:
     """Return the flag of the value as it is shown, so that flag and number never disagree."""
     if test.low is None or test.high is None:
         return ""
-    shown = round(value, test.decimals)
-    return "L" if shown < test.low else "H" if shown > test.high else "N"
+    sent = float(shown(value, test.decimals))
+    return "L" if sent < test.low else "H" if sent > test.high else "N"

@@ -50,6 +50,8 @@ class Entry:
     """How often persons had given its cells their classes; None for a query and for an early report."""
     counts: dict[str, int] | None
     """Cells of the report by class; None for a query."""
+    wbc: float | None
+    """Leukocytes that were released with it, 10^9/L; None for a query, too."""
     state: State
     created: str
     """UTC, ISO 8601."""
@@ -80,7 +82,7 @@ class Line:
 _ENTRY = (
     "SELECT o.id, o.control_id, coalesce(s.name, o.query), r.version, coalesce(r.status, 'query'), "
     "json_extract(r.result, '$.total'), json_extract(r.result, '$.namings'), "
-    "json_extract(r.result, '$.counts'), o.state, o.created, o.changed, o.attempts, o.reason "
+    "json_extract(r.result, '$.counts'), r.wbc, o.state, o.created, o.changed, o.attempts, o.reason "
     "FROM outbox o LEFT JOIN report r ON r.id = o.report "
     "LEFT JOIN specimen s ON s.id = r.specimen "
 )
@@ -131,19 +133,17 @@ class Outbox:
                 "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)
             ).fetchone()
             before = self._db.execute(
-                "SELECT r.version, r.status, r.result, r.wbc, o.id, o.state, "
-                "EXISTS (SELECT * FROM attempt WHERE outbox = o.id AND outcome LIKE 'received%') "
-                "FROM report r JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
+                "SELECT r.version, r.result, r.wbc, o.id, o.state FROM report r "
+                "JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
                 (specimen,),
             ).fetchall()
-            known = [row for row in before if row[5] in {State.WAITING, State.RECEIVED}]
+            known = [row for row in before if row[4] in {State.WAITING, State.RECEIVED}]
             # Early results have no namings: an update of the program corrects nothing.
-            same = known and {"namings": 0} | json.loads(known[-1][2]) == json.loads(content)
-            if same and known[-1][3] == wbc:
-                return self.entry(known[-1][4])
-            # One that arrived, was sent again and then cancelled is at the LIS all the same.
-            there = [row for row in before if row in known or row[6]]
-            level = status(result, was_final=any(row[1] != Status.PRELIMINARY for row in there))
+            same = known and {"namings": 0} | json.loads(known[-1][1]) == json.loads(content)
+            if same and known[-1][2] == wbc:
+                return self.entry(known[-1][3])
+            settled = bool(result["complete"]) and not result["review"]
+            level = status(settled, was_final=self.was_final(result["specimen"]))
             version = before[-1][0] + 1 if before else 1
             row = (specimen, version, level, _now(), operator, wbc, content)
             report = self._db.execute(
@@ -153,6 +153,21 @@ class Outbox:
             ).lastrowid
             number = self._put(report=report)
         return self.entry(number)
+
+    def was_final(self, specimen: str) -> bool:
+        """Return whether a final result of a specimen is on its way, or has arrived.
+
+        One that arrived, was sent again and then cancelled is at the LIS all the same.
+        """
+        with self._db.understood():
+            found = self._db.execute(
+                "SELECT * FROM report r JOIN specimen s ON s.id = r.specimen "
+                "JOIN outbox o ON o.report = r.id WHERE s.name = ? AND r.status != 'preliminary' "
+                "AND (o.state IN ('waiting', 'received') OR EXISTS "
+                "(SELECT * FROM attempt WHERE outbox = o.id AND outcome LIKE 'received%'))",
+                (specimen,),
+            ).fetchone()
+            return found is not None
 
     def query(self, specimen: str) -> Entry:
         """Ask the LIS what is ordered for a specimen: put a query into the outbox; older ones go."""
@@ -344,10 +359,11 @@ class Outbox:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, control_id, specimen, version, level, total, namings, counts, *rest = row
-    state, created, changed, attempts, reason = rest
+    number, control_id, specimen, version, level, total, namings, counts, wbc, state, *rest = row
+    created, changed, attempts, reason = rest
     whose = (number, control_id, specimen, version, level, total, namings)
-    return Entry(*whose, counts and json.loads(counts), State(state), created, changed, attempts, reason)
+    counted = counts and json.loads(counts)
+    return Entry(*whose, counted, wbc, State(state), created, changed, attempts, reason)
 
 
 def _now() -> str:

@@ -198,8 +198,8 @@ class LisService:
 
         Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
-        newest message of this specimen: id, version, status, total, namings, counts (by class), state,
-        changed, reason; None without one), orders (specimens that the LIS asks for).
+        newest message of this specimen: id, version, status, total, namings, counts (by class), wbc, state,
+        changed, reason; None without one), was_final (see `Outbox`), orders (specimens that it asks for).
         """
         line = self._box.line()
         newest = next(iter(self._box.entries(1, specimen)), None)
@@ -210,6 +210,7 @@ class LisService:
             "total": newest.total,
             "namings": newest.namings,
             "counts": newest.counts,
+            "wbc": newest.wbc,
             "state": newest.state.value,
             "changed": newest.changed,
             "reason": newest.reason,
@@ -222,5 +223,6 @@ class LisService:
             "since": line.since,
             "refused": line.refused,
             "released": released,
+            "was_final": self._box.was_final(specimen),
             "orders": [order.specimen for order in self._box.orders()],
         }

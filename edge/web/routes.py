@@ -173,17 +173,25 @@ class Routes:
         return JSONResponse({"specimen": specimen})
 
     async def release(self, request: Request) -> Response:
-        """POST /release {"specimen": str, "operator": str, "wbc": number or null}: release it to the LIS."""
-        specimen = await _value(request, "specimen")
-        operator, wbc = await _value(request, "operator"), await _value(request, "wbc")
+        """POST /release: release the result of "specimen" (text) to the LIS.
+
+        "counts" (an object: cells by class) and "review" (a whole number) are what the person signs; they may
+        have changed meanwhile. "operator" is text, "wbc" a number or null.
+        """
+        specimen, operator = await _value(request, "specimen"), await _value(request, "operator")
+        counts, review = await _value(request, "counts"), await _value(request, "review")
+        wbc = await _value(request, "wbc")
         texts = isinstance(specimen, str) and isinstance(operator, str)
         if not texts or not (wbc is None or type(wbc) in {int, float}):
             raise HTTPException(400, '"specimen" and "operator" must be text, "wbc" a number or null')
+        if not isinstance(counts, dict) or type(review) is not int:
+            raise HTTPException(400, '"counts" must be an object, "review" a whole number')
         try:
             check_release(operator.strip(), wbc)
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        entry = await _answer(self._wishes.ask_release(specimen, operator.strip(), wbc))
+        wish = self._wishes.ask_release(specimen, counts, review, operator=operator.strip(), wbc=wbc)
+        entry = await _answer(wish)
         return JSONResponse({"id": entry.id})
 
     async def outbox(self, _: Request) -> Response:

@@ -1,7 +1,7 @@
 import pytest
 
 from edge.cells import CellClass, Role
-from edge.differential import clopper_pearson, differential
+from edge.differential import clopper_pearson, differential, shown
 
 CLASSES = (
     CellClass("neutrophil", Role.COUNTED),
@@ -55,3 +55,12 @@ def test_nothing_counted_has_no_percentages() -> None:
 def test_a_class_that_the_model_lacks_is_a_fault() -> None:
     with pytest.raises(KeyError):
         differential(["blast"], CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(0.25, 1, "0.3"), (30.25, 1, "30.3"), (0.35, 1, "0.3"), (0.0, 1, "0.0"), (0.125, 2, "0.13")],
+)
+def test_a_figure_is_shown_as_the_page_shows_it(value: float, decimals: int, text: str) -> None:
+    """The texts are those of JavaScript's toFixed; 0.35 is stored as a number a little below."""
+    assert shown(value, decimals) == text

@@ -276,6 +276,27 @@ def test_a_pause_counts_what_was_pending_and_nothing_twice(
     assert outcome.session.frames == 12
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_specimen_asked_for_on_the_page_begins_paused_where_the_slide_must_be_changed(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    monkeypatch.setattr("edge.replay.VideoFile.live", live)
+    show, paused = Instrument._show, list[dict[str, Any]]()
+
+    def show_and_go_on(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["phase"] == "paused":
+            paused.append(state)
+            self.wishes.pause(len(paused) < 3)
+
+    monkeypatch.setattr(Instrument, "_show", show_and_go_on)
+    outcome = instrument.count("S", asked=True)
+    assert [(state["total"], state["message"]) for state in paused] == [
+        (0, "paused: put the slide in place, then continue")
+    ] * (3 * live)
+    assert outcome.session.total > 0
+
+
 def test_a_pause_that_reaches_the_target_ends_the_count(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +402,8 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
         raise UserError("enough")
 
     monkeypatch.setattr(instrument, "release", release)
-    answer = instrument.wishes.ask_release("S", "", None)
+    seen = outcome.session
+    answer = instrument.wishes.ask_release("S", seen.counts, len(seen.doubtful), operator="", wbc=None)
     answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-3"))
     assert instrument.idle(outcome)[0] == "S-3"
     assert asked == [True]

@@ -438,14 +438,18 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
                 answer = http.get("/state")
                 state = answer.json() if answer.status_code == 200 else {}
                 time.sleep(0.2)
-            wish = {"specimen": "S", "operator": "", "wbc": 7.2}
+            wish = {"specimen": "S", "counts": {}, "review": 0, "operator": "", "wbc": 7.2}
             early = http.post("/release", json=wish)
             assert (early.status_code, early.text) == (400, "the count goes on; pause it, then release")
             http.post("/pause", json={"paused": True})
-            while http.get("/state").json()["phase"] != "paused":
+            while (state := http.get("/state").json())["phase"] != "paused":
                 time.sleep(0.1)
             other = http.post("/release", json=wish | {"specimen": "S-0"})
             assert (other.status_code, "now that of S;" in other.text) == (400, True)
+            unseen = http.post("/release", json=wish)
+            assert (unseen.status_code, "has changed meanwhile" in unseen.text) == (400, True)
+            wish["counts"] = {c["name"]: c["count"] for c in state["classes"]}
+            wish["review"] = state["review"]
             assert http.post("/release", json=wish).json() == {"id": 1}
             arrived = False
             while not arrived and time.monotonic() < deadline:

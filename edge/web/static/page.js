@@ -25,6 +25,7 @@ let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
 let forgetting = 0; // the timer that ends it
 let connected = null; // null while the first attempt runs
+let signed = null; // the figures that the release dialog shows
 let stopped = false; // whether the instrument said that it ends
 let [newestMs, spoken] = [0, ""];
 
@@ -159,7 +160,7 @@ function showNotices() {
   const silentMs = performance.now() - newestMs;
   const stale = phase === "counting" && silentMs > STALE_MS;
   const { message, unsettled } = shown?.state ?? {};
-  const told = over && unsettled.length ? `${message}; preliminary: ${unsettled.join(", ")}` : message;
+  const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
   const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
   setText($("message"), notice || "");
   $("message").hidden = !notice;
@@ -366,7 +367,9 @@ function askSpecimen() {
   $("form").reset();
   const { specimen, source } = shown.state;
   $("current").textContent = specimen;
-  $("reread").textContent = ["images", "video"].includes(source) ? ` The same ${source} will be counted under it.` : "";
+  const live = ["camera", "url"].includes(source);
+  const same = ["images", "video"].includes(source) ? ` The same ${source} will be counted under it.` : "";
+  $("reread").textContent = live ? " The new one begins paused: put its slide in place, then continue." : same;
   $("refusal").textContent = "";
   $("dialog").showModal();
 }
@@ -381,13 +384,23 @@ async function sendSpecimen(submit) {
 
 function askRelease() {
   if ($("lis").hidden || $("release").disabled || anyDialog()) return;
-  const { specimen, total, unsettled } = shown.state;
   $("release-form").reset();
-  $("release-specimen").textContent = specimen;
-  const open = unsettled.length ? `; ${unsettled.join(", ")}: it goes out as preliminary` : "";
-  $("release-what").textContent = `${whole(total)} cells counted${open}.`;
+  // A correction without them would leave the absolute counts that were sent before as they are.
+  $("wbc").value = shown.state.lis.released?.wbc ?? "";
   $("release-refusal").textContent = "";
+  showSigned();
   $("release-dialog").showModal();
+}
+
+/** Show what a release would send; this is what the person then signs. */
+function showSigned() {
+  const { specimen, total, unsettled, review: awaiting, classes, lis } = shown.state;
+  const counts = Object.fromEntries(classes.map(({ name, count }) => [name, count]));
+  signed = { specimen, counts, review: awaiting };
+  $("release-specimen").textContent = specimen;
+  const open = unsettled.map((reason) => `; ${reason}`).join("");
+  const instead = lis.release_as === "corrected" ? ", in place of the final result" : "";
+  $("release-what").textContent = `${whole(total)} cells counted${open}: it goes out as ${lis.release_as}${instead}.`;
 }
 
 async function sendRelease(submit) {
@@ -398,11 +411,10 @@ async function sendRelease(submit) {
     $("release-refusal").textContent = "the leukocyte count must be a number, as 7.2";
     return;
   }
-  // The specimen that the person saw, though another page may have begun the next one meanwhile.
-  const specimen = $("release-specimen").textContent;
-  const reason = await wish("/release", { specimen, operator: $("operator").value, wbc });
+  const reason = await wish("/release", { ...signed, operator: $("operator").value, wbc });
   $("release-refusal").textContent = reason;
   if (!reason) $("release-dialog").close();
+  else if (shown.state.specimen === signed.specimen) showSigned();
 }
 
 async function showOutbox() {

@@ -35,8 +35,15 @@ def test_absolute_counts_need_the_leukocyte_count(plain: SiteMapping) -> None:
 
 def test_limits_come_with_each_percentage(plain: SiteMapping) -> None:
     first, *_, total = observations(report(), plain)
-    assert first.comment == "95 % limits 1.2 to 98.8 (60 of 100 cells)"
+    assert first.comment == "95 % limits 1.3 to 98.8 (60 of 100 cells)"
     assert total.comment == ""
+
+
+def test_of_two_numbers_as_near_the_larger_is_sent_as_the_page_has_it(plain: SiteMapping) -> None:
+    share = {"count": 1, "percent": 0.25, "low": 0.25, "high": 58.25}
+    shares = report().result["differential"] | {"neutrophil": share}
+    first, *_ = observations(report(result=report().result | {"differential": shares}), plain)
+    assert (first.value, first.comment) == ("0.3", "95 % limits 0.3 to 58.3 (1 of 100 cells)")
 
 
 def with_interval(mapping: SiteMapping, low: float, high: float) -> SiteMapping:

@@ -156,6 +156,10 @@ def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
     assert (state["way"], state["waiting"], state["since"]) == ("/dev/none", 1, entry.created)
     assert (state["released"]["status"], state["released"]["state"]) == ("preliminary", "waiting")
     assert state["released"]["counts"] == result("S-1", review=2)["counts"]
+    assert (state["released"]["wbc"], state["was_final"]) == (None, False)
+    service.release(result("S-1"), wbc=7.2)
+    state = service.state("S-1")
+    assert (state["released"]["wbc"], state["was_final"]) == (7.2, True)
     assert service.state("S-2")["released"] is None
     service.stop()
 

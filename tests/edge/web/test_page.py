@@ -347,7 +347,7 @@ def test_the_last_picture_stays_when_the_target_is_reached(page: Page) -> None:
     page.until(lambda: page.text("phase") == "finished")
     assert page.text("message") == "target reached"
     page.latest.put(view(phase="finished", message="target reached", unsettled=["4 to review"]))
-    page.until(lambda: page.text("message") == "target reached; preliminary: 4 to review")
+    page.until(lambda: page.text("message") == "target reached; not final: 4 to review")
     assert not page.visible("empty")
     assert page.picture_label().startswith("On the picture: 90")
 
@@ -876,6 +876,8 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
         "since": "",
         "refused": 0,
         "orders": [],
+        "was_final": False,
+        "release_as": "preliminary",
     }
     return line | {"released": known | {"state": state} if state else None} | changes
 
@@ -960,7 +962,7 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.until(lambda: page.browser.find_element("id", "release").is_enabled())
     page.press("r")
     page.until(lambda: page.visible("release-dialog"))
-    why = "fewer than the 200 cells of a final result, 4 to review"
+    why = "fewer than the 200 cells of a final result; 4 to review"
     assert page.text("release-what") == f"150 cells counted; {why}: it goes out as preliminary."
     page.browser.find_element("id", "operator").send_keys("Dr A")
     page.browser.find_element("id", "wbc").send_keys("x")
@@ -972,11 +974,42 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     asked: list[Any] = []
     page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
     assert (asked[0].specimen, asked[0].operator, asked[0].wbc) == ("S-1", "Dr A", 7.2)
+    assert asked[0].counts == {c["name"]: c["count"] for c in STATE["classes"]}
+    assert asked[0].review == STATE["review"]
     asked[0].answer.set_exception(UserError("the disk is full"))
     page.until(lambda: page.text("release-refusal") == "the disk is full")
     page.browser.find_element("id", "release-cancel").click()
     assert not page.visible("release-dialog")
     page.errors()  # the refusals are logged by the browser
+
+
+def test_a_correction_keeps_the_leukocyte_count_and_shows_what_it_replaces(page: Page) -> None:
+    before = lis("received", release_as="corrected")
+    before["released"]["wbc"] = 7.2
+    page.show(view(lis=before, phase="paused", unsettled=[]))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.press("r")
+    page.until(lambda: page.visible("release-dialog"))
+    assert page.browser.find_element("id", "wbc").get_property("value") == "7.2"
+    replaces = "it goes out as corrected, in place of the final result."
+    assert page.text("release-what") == f"150 cells counted: {replaces}"
+
+
+def test_what_has_changed_since_the_dialog_opened_is_shown_before_it_is_signed(page: Page) -> None:
+    page.show(view(lis=lis(), phase="paused"))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.press("r")
+    page.until(lambda: page.visible("release-dialog"))
+    page.latest.put(view(lis=lis(), phase="paused", total=160, unsettled=[]))
+    page.until(lambda: page.text("total") == "160")
+    assert page.text("release-what").startswith("150 cells")
+    page.browser.find_element("css selector", "#release-form [type=submit]").click()
+    asked: list[Any] = []
+    page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
+    asked[0].answer.set_exception(UserError("the count has changed meanwhile; look at it, then release"))
+    page.until(lambda: page.text("release-what").startswith("160 cells"))
+    assert page.text("release-refusal").startswith("the count has changed")
+    page.errors()  # the refusal is logged by the browser
 
 
 def test_orders_are_offered_for_the_next_specimen(page: Page) -> None:

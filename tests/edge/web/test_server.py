@@ -497,49 +497,55 @@ def test_what_names_no_cell_is_refused(wished: Site, body: dict[str, Any]) -> No
     assert wished.wishes.take_naming() is None
 
 
+RELEASE = {"specimen": "S-1", "counts": {"monocyte": 2}, "review": 1, "operator": " Dr A ", "wbc": 7.2}
+
+
 def test_a_release_is_asked_for_and_answered(site: Site) -> None:
-    seen: list[tuple[str, str, float | None]] = []
+    seen: list[tuple[Any, ...]] = []
     thread = answering(
         site.wishes.take_release,
-        lambda asked: seen.append((asked.specimen, asked.operator, asked.wbc)) or SimpleNamespace(id=7),
+        lambda asked: (
+            seen.append((asked.specimen, asked.counts, asked.review, asked.operator, asked.wbc))
+            or SimpleNamespace(id=7)
+        ),
     )
-    answer = site.http.post("/release", json={"specimen": "S-1", "operator": " Dr A ", "wbc": 7.2})
+    answer = site.http.post("/release", json=RELEASE)
     thread.join(5)
     assert (answer.status_code, answer.json()) == (200, {"id": 7})
-    assert seen == [("S-1", "Dr A", 7.2)]
+    assert seen == [("S-1", {"monocyte": 2}, 1, "Dr A", 7.2)]
 
 
 def test_a_refused_release_tells_why(site: Site) -> None:
     thread = answering(site.wishes.take_release, UserError("nothing has been counted yet"))
-    answer = site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None})
+    answer = site.http.post("/release", json=RELEASE)
     thread.join(5)
     assert (answer.status_code, answer.text) == (400, "nothing has been counted yet")
 
 
 def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.web.routes.ANSWER_TIMEOUT_S", 0.2)
-    assert (
-        site.http.post("/release", json={"specimen": "S-1", "operator": "", "wbc": None}).status_code == 503
-    )
+    assert site.http.post("/release", json=RELEASE).status_code == 503
     assert site.wishes.take_release() is None
 
 
 @pytest.mark.parametrize(
-    "body",
+    "change",
     [
-        {},
-        {"operator": "", "wbc": None},
-        {"specimen": 7, "operator": "", "wbc": None},
-        {"specimen": "S", "operator": 7, "wbc": None},
-        {"specimen": "S", "operator": "", "wbc": "7"},
-        {"specimen": "S", "operator": "", "wbc": True},
-        {"specimen": "S", "operator": "", "wbc": -1},
-        {"specimen": "S", "operator": "a\nb", "wbc": None},
-        {"specimen": "S", "operator": "x" * 65, "wbc": None},
+        {"specimen": 7},
+        {"operator": 7},
+        {"operator": "a\nb"},
+        {"operator": "x" * 65},
+        {"counts": 150},
+        {"review": "1"},
+        {"wbc": "7"},
+        {"wbc": True},
+        {"wbc": -1},
     ],
 )
-def test_a_bad_release_is_refused(wished: Site, body: dict) -> None:
-    assert wished.http.post("/release", json=body).status_code == 400
+def test_a_bad_release_is_refused(wished: Site, change: dict) -> None:
+    (key,) = change
+    for body in (RELEASE | change, {k: v for k, v in RELEASE.items() if k != key}):
+        assert wished.http.post("/release", json=body).status_code == 400
     assert wished.wishes.take_release() is None
 
 
