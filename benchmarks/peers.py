@@ -1,17 +1,18 @@
 """The usual ways to follow boxes through a film, each behind the same small interface.
 
-They link boxes from frame to frame and know nothing of the stage: a cell that comes back is a new one
-to them. Each is set up as its authors advise for slow objects, and counts a track from its third box on.
+They link boxes from frame to frame; norfair knows how the camera moves, the others do not. Each is set up as
+its authors advise for slow objects, and counts a track from its third box on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import norfair.camera_motion
 import norfair.tracker
 import numpy as np
 import supervision
 
-from edge.cells import Box
+from edge.cells import Box, Image
 from training.fields import edges_of
 from training.locating import overlap
 
@@ -19,6 +20,7 @@ HITS = 3
 """Boxes from which on a track counts."""
 MOST_MISSED = 15
 """Frames without a box after which a track has ended."""
+_FOR_EVER = 10**6
 LEAST_OVERLAP = 0.3
 """Intersection over union (0..1) from which a box may belong to a track."""
 
@@ -26,7 +28,7 @@ LEAST_OVERLAP = 0.3
 class Tracker(Protocol):
     """Gives every box of a film the name of its track."""
 
-    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+    def link(self, boxes: Sequence[Box], image: Image) -> list[int | None]:
         """Take the boxes of the next frame; return the track of each, None where it has none yet."""
         ...
 
@@ -39,7 +41,7 @@ class OverlapTracker:
         self._missed: dict[int, int] = {}
         self._next = 0
 
-    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+    def link(self, boxes: Sequence[Box], image: Image) -> list[int | None]:
         """Take the boxes of the next frame; return the track of each."""
         pairs = [
             (value, name, i)
@@ -69,7 +71,7 @@ class ByteTracker:
     def __init__(self) -> None:
         self._tracker = supervision.ByteTrack(lost_track_buffer=MOST_MISSED, frame_rate=30)
 
-    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+    def link(self, boxes: Sequence[Box], image: Image) -> list[int | None]:
         """Take the boxes of the next frame; return the track of each."""
         corners = edges_of(boxes)
         found = supervision.Detections(
@@ -84,24 +86,30 @@ class ByteTracker:
 
 
 class NorfairTracker:
-    """norfair's tracker by overlap."""
+    """norfair's tracker by overlap, with its own estimate of how the camera moves: a track never ends."""
 
     def __init__(self) -> None:
         self._tracker = norfair.tracker.Tracker(
             distance_function="iou",
             distance_threshold=1 - LEAST_OVERLAP,
-            hit_counter_max=MOST_MISSED,
+            hit_counter_max=_FOR_EVER,
             initialization_delay=0,
         )
+        self._motion = norfair.camera_motion.MotionEstimator(
+            transformations_getter=norfair.camera_motion.HomographyTransformationGetter()
+        )
+        self._moved: Any = None
 
-    def link(self, boxes: Sequence[Box]) -> list[int | None]:
+    def link(self, boxes: Sequence[Box], image: Image) -> list[int | None]:
         """Take the boxes of the next frame; return the track of each."""
+        # Where it sees no motion that it trusts (an empty frame, a jump), the last one holds.
+        self._moved = self._motion.update(np.ascontiguousarray(image[..., ::-1])) or self._moved
         found = [
             norfair.tracker.Detection(points=corners.reshape(2, 2), data=row)
             for row, corners in enumerate(edges_of(boxes))
         ]
         names: list[int | None] = [None] * len(boxes)
-        for one in self._tracker.update(detections=found):
+        for one in self._tracker.update(detections=found, coord_transformations=self._moved):
             # A track that got no box in this frame still holds its last one.
             if any(one.last_detection is detection for detection in found):
                 names[one.last_detection.data] = one.id

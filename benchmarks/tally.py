@@ -29,7 +29,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Figures of one film, or of several. Cells never seen well are left out, unless counted twice."""
+    """Figures of one film, or of several. Cells never seen well are in `twice` and `others` alone."""
 
     truth: int = 0
     """Leukocytes seen well."""
@@ -51,6 +51,12 @@ class Tally:
     """Of these, counted as the right class."""
     identity: int = 0
     """Names too many for a cell, and cells too many for a name."""
+    cells: int = 0
+    """Leukocytes on the slide."""
+    others: int = 0
+    """Of these counted though they were never seen well."""
+    others_wrong: int = 0
+    """Of `others`, counted as another class and not sent to review."""
     frames: int = 0
     seconds: float = 0.0
     """What linking took, and for ours the motion of the stage too."""
@@ -73,6 +79,11 @@ class Tally:
     def error(self) -> float:
         """Count error as a share of the truth, negative where too few were counted."""
         return (self.counted - self.truth) / max(self.truth, 1)
+
+    @property
+    def wrong(self) -> int:
+        """How many were missed, counted twice, or none: these do not make up for each other."""
+        return self.missed + self.twice + self.false
 
     def row(self, name: str) -> str:
         """Return a line of the table under `HEADING`."""
@@ -132,6 +143,7 @@ def score(
             first[number] = one
     classes = {cell.number: cell.name for cell in cells}
     found = [(one, classes[number]) for number, one in first.items() if number in well]
+    others = [(one, classes[number]) for number, one in first.items() if number not in well]
     return Tally(
         truth=len(well),
         missed=len(well) - len(found),
@@ -143,6 +155,9 @@ def score(
         sure=sum(not one.review for one, _ in found),
         sure_right=sum(one.name == name and not one.review for one, name in found),
         identity=_identity_errors(names, frames, cells),
+        cells=len(cells),
+        others=len(others),
+        others_wrong=sum(one.name != name and not one.review for one, name in others),
         frames=len(frames),
     )
 

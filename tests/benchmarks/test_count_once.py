@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from benchmarks.count_once import OURS, Detected, failures, measure, ratio
-from benchmarks.peers import PEERS, Tracker
+from benchmarks.peers import PEERS
 from benchmarks.real_slide import TrueCell, build_slide
 from benchmarks.stage_script import FrameTruth
 from benchmarks.tally import HEADING, Counted, Tally, score, true_cell
@@ -61,6 +62,7 @@ def test_bars() -> None:
     assert failures({("ordinary", OURS): good, ("hard", OURS): Tally(truth=10, right=10), **peers}) == []
     bad = Tally(truth=1000, missed=4, twice=12, right=980, single_right=981)
     missed = failures({("ordinary", OURS): bad, **peers})
+    assert missed[0] == "ordinary: 16 of 1000 counts wrong, bar 0.5 %", "they do not make up for each other"
     assert [text.split()[0] for text in missed] == ["ordinary:", "12", "class", "the"]
     assert ratio(Tally(truth=9, missed=5, twice=5), Tally(truth=9)) == 10
 
@@ -69,22 +71,39 @@ def test_the_row_fits_its_heading() -> None:
     assert len(Tally(truth=3, frames=1, seconds=0.5).row("hard ByteTrack")) == len(HEADING)
 
 
-@pytest.mark.parametrize("make", PEERS.values(), ids=PEERS)
-def test_peers_link_what_overlaps_and_forget(make: type[Tracker]) -> None:
-    tracker = make()
+BLANK = np.full((480, 640, 3), 220, np.uint8)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_link_what_overlaps_and_forget(name: str) -> None:
+    tracker = PEERS[name]()
 
     def row(x: float) -> list[Box]:
         return [Box(x, 100, 80, 80), Box(x + 300, 100, 80, 80)]
 
-    names = [tracker.link(row(100 + 5 * i)) for i in range(8)]
+    names = [tracker.link(row(100 + 5 * i), BLANK) for i in range(8)]
     first = names[-1]
     assert None not in first
     assert len(set(first)) == 2
     assert names[-2] == first
     for _ in range(40):
-        assert tracker.link([]) == []
-    back = [tracker.link(row(100)) for _ in range(4)][-1]
+        assert tracker.link([], BLANK) == []
+    back = [tracker.link(row(100), BLANK) for _ in range(4)][-1]
     assert not set(back) & set(first)
+
+
+def test_norfair_knows_how_the_camera_moves() -> None:
+    rng = np.random.default_rng(2)
+    grain = np.kron(rng.integers(40, 230, (60, 120, 1), np.uint8), np.ones((12, 12, 3), np.uint8))
+    slide = cv2.GaussianBlur(grain, (0, 0), 5)
+    tracks = {}
+    for name in ("norfair", "IoU"):
+        tracker = PEERS[name]()
+        way = [0, 0, 0, *range(0, 500, 45)]
+        names = [tracker.link([Box(540 - x, 100, 70, 70)], slide[:480, x : x + 640]) for x in way]
+        tracks[name] = len({tuple(linked) for linked in names} - {(None,)})
+    assert tracks["norfair"] == 1
+    assert tracks["IoU"] > 1
 
 
 def test_a_short_film_is_counted_once_and_by_the_others_more_often(shared_data: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -189,6 +190,19 @@ def test_seen_well(x: float, blur: float, frames: int, well: bool) -> None:
         )
         is well
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "well"),
+    [({}, True), ({"placeable": False}, False), ({"swapped": True}, False), ({"smear": (5.0, 0.0)}, False)],
+)
+def test_a_cell_is_seen_well_where_the_frame_can_be_placed_and_does_not_move(
+    change: dict[str, Any], well: bool
+) -> None:
+    cell = TrueCell(0, "monocyte", "a.jpg", 1320, 1240, 80)
+    good = FrameTruth(1000, 1000, 0, 0, (0, 0), (1, 1, 1), False, True)
+    frames = [dataclasses.replace(good, **change)] * SEEN_WELL_FRAMES
+    assert seen_well(cell, frames, StageScript()) is well
 
 
 def test_write(slide: Slide, tmp_path: Path) -> None:
