@@ -15,9 +15,8 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from convert.fold import MIDDLE
-from edge.classify import SCORES
+from edge.classify import LABELS, SCORES
 
-LABELS = "labels.txt"
 _NAME = b"TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _VALUE_LABELS, _AXIS_LABELS = 3, 2

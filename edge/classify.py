@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from edge.second_look import consider
 from edge.strangeness import Familiar, read_familiar
 
 DEFAULT_MODEL = Path(__file__).parent / "model" / "wbc.tflite"
+LABELS = "labels.txt"
+"""Class names in the archive behind the model, one a line, as other tools read them."""
 SCORES = "scores"
 """Name of the output that the probabilities are made of: their own eight bits end at 1/256."""
 
@@ -77,9 +80,37 @@ def read_card(model: Path) -> Card:
     except (ValueError, KeyError, TypeError) as error:
         told = f"not a classifier's card ({error!r}); give --model another file, or convert the model again"
         raise UserError(f"{path}: {told}") from None
+    _check(path, card)
+    return card
+
+
+def _check(path: Path, card: Card) -> None:
+    """Refuse a card whose numbers would silence the review, or whose classes are none."""
+    classes = card.classes
     if len({c.name for c in classes}) < len(classes) or not any(c.role is Role.COUNTED for c in classes):
         raise UserError(f"{path}: class names must differ and one must be counted; convert the model again")
-    return card
+    if not 0 <= card.review_below <= 1:
+        raise UserError(
+            f"{path}: review_below is {card.review_below}, 0 to 1 expected; convert the model again"
+        )
+    if card.familiar is not None and len(card.familiar.means) != len(classes):
+        raise UserError(
+            f"{path}: familiar.means has {len(card.familiar.means)} rows, the classes are {len(classes)}; "
+            "convert the model again"
+        )
+
+
+def _check_names(model: Path, classes: Sequence[CellClass]) -> None:
+    """Refuse a card that calls classes otherwise than the file itself, where that has their names."""
+    if not zipfile.is_zipfile(model):
+        return
+    with zipfile.ZipFile(model) as archive:
+        told = archive.read(LABELS).decode().split() if LABELS in archive.namelist() else None
+    if told not in (None, [c.name for c in classes]):
+        raise UserError(
+            f"{model.with_suffix('.json')}: the model file's classes are others, or in another order "
+            f"({', '.join(told)}); copy both again, or convert the model again"
+        )
 
 
 class Classifier:
@@ -99,6 +130,7 @@ class Classifier:
         if side is not None:
             shapes["heat"] = (1, side, side, len(self.card.classes))
         self._file = ModelFile(model, self.card.sha256, size, shapes)
+        _check_names(model, self.card.classes)
 
     def classify(self, crops: Sequence[Image]) -> Answers:
         """Return what the model says of the crops, of the doubtful ones after a second look.

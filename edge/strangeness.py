@@ -5,6 +5,7 @@ class lie round their mean with variance 1 in each direction. The distance to th
 (Mahalanobis; Lee et al. 2018, arXiv:1807.03888) is large for what was never learned.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,8 @@ def read_familiar(facts: Mapping[str, Any]) -> Familiar:
     """
     means = np.asarray(facts["means"], np.float32)
     limit = float(facts["limit"])
-    if means.ndim != 2 or not limit > 0:
-        raise ValueError(f"means of shape {means.shape}, limit {limit}")
+    if means.ndim != 2 or not np.isfinite(means).all() or not 0 < limit < math.inf:
+        raise ValueError(f"means of shape {means.shape}, finite ones expected, limit {limit}")
     return Familiar(means, limit)
 
 

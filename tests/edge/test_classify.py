@@ -115,16 +115,30 @@ def test_a_damaged_model_file_is_refused_before_it_is_loaded(copy: Path, damage:
     ("changes", "message"),
     [
         ({"size": 200}, "input is uint8"),
-        ({"classes": [{"name": "neutrophil", "role": "counted"}]}, "output is uint8"),
+        ({"classes": [{"name": "neutrophil", "role": "counted"}]}, "familiar.means has 8 rows"),
+        ({"heat_side": 3}, "output is uint8"),
         ({"classes": [{"name": "neutrophil", "role": "eaten"}]}, "not a classifier's card"),
         ({"classes": [{"name": "a", "role": "counted"}] * 8}, "class names must differ"),
         ({"classes": [{"name": "a", "role": "rejected"}]}, "one must be counted"),
         ({"size": None}, "not a classifier's card"),
+        ({"review_below": float("nan")}, "review_below is nan, 0 to 1 expected"),
+        ({"review_below": -1}, "review_below is -1"),
+        ({"review_below": 95.8}, "review_below is 95.8"),
+        ({"familiar": {"means": [[0.0] * 8], "limit": 1.0}}, "familiar.means has 1 rows, the classes are 8"),
+        ({"familiar": {"means": [[float("nan")] * 8] * 8, "limit": 1.0}}, "not a classifier's card"),
+        ({"familiar": {"means": [[0.0] * 8] * 8, "limit": float("inf")}}, "not a classifier's card"),
     ],
 )
 def test_a_card_that_disagrees_is_refused(copy: Path, changes: dict[str, object], message: str) -> None:
     edit(copy, **changes)
     with pytest.raises(UserError, match=message):
+        Classifier(copy)
+
+
+def test_a_card_that_exchanges_two_classes_is_refused(copy: Path) -> None:
+    facts = json.loads(copy.with_suffix(".json").read_text())
+    edit(copy, classes=facts["classes"][::-1])
+    with pytest.raises(UserError, match="classes are others, or in another order"):
         Classifier(copy)
 
 
