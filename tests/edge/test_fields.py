@@ -99,9 +99,37 @@ def test_a_place_photographed_at_another_scale_is_known(zoom: float) -> None:
     assert counter.update(Frame(1, 0.0, scaled, "b"), [seen]).numbers == (2,)
 
 
+def zoomed(image: np.ndarray, zoom: float, x: float, y: float) -> np.ndarray:
+    """Return an image turned and enlarged to the same size, (x, y) now a little beside its middle."""
+    height, width = image.shape[:2]
+    move = cv2.getRotationMatrix2D((x, y), 8, zoom)
+    move[:, 2] += (0.53 * width - x, 0.48 * height - y)
+    view = cv2.warpAffine(image, move, (width, height), flags=cv2.INTER_CUBIC, borderValue=(220, 220, 220))
+    coded = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+
+@pytest.mark.parametrize("zoom", [1.2, 1.5, 1.7, 2.0])
+def test_the_enlarged_middle_of_a_photograph_shows_its_cell_and_no_other(
+    shared_data: Path, zoom: float
+) -> None:
+    samples = [s for s in load(shared_data) if s.source == "pbc" and s.split == "validation"]
+    several = [next(s for s in samples if s.name == n) for n in ("neutrophil", "lymphocyte", "monocyte")]
+    locator, classifier = Locator(), Classifier()
+    wide = [read_image(s.path) for s in several]
+    near = []
+    for image in wide:
+        (box,) = [found.box for found in locator.locate(image)]
+        near.append(zoomed(image, zoom, *box.centre))
+    for images in ([*wide, *near], [*near, *wide]):
+        told = count(images, StillFields(Decision(classifier.card.classes, 0.9)), Locator(), classifier)
+        assert [len(cells) for cells, _, _ in told] == [1, 1, 1, 0, 0, 0]
+
+
 def supported(scale: float, votes: int, at: tuple[float, float] = ON_CELL, aside: float = 9) -> Fit:
-    """Return that a photograph lies a little aside and scaled, supported by landmarks all at one place."""
-    return Fit(Pose(aside, 0, 0), scale, np.full((votes, 2), at, np.float32))
+    """Return that a photograph is scaled about a cell and lies a little aside, by landmarks at one place."""
+    x, y = (at * (1 - scale) for at in ON_CELL)
+    return Fit(Pose(x + aside, y, 0), scale, np.full((votes, 2), at, np.float32))
 
 
 def number_again() -> int | None:
@@ -130,6 +158,12 @@ def number_again() -> int | None:
         (1.07, 15, ON_CELL, 0.9, None),
         (1.07, 15, ON_CELL, 0.955, 1),
         (1.07, 20, ON_CELL, 0.9, 1),
+        (1.7, 19, ON_CELL, 0.99, None),
+        (1.7, 20, ON_CELL, 0.94, None),
+        (1.7, 20, ON_CELL, 0.955, 1),
+        (0.6, 20, ON_CELL, 0.955, 1),
+        (1.7, 30, FAR_FROM_IT, 0.99, None),
+        (2.2, 30, ON_CELL, 0.99, None),
     ],
 )
 def test_few_landmarks_or_far_ones_need_pictures_that_agree_closely(
