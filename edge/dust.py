@@ -14,8 +14,9 @@ from edge.register import THUMB_UNIT, Thumb
 
 _LEAST_VIEWS, _MOST_VIEWS = 6, 30
 """Views that differ, which are compared."""
-_CHANGED = 10
-"""Mean difference (units of a thumb) between two views by which they differ."""
+_CHANGED = 7
+"""Mean difference (units of a thumb) between two views by which they differ: two of a nearly bare slide, most
+of which is the same dust, do by 7 to 10."""
 _SURE = 3.0
 """A point is dust where it is dark or bright on the average by so many standard errors of it: of a slide's
 own points one in four hundred is."""

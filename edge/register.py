@@ -34,6 +34,8 @@ speck on the camera, must not be all that two frames have in common."""
 _STRONGEST, _SPREAD = 22, 4.0
 """Thumb pixels: radius of what speaks most for a fit (a leukocyte and the contrast around it), and of the
 smoothing that finds it."""
+_COMMON, _EDGE = THUMB_UNIT / 2, 5
+"""What two thumbs have in common: points darker (or brighter) than this in both, in a square of this side."""
 _LEAST_TEXTURE = 1.5
 """Contrast (standard deviation, grey levels) below which a thumb shows noise, and nothing to go by."""
 _PEAK_RADIUS = 4
@@ -240,6 +242,24 @@ def beside(reference: Thumb, thumb: Thumb, pose: Pose) -> tuple[float, float]:
     energy = min(float((part[rest] ** 2).sum()) for part in (ours, theirs)) / float(inside.sum())
     a, b = (part[rest] - part[rest].mean() for part in (ours, theirs))
     return float(a @ b) / (float(np.sqrt((a @ a) * (b @ b))) + 1e-9), min(1.0, energy)
+
+
+def beside_common(reference: Thumb, thumb: Thumb, pose: Pose) -> tuple[float, float]:
+    """Return how well all the rest agrees where `pose` lays `thumb`, but for what both show in one place.
+
+    Returns:
+        The correlation (-1..1) over the overlap without what is common, and the share (0..1) of the contrast
+        that lies there, of the thumb that has less.
+    """
+    a, b = reference.astype(np.float32), thumb.astype(np.float32)
+    laid, inside = _laid(b, pose, a.shape), _laid(np.ones_like(b), pose, a.shape) > 0.99
+    common = (np.minimum(a, laid) > _COMMON) | (np.maximum(a, laid) < -_COMMON)
+    rest = inside & (cv2.dilate(common.astype(np.uint8), np.ones((_EDGE, _EDGE), np.uint8)) == 0)
+    if not rest.any():
+        return 1.0, 0.0
+    share = min(float((part[rest] ** 2).sum() / (part[inside] ** 2).sum()) for part in (laid, a))
+    a, b = (part[rest] - part[rest].mean() for part in (laid, a))
+    return float(a @ b) / (float(np.sqrt((a @ a) * (b @ b))) + 1e-9), share
 
 
 def _apart(a: Pose, b: Pose) -> float:

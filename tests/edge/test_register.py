@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from edge.pose import Pose
-from edge.register import Thumb, beside, register, thumbnail
+from edge.register import Thumb, beside, beside_common, register, thumbnail
 
 
 def thumb(*discs: tuple[int, int, int, int]) -> Thumb:
@@ -30,6 +30,17 @@ def test_what_lies_beside_the_strongest_structure_tells_two_fields_apart() -> No
 
 def test_what_lies_apart_has_nothing_beside() -> None:
     assert beside(ONE, ONE, Pose(1000, 0, 0)) == (-1.0, 0.0)
+
+
+def test_what_lies_beside_all_that_is_common_tells_dust_from_a_stage_that_rests() -> None:
+    dust = [(60 + 130 * i, 90 + 140 * j, 9, 60) for i in range(5) for j in range(3)]
+    first = thumb(*dust, (100, 160, 24, 170), (250, 300, 24, 170), (480, 160, 24, 170))
+    moved = thumb(*dust, (130, 300, 24, 170), (370, 160, 24, 170), (500, 310, 24, 170))
+    own, share = beside_common(first, moved, Pose(0, 0, 0))
+    assert own < 0.3
+    assert share > 0.09
+    assert beside_common(first, first, Pose(0, 0, 0))[1] < 0.05
+    assert beside_common(first, first, Pose(1000, 0, 0)) == (1.0, 0.0)
 
 
 def test_a_texture_that_repeats_itself_fits_nowhere() -> None:

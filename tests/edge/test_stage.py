@@ -45,11 +45,11 @@ def test_a_return_after_a_long_way_meets_the_same_place(slide: np.ndarray) -> No
     assert (end.x, end.y) == pytest.approx((x - 20, y - 100), abs=4)
 
 
-def sparse(seed: int) -> np.ndarray:
-    """A nearly bare slide: a few red cells, about a leukocyte a field, (1200, 1600, 3)."""
+def sparse(seed: int, red: int = 250) -> np.ndarray:
+    """A nearly bare slide: `red` cells in 25 fields, about a leukocyte a field, (1200, 1600, 3)."""
     rng = np.random.default_rng(seed)
     sheet = np.full((1200, 1600), 225, np.uint8)
-    for x, y in rng.uniform((0, 0), (1600, 1200), (250, 2)):
+    for x, y in rng.uniform((0, 0), (1600, 1200), (red, 2)):
         cv2.circle(sheet, (int(x), int(y)), int(rng.integers(8, 15)), int(rng.integers(140, 200)), -1)
     for x in range(160, 1600, 320):
         for y in range(120, 1200, 240):
@@ -133,6 +133,41 @@ def test_dust_does_not_hold_the_stage_where_the_slide_shows_nothing(slide: np.nd
     for share in np.linspace(0, 1, 30):
         stage.place(seen((1 - share) * shown + share * bare))
     assert not any(stage.place(seen(bare)) for _ in range(10))
+
+
+def behind_dust(view: np.ndarray, specks: int) -> np.ndarray:
+    """Return a view of 320 x 240 pixels as it is seen through optics with dust, with the sensor's noise."""
+    rng, seen = np.random.default_rng(11), view.copy()
+    for x, y in rng.uniform((15, 15), (305, 225), (specks, 2)):
+        cv2.circle(seen, (int(x), int(y)), int(rng.integers(3, 6)), (60,) * 3, -1, cv2.LINE_AA)
+    noise = np.random.default_rng(int(view.sum())).normal(0, 2, view.shape)
+    return np.clip(seen + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("specks", [20, 60])
+def test_a_nearly_bare_slide_moves_behind_dust_and_never_seems_to_rest(specks: int) -> None:
+    bare, stage = sparse(5), Stage()
+    for x in range(0, 480, 6):
+        place = stage.place(behind_dust(film(bare, x, 0), specks))
+        # Less than a red cell's width is beneath what can be told from rest.
+        assert place is None or abs(place.x - x) < 30
+
+
+def test_a_sparse_slide_is_followed_once_its_dust_is_known() -> None:
+    thin, stage = sparse(5, 450), Stage()
+    places = [(x, stage.place(behind_dust(film(thin, x, 0), 20))) for x in range(0, 600, 8)]
+    errors = [place.x - x for x, place in places[40:] if place]
+    assert len(errors) == len(places[40:])
+    assert max(map(abs, errors)) < 12
+
+
+def test_a_stage_that_rests_behind_dust_keeps_its_place() -> None:
+    view, stage = film(sparse(5), 100, 0), Stage()
+    for step in range(12):
+        blurred = cv2.GaussianBlur(behind_dust(view, 20), (0, 0), 0.5 + 0.25 * step)
+        place = stage.place((blurred * (1 - 0.04 * step)).astype(np.uint8))
+        assert place is not None
+        assert (place.x, place.y) == pytest.approx((0, 0), abs=2)
 
 
 def test_a_strange_place_is_lost_and_a_known_one_found_again(slide: np.ndarray) -> None:
