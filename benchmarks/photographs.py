@@ -89,7 +89,7 @@ def series(samples: Sequence[Sample], rng: np.random.Generator, classifier: Clas
         images = [image, *(again(image, rng) for _ in range(_SERIES - 1))]
         told = count(images, _counter(classifier), Locator(), classifier)
         begun, more = told[0][0], sum(len(cells) for cells, _, _ in told[1:])
-        good, extra = good + (len(begun) > 0 and more == 0), extra + more
+        good, extra = good + (len(begun) == 1 and more == 0), extra + more
         alone += sum(len(count([i], _counter(classifier), Locator(), classifier)[0][0]) for i in images[1:])
         names = [cell.name for cells, revised, _ in told for cell in (*cells, *revised) if cell.number == 1]
         first, last = first + (names[:1] == [sample.name]), last + (names[-1:] == [sample.name])

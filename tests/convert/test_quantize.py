@@ -11,8 +11,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from convert import quantize
 from edge.errors import UserError
-from training import data, finish, model
+from training import data, finish, model, sizes
 from training.framing import Framing
+from training.predict import open_model
 from training.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("default")  # Keras' and TensorFlow's own
@@ -171,6 +172,27 @@ def test_what_cannot_be_converted_leaves_no_file(
     assert quantize.main(["--model", str(trained), "--data", str(made_data), "--output", str(output)]) == 1
     assert message in capsys.readouterr().err
     assert not output.parent.exists()
+
+
+def test_what_the_card_says_of_the_file_is_what_the_file_does(
+    converted: tuple[model.Trained, Path], made_data: Path, tmp_path: Path
+) -> None:
+    """On the validation cells, of which 5 % are to be looked at and 1 % to be strange."""
+    file = tmp_path / "made.tflite"
+    for suffix in (".tflite", ".json"):
+        file.with_suffix(suffix).write_bytes(converted[1].with_suffix(suffix).read_bytes())
+    cells = data.select(data.load(made_data), "validation")
+    told = quantize.figures(file, cells, ())
+    card = json.loads(file.with_suffix(".json").read_text())
+    file.with_suffix(".json").write_text(json.dumps(card | told))
+    predictor = open_model(file)
+    answers = sizes.answer(predictor, cells)
+    sure = answers.probabilities.max(axis=1)
+    assert 0 < (sure < told["review_below"]).mean() <= 0.05 + 1 / len(cells)
+    assert 0 < (answers.strangeness > 1).mean() <= 0.01 + 1 / len(cells)
+    names = [c.name for c in predictor.classes]
+    right = [names[p.argmax()] == cell.name for p, cell in zip(answers.probabilities, cells, strict=True)]
+    assert told["figures"]["accuracy, validation, all classes"] == pytest.approx(np.mean(right), abs=1e-4)
 
 
 def test_the_name_of_the_output_is_looked_at_first(

@@ -59,10 +59,14 @@ def test_a_refusal_is_told(tmp_path: Path) -> None:
 def test_the_answers_are_compared_with_the_first() -> None:
     one = np.array([[0.9, 0.1], [0.4, 0.6]], np.float32)
     other = np.array([[0.8, 0.2], [0.55, 0.45]], np.float32)
-    lines = runtimes.compare({"a": one, "b": other, "c": "exit 134: Aborted"})
+    lines, agreed = runtimes.compare({"a": one, "b": other, "c": "exit 134: Aborted"}, real=1)
+    assert not agreed, "one gives no answer"
     assert "100.00 % the same class (0 differ)" in lines[0]
     assert "2 crops,  50.00 % the same class (1 differ), probabilities within 0.1500" in lines[1]
     assert "FAILED  exit 134: Aborted" in lines[2]
+    assert runtimes.compare({"a": one, "b": other}, real=1)[1], "they differ on noise alone"
+    assert not runtimes.compare({"a": one, "b": other}, real=2)[1]
+    assert runtimes.compare({"a": one, f"b, {runtimes.WITHOUT}": other}, real=2)[1]
 
 
 def test_an_empty_folder_is_no_emulated_system(tmp_path: Path) -> None:
