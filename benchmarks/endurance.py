@@ -3,8 +3,8 @@
 A simulated stage goes over a slide of real cells, forward and back without end, as a live stream of 30 frames
 a second; the instrument counts it (`edge.run --url`). Beside its count stand the cells that the first way
 shows well, and what a counter that forgets the slide would have counted: these, once for each way. Exit
-code 1 where fewer were counted, or more than lie on the slide, or where the memory grew by more than a tenth
-after the first minute.
+code 1 where fewer were counted, or more than lie on the slide (totals alone are compared), or where the
+memory grew by more than a tenth after the first minute.
 """
 
 import argparse

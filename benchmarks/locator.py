@@ -213,8 +213,8 @@ def _work(options: argparse.Namespace) -> None:
     show_single("pbc, erythroblast", [s for s in own if s.name == "erythroblast"], locator, classifier)
     five = [s for s in own if s.name in STUDY_CLASSES]
     show_single("pbc, five classes", five, locator, classifier)
-    for source in ("bccd", "zheng1"):
-        show_single(source, [s for s in samples if s.source == source], locator, classifier)
+    for source, told in (("bccd", "bccd, learned from"), ("zheng1", "zheng1")):
+        show_single(told, [s for s in samples if s.source == source], locator, classifier)
     strange = [s for s in samples if s.source == "zheng1"]
     for name, change in CHANGES.items():
         show_single(f"pbc five, {name}", five, locator, classifier, change)
