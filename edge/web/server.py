@@ -19,6 +19,8 @@ from edge.web.routes import STATIC, Feed, Routes
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 STOP_TIMEOUT_S = 5.0
+SEND_BUFFER_BYTES = 2**17
+"""What the system keeps for a slow reader: left to itself it keeps many views, old when they arrive."""
 
 
 def build_app(
@@ -117,7 +119,9 @@ class PageServer:
     def _bind(self) -> socket.socket:
         try:
             family, *_, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(address[:2], family=family)
+            bound = socket.create_server(address[:2], family=family)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
+            return bound
         except UnicodeError:
             raise UserError(f"host = {self._host!r}: not a name of a machine") from None
         except OSError as error:

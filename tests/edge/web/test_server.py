@@ -235,6 +235,25 @@ def test_a_stream_follows_and_shows_the_newest(site: Site) -> None:
     assert len(totals) <= 2  # the rest was missed, not queued
 
 
+def test_what_waits_for_a_slow_reader_is_little(site: Site) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    host, _, port = site.server.url.removeprefix("http://").partition(":")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(5)
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with site.http.stream("GET", "/events") as answer:
+            hearing = events(answer.iter_lines())
+            for total in range(30):
+                site.latest.put(View(noise, (), STATE | {"total": total}))
+                next(hearing)
+        waited = b""
+        while b'"total": 29' not in waited:
+            waited += slow.recv(65536)
+    assert waited.count(b"data: ") < 8
+
+
 def test_two_streams_see_the_same(one_site: Site) -> None:
     one_site.latest.put(view_of(64, 48))
     with one_site.http.stream("GET", "/events") as one, one_site.http.stream("GET", "/events") as two:
