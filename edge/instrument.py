@@ -365,6 +365,8 @@ class Instrument:
         What was seen before the pause has been counted, so that what is released is what the count ends with.
         """
         message = "" if self._taken else "paused: put the slide in place, then continue"
+        if live and isinstance(frame, Skip):
+            message = f"no picture: {frame.reason}"
         while self._held and not self._interrupted:
             if isinstance(frame, Frame) and (live or self._shown.image is None):
                 self._shown = View(frame.image, (), {})

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Box, Cell, Image
+from edge.cells import Box, Cell, Frame, Image, Skip
 from edge.classify import Classifier
 from edge.config import Config
 from edge.demo import DemoSource
@@ -250,6 +250,38 @@ def test_a_paused_film_holds_its_place(instrument: Instrument) -> None:
     assert paused.state["frames"] == 0
     assert paused.image is not None, "what will be counted first is shown"
     assert outcome.session.state("finished")["frames"] == 12
+
+
+class Silent:
+    """A stream that gives no picture at first."""
+
+    moving = live = True
+    length = None
+
+    def frames(self) -> Iterator[Frame | Skip]:
+        yield Skip(0, 0, "no answer for 5 s")
+        yield Frame(1, 0.0, np.full((480, 640, 3), 235, np.uint8))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_stream_that_is_silent_while_paused_is_told(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, told = Instrument._show, list[str]()
+
+    def show_and_note(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        if state["phase"] == "paused":
+            told.append(state["message"])
+
+    monkeypatch.setattr("edge.instrument.open_source", lambda _: Silent())
+    monkeypatch.setattr(Instrument, "_show", show_and_note)
+    instrument.wishes.pause(True)
+    instrument.count("S")
+    assert told[0] == "no picture: no answer for 5 s"
+    assert "no picture" not in told[1]
 
 
 def test_a_pause_counts_what_was_pending_and_nothing_twice(
