@@ -848,6 +848,23 @@ def test_nothing_is_wider_than_the_screen(page: Page, screen: str, specimen: str
     assert footer == pytest.approx(SCREENS[screen][1], abs=1)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 768)])
+def test_a_long_message_pushes_no_button_away(page: Page, width: int, height: int) -> None:
+    message = "http://192.168.178.40:5000/api/v2/streams/mjpeg: no answer for 5 s; 6 attempts"
+    page.show(replace(mapped(phase="failed", message=message), labels=LABELS))
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.until(lambda: page.run("window.innerWidth") == width)
+    hidden = """[...document.querySelectorAll('.controls > :not([hidden])')].filter((one) => {
+        const { left, right, top, bottom } = one.getBoundingClientRect();
+        const over = document.elementFromPoint(right - 3, (top + bottom) / 2);
+        return left < right && (!one.contains(over) || left < 0);
+    }).map((one) => one.id || one.className)"""
+    assert page.run(hidden) == []
+    assert page.run("document.getElementById('message').clientWidth") > 150
+    assert page.run("document.documentElement.scrollHeight") == height
+
+
 def test_everything_fits_one_screen_at_the_microscope(page: Page) -> None:
     names = "abcdef"
     six = [share(name, 10, 16.7, 10.0, 25.0) for name in names]
