@@ -450,9 +450,12 @@ let [lastKeyMs, pending, scanned] = [-SCAN_MS, 0, false];
 // A key counts only alone. A barcode scanner types a whole ID at once: its N must not open the dialog
 // halfway, which would take the rest for the ID, and its Enter must not press a button.
 function onKey(press) {
-  if (press.target instanceof HTMLInputElement) return;
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
+  if (press.target instanceof HTMLInputElement) {
+    if (burst && press.key === "Enter") onScan(press);
+    return;
+  }
   clearTimeout(pending);
   scanned = burst && (press.key === " " || press.key === "Enter");
   // Nor must its letters choose from a list of classes.
@@ -464,6 +467,15 @@ function onKey(press) {
   if (!action) return;
   press.preventDefault();
   pending = setTimeout(action, SCAN_MS);
+}
+
+// An ID scanned into the release must not sign it and send it: the scanner's Enter leads to the next field alone.
+function onScan(press) {
+  const fields = [...$("release-form").querySelectorAll("input")];
+  const place = fields.indexOf(press.target);
+  if (place < 0) return;
+  press.preventDefault();
+  fields[place + 1]?.focus();
 }
 
 $("pause").addEventListener("click", togglePause);

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -1027,6 +1028,25 @@ def test_what_has_changed_since_the_dialog_opened_is_shown_before_it_is_signed(p
     page.until(lambda: page.text("release-what").startswith("160 cells"))
     assert page.text("release-refusal").startswith("the count has changed")
     page.errors()  # the refusal is logged by the browser
+
+
+def test_a_barcode_scanned_into_a_release_does_not_send_it(page: Page) -> None:
+    page.show(view(lis=lis(), phase="paused"))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.press("r")
+    page.until(lambda: page.visible("release-dialog"))
+    page.press("PAT-999\n")
+    assert page.run("document.activeElement.id") == "wbc"
+    page.press("7\n")
+    page.browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert page.wishes.take_release() is None
+    assert page.visible("release-dialog")
+    page.press("\n")  # a person's own
+    asked: list[Any] = []
+    page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
+    assert (asked[0].operator, asked[0].wbc) == ("PAT-999", 7)
+    asked[0].answer.set_result(SimpleNamespace(id=1))
+    page.until(lambda: not page.visible("release-dialog"))
 
 
 def test_orders_are_offered_for_the_next_specimen(page: Page) -> None:
