@@ -164,8 +164,9 @@ function showNotices() {
   const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
   setText($("message"), notice || "");
   $("message").hidden = !notice;
-  const goesOn = over ? "these are the last numbers seen" : "the count itself goes on";
-  const gone = stopped ? "the counter was stopped; these are the last numbers seen" : `connection lost — ${goesOn}; reconnecting`;
+  const goesOn = over ? "" : "; whether the count goes on is not known";
+  const lost = stopped ? "the counter was stopped" : `connection lost, reconnecting${goesOn}`;
+  const gone = `${lost}; these are the last numbers seen`;
   setText($("lost"), connected === false ? gone : "");
   $("lost").hidden = connected !== false;
   setText($("empty"), over ? "The count has ended" : "Waiting for the first picture");
