@@ -420,9 +420,13 @@ async function sendRelease(submit) {
 
 async function showOutbox() {
   const answer = await fetch("/outbox", { cache: "no-store" }).catch(() => null);
-  if (!answer?.ok) return;
-  $("messages").replaceChildren(...(await answer.json()).map(messageRow));
+  if (!answer?.ok) return [];
+  const list = await answer.json();
+  $("messages").replaceChildren(...list.map(messageRow));
+  $("outbox-refusal").textContent = "";
+  $("outbox-again").hidden = true;
   if (!$("outbox-dialog").open) $("outbox-dialog").showModal();
+  return list;
 }
 
 function messageRow(message) {
@@ -432,10 +436,22 @@ function messageRow(message) {
   row.querySelector(".what").textContent = `${id} · ${specimen} · ${status}${version > 1 ? ` · version ${version}` : ""}`;
   row.querySelector(".state").textContent = `${state} ${new Date(changed).toLocaleString("en-GB")}`;
   row.querySelector(".why").textContent = state === "received" ? "" : reason;
-  row.querySelector(".resend").addEventListener("click", () => changeOutbox(id, "resend"));
+  row.querySelector(".resend").addEventListener("click", () => sendAgain(id));
   row.querySelector(".withdraw").addEventListener("click", () => changeOutbox(id, "cancel"));
   row.querySelector(".withdraw").hidden = state === "received" || state === "cancelled";
   return row;
+}
+
+/** Send a message again; one that the LIS has already only after another question, asked at another place. */
+async function sendAgain(id) {
+  const now = (await showOutbox()).find((message) => message.id === id); // it may have arrived meanwhile
+  if (now && now.state !== "received") return changeOutbox(id, "resend");
+  $("outbox-refusal").textContent = now ? `The LIS has message ${id} already.` : "The outbox cannot be read; try again.";
+  $("outbox-close").focus(); // the button that was pressed is a new one
+  if (!now) return;
+  $("outbox-again").textContent = `Send message ${id} again`;
+  $("outbox-again").onclick = () => changeOutbox(id, "resend");
+  $("outbox-again").hidden = false;
 }
 
 async function changeOutbox(id, action) {

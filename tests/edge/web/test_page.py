@@ -17,6 +17,7 @@ import pytest
 
 from edge.cells import Box, Cell
 from edge.errors import UserError
+from edge.lis.outbox import Outbox, State
 from edge.live import Label, Latest, Naming, View, Wishes
 from edge.mosaic import Coverage, MapView
 from edge.web.encode import CELLS_SHOWN
@@ -1073,3 +1074,28 @@ def test_a_message_is_cancelled_with_a_reason_and_sent_again(page: Page) -> None
     page.browser.find_element("id", "outbox-close").click()
     assert not page.visible("outbox-dialog")
     page.errors()  # the refusal is logged by the browser
+
+
+def test_a_message_that_was_received_is_sent_again_on_a_second_word_alone(page: Page, tmp_path: Path) -> None:
+    database = tmp_path / "c.sqlite"
+    release(database, "S-1")
+    with Outbox(database) as box:
+        box.attempted(1, "received", state=State.RECEIVED)
+        server = PageServer(
+            build_app(page.latest, page.wishes, threading.Event(), None, database), "127.0.0.1", 0
+        )
+        server.start()
+        other = Page(page.browser, server, page.latest, page.wishes)
+        other.show(view(lis=lis("received")))
+        other.browser.find_element("id", "outbox").click()
+        other.until(lambda: other.visible("outbox-dialog"))
+        assert other.run("document.activeElement.id") == "outbox-close"
+        other.browser.find_element("css selector", "#messages .resend").click()
+        other.until(lambda: other.text("outbox-refusal") == "The LIS has message 1 already.")
+        assert box.entry(1).state is State.RECEIVED
+        other.browser.find_element("id", "outbox-again").click()
+        other.until(lambda: box.entry(1).state is State.WAITING)
+        other.until(lambda: not other.visible("outbox-again"))
+        assert other.text("outbox-refusal") == ""
+    other.browser.get("about:blank")
+    server.stop()
