@@ -8,6 +8,7 @@ const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00
 const RECONNECT_MS = 1000;
 const SILENCE_MS = 12000; // the server sends a heartbeat each 5 s
 const REFUSAL_MS = 6000;
+const WISH_MS = 15000; // the server answers within 10 s
 const STALE_MS = 10000;
 const SCAN_MS = 150; // a barcode scanner types faster than this, a hand slower
 
@@ -24,7 +25,7 @@ let drawn = null; // the event whose picture and boxes are on the canvas
 let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
 let forgetting = 0; // the timer that ends it
-let connected = null; // null while the first attempt runs
+let connected = null; // null while the first attempt runs, and while nobody sees the page
 let signed = null; // the figures that the release dialog shows
 let stopped = false; // whether the instrument said that it ends
 let [newestMs, spoken] = [0, ""];
@@ -170,7 +171,7 @@ function showNotices() {
   setText($("lost"), connected === false ? gone : "");
   $("lost").hidden = connected !== false;
   setText($("empty"), over ? "The count has ended" : "Waiting for the first picture");
-  document.body.classList.toggle("stale", connected === false);
+  document.body.classList.toggle("stale", connected === false || (connected === null && shown !== null));
   $("pause").disabled = !connected || !phase || over;
   $("new").disabled = !connected || !phase;
   $("release").disabled = !connected || !(over || phase === "paused") || !shown.state.total;
@@ -303,7 +304,11 @@ async function* messages(signal, heard) {
 }
 
 async function follow() {
+  if (document.hidden) await seen();
   const silence = new AbortController();
+  // A browser has six connections for all its pages: one that nobody sees must not hold up another's wishes.
+  const left = () => document.hidden && silence.abort("unseen");
+  document.addEventListener("visibilitychange", left, { signal: silence.signal });
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   const heard = () => {
     clearTimeout(timer);
@@ -317,9 +322,16 @@ async function follow() {
     // Also where showing failed: a page that froze must not look alive.
     silence.abort();
     clearTimeout(timer);
-    setConnected(false);
-    setTimeout(follow, RECONNECT_MS);
+    const unseen = silence.signal.reason === "unseen";
+    setConnected(unseen ? null : false);
+    setTimeout(follow, unseen ? 0 : RECONNECT_MS);
   }
+}
+
+/** Wait until the page is seen again. */
+async function seen() {
+  while (document.hidden) await new Promise((turned) => document.addEventListener("visibilitychange", turned, { once: true }));
+  newestMs = performance.now();
 }
 
 function setConnected(now) {
@@ -338,8 +350,8 @@ async function show(event) {
 async function wish(path, body) {
   // Returns "" when the server took it, else the reason in words.
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(path, request).catch(() => null);
-  if (!answer) return "the instrument does not answer; try again";
+  const answer = await fetch(path, { ...request, signal: AbortSignal.timeout(WISH_MS) }).catch(() => null);
+  if (!answer) return "the instrument does not answer: it is not known whether this was done; look, then try again";
   return answer.ok ? "" : answer.text();
 }
 

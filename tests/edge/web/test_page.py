@@ -842,6 +842,47 @@ def test_a_lost_connection_shows_and_recovers(page: Page) -> None:
     page.run("(window.fetch = window.held, 0)")
 
 
+def test_a_wish_without_an_answer_is_told(page: Page) -> None:
+    page.show(view())
+    page.run("""(() => {
+        const [held, patience] = [window.fetch, AbortSignal.timeout];
+        window.fetch = (path, { signal }) => path !== '/pause' ? held(path, { signal }) :
+            new Promise((_, fail) => signal?.addEventListener('abort', () => fail(signal.reason)));
+        AbortSignal.timeout = (ms) => patience.call(AbortSignal, ms / 100);
+    })()""")
+    page.browser.find_element("id", "pause").click()
+    page.until(lambda: "it is not known whether this was done" in page.text("message"))
+    assert not page.wishes.paused
+
+
+def test_pages_that_nobody_sees_leave_the_connections_to_the_one_that_is_seen(page: Page) -> None:
+    browser = page.browser
+    page.show(view())
+    first = browser.current_window_handle
+    page.run(
+        "document.getElementById('lost').after(Object.assign(document.createElement('p'), { id: 'words' }))"
+    )
+    page.run("""new MutationObserver(() => { document.getElementById('words').textContent +=
+        document.getElementById('lost').textContent; })
+        .observe(document.getElementById('lost'), { childList: true, subtree: true, characterData: true })""")
+    for _ in range(6):
+        browser.switch_to.new_window("tab")
+        page.show(view())
+    try:
+        browser.find_element("id", "pause").click()
+        page.until(lambda: page.wishes.paused)
+    finally:
+        for other in set(browser.window_handles) - {first}:
+            browser.switch_to.window(other)
+            browser.close()
+        browser.switch_to.window(first)
+    page.latest.put(view(total=151))
+    page.until(lambda: page.text("total") == "151")
+    page.until(browser.find_element("id", "pause").is_enabled)
+    assert page.text("words") == ""
+    assert not page.run("document.body.classList.contains('stale')")
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("specimen", ["S-1", LONG])
 def test_nothing_is_wider_than_the_screen(page: Page, screen: str, specimen: str, tmp_path: Path) -> None:
