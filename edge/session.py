@@ -390,12 +390,12 @@ class Session:
 
         Keys: specimen, phase (starting, counting, paused, finished, failed), message (plain words, "" when
         all is well), total, target, unsettled (why a result would not be final), review (cells that a person
-        must look at), namings (how often persons gave cells their classes), frames, fields, skipped, skips
-        (of the commonest reasons: how many frames each), lost (frames of a place that the map does not
-        show), gated and warned (frames by gate), fps, source, classes (name, role, count, percent, low,
-        high, per_100 each; None where nothing is counted), model (name, sha256), stage ([x, y, angle] as
-        `edge.pose.Pose`, or None), frame ([width, height] in pixels, or None), rim (True where a black
-        rim round the picture is left out, see `edge.rim`).
+        must look at), namings (how often persons gave cells their classes), revisions (grows when counted
+        cells are decided again), frames, fields, skipped, skips (of the commonest reasons: how many frames
+        each), lost (frames of a place that the map does not show), gated and warned (frames by gate), fps,
+        source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted),
+        model (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in
+        pixels, or None), rim (True where a black rim round the picture is left out, see `edge.rim`).
         """
         counted = differential((c.name for c in self.cells), self._card.classes)
         place = step.tracked.place if step else None
@@ -422,6 +422,7 @@ class Session:
             "unsettled": list(self.unsettled),
             "review": len(self.doubtful),
             "namings": self.namings,
+            "revisions": self._revisions,
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),

@@ -81,6 +81,20 @@ def encode_map(view: MapView, classes: Sequence[CellClass]) -> dict[str, Any]:
     }
 
 
+def encode_decisions(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
+    """Return of each cell what the page compares with the one that it shows, ready for JSON."""
+    return [
+        {
+            "number": cell.number,
+            "name": cell.name,
+            "review": cell.review,
+            "namings": cell.namings,
+            "why": whys(cell, classes),
+        }
+        for cell in cells
+    ]
+
+
 def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[dict[str, Any]]:
     """Return cells ready for JSON, each with the sharpest crop of it (JPEG, base64).
 
@@ -90,17 +104,14 @@ def encode_cells(cells: Iterable[Cell], classes: Sequence[CellClass]) -> list[di
         cells: in the order of their counting; of more than `CELLS_SHOWN` the first.
         classes: of the model, in order.
     """
+    some = list(islice(cells, CELLS_SHOWN))
     return [
-        {
-            "number": cell.number,
-            "name": cell.name,
+        decision
+        | {
             "confidence": round(cell.confidence, 3),
             "instrument": classes[int(cell.probabilities.argmax())].name,
-            "review": cell.review,
-            "namings": cell.namings,
-            "why": whys(cell, classes),
             "source": cell.source,
             "jpeg": base64.b64encode(cell.crop).decode("ascii"),
         }
-        for cell in islice(cells, CELLS_SHOWN)
+        for cell, decision in zip(some, encode_decisions(some, classes), strict=True)
     ]

@@ -19,7 +19,7 @@ from edge.config import check_release, check_specimen
 from edge.errors import UserError
 from edge.lis.outbox import Outbox
 from edge.live import Latest, View, Wishes
-from edge.web.encode import encode_cells, encode_event, encode_map
+from edge.web.encode import encode_cells, encode_decisions, encode_event, encode_map
 
 STATIC = Path(__file__).parent / "static"
 EVENT_INTERVAL_S = 1 / 12
@@ -64,6 +64,14 @@ class Feed:
 
 def _classes(view: View) -> list[CellClass]:
     return [CellClass(c["name"], Role(c["role"])) for c in view.state["classes"]]
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of cells that a query names; raises HTTPException 400."""
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
+        raise HTTPException(400, '"after" is the number of a cell, "only" some of them')
+    return [int(number) for number in numbers]
 
 
 async def _value(request: Request, key: str) -> Any:
@@ -125,19 +133,22 @@ class Routes:
         return JSONResponse(await run_in_threadpool(encode_map, view.map, _classes(view)))
 
     async def cells(self, request: Request) -> Response:
-        """GET /cells?after=N: some counted cells, those that follow number N (or 0).
+        """GET /cells?after=N: some counted cells, those that follow number N (or 0); ?only=N,N,...: these.
 
-        With `review=1` only those that a person must look at. Their specimen stands beside them: another page
-        may have begun the next one. 503 before the first state.
+        With `review=1` only those that a person must look at; with `brief=1` all that follow, without their
+        pictures. Their specimen stands beside them: another page may have begun the next one. 503 before the
+        first state.
         """
         if (view := self._latest.get(0, 0.0)[1]) is None:
             raise HTTPException(503, "nothing has been seen yet")
-        asked = request.query_params.get("after", "0")
-        if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
-            raise HTTPException(400, '"after" is the number of a cell')
-        after, all_of_them = int(asked), request.query_params.get("review") != "1"
-        following = (cell for cell in view.cells[after:] if cell.review or all_of_them)
-        cells = await run_in_threadpool(encode_cells, following, _classes(view))
+        asked = request.query_params
+        after, only = _numbers(asked.get("after", "0")), _numbers(asked.get("only", "0"))
+        if "only" in asked:
+            found = [cell for cell in view.cells if cell.number in only]
+        else:
+            found = [c for c in view.cells[after[0] :] if c.review or asked.get("review") != "1"]
+        encode = encode_decisions if asked.get("brief") == "1" else encode_cells
+        cells = await run_in_threadpool(encode, found, _classes(view))
         return JSONResponse({"specimen": view.state["specimen"], "cells": cells})
 
     async def name_cell(self, request: Request) -> Response:

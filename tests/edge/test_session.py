@@ -377,7 +377,9 @@ def test_a_cell_decided_again_is_stored_with_the_picture_of_the_better_frame(
         replace(cell, name="erythroblast", source="b.png", box=Box(0, 0, 9, 9), review=True, crop=b"b")
         for cell in (*first.tracked.cells, replace(first.tracked.cells[0], number=9))
     ]
+    assert session.state("counting")["revisions"] == 0
     session.take(replace(second, tracked=replace(second.tracked, cells=(), revised=tuple(later))))
+    assert session.state("counting")["revisions"] == 1
     with Store(tmp_path / "counts.sqlite") as other:
         for one, two in (session.cells, tuple(other._cells(1))):
             assert (one.name, one.source, one.review) == ("erythroblast", "b.png", True)

@@ -1,7 +1,10 @@
 // The counted cells, in the order of their counting: those that a person must look at, or all. Of each the sharpest
-// picture, its class, why it is doubtful, and a choice of the class that the person sees.
+// picture, its class, why it is doubtful, and a choice of the class that the person sees. What the instrument decides
+// anew meanwhile changes on its card; an earlier cell that it came to doubt is the last of the list: no card moves away.
 
 const FETCH_MS = 1000; // at most so often, when all are there
+const LOOK_MS = 1000; // so long a class that changed must have stood there before it is confirmed
+const ASKED = 50; // cells in one question
 
 const $ = (id) => document.getElementById(id);
 
@@ -10,6 +13,9 @@ let [specimen, classes] = ["", []]; // whose cells are listed, and the names tha
 let [doubtful, counted] = [0, 0]; // how many cells there are to review, and in all
 let all = false; // whether all cells are listed
 let [complete, pending] = [-1, 0]; // how many had been counted when nothing was missing in the list
+let [decided, compared] = ["", ""]; // tells each change of the cells' classes: the newest, and that which the list shows
+let [comparing, round] = [false, 0]; // `round` grows when the list is begun anew
+const shown = new WeakMap(); // card -> its cell
 
 /**
  * Take the newest state; `helpers` has colour(name), human(name), wish(path, body), which sends a wish and returns why it
@@ -25,9 +31,11 @@ export function follow(state, helpers) {
   classes = state.classes.map(({ name }) => name);
   doubtful = state.review;
   counted = state.classes.reduce((sum, { count }) => sum + count, 0);
+  decided = `${state.revisions} ${state.namings}`;
   $("review-show").hidden = counted === 0;
   $("gallery").classList.toggle("mapped", state.map !== null);
   if ($("review-dialog").open) fetchSoon(0);
+  compareSoon();
 }
 
 /** Open the list, unless there are no cells or another dialog waits for an answer. */
@@ -44,7 +52,8 @@ function list(everyone) {
   $("review-title").textContent = all ? "All cells" : "Cells to review";
   $("review-refusal").textContent = "";
   $("gallery").replaceChildren();
-  complete = -1;
+  [complete, compared] = [-1, decided];
+  round += 1;
   fetchSoon(0);
 }
 
@@ -53,8 +62,7 @@ function fetchSoon(wait) {
   const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
   const missing = (all ? counted : doubtful) - listed;
   const none = listed === 0 && missing <= 0 ? "There are none." : "";
-  const end = nearEnd() ? "to come" : "further down";
-  const where = complete === counted ? "since it was opened; open it again" : end;
+  const where = nearEnd() ? "to come" : "further down";
   $("review-more").textContent = missing > 0 ? `${missing} more ${where}.` : none;
   if (pending || complete === counted || !nearEnd()) return;
   pending = setTimeout(async () => {
@@ -68,26 +76,81 @@ function fetchSoon(wait) {
 
 /** Add the next cells to the list; return how many came, null where none could be had. */
 async function load(whose, everyone) {
-  const last = Number($("gallery").lastElementChild?.dataset.number ?? 0);
-  const answer = await fetch(`/cells?after=${last}${everyone ? "" : "&review=1"}`, { cache: "no-store" });
-  if (!answer.ok) return null;
-  const found = await answer.json();
-  if (found.specimen !== specimen || whose !== specimen) return null;
-  const newest = Number($("gallery").lastElementChild?.dataset.number ?? 0);
-  if (everyone !== all || newest !== last) return 1; // the list was begun anew meanwhile
-  $("gallery").append(...found.cells.map(card));
-  return found.cells.length;
+  const last = newest();
+  const cells = await ask(`after=${last}${everyone ? "" : "&review=1"}`);
+  if (!cells || whose !== specimen) return null;
+  if (everyone !== all || newest() !== last) return 1; // the list was begun anew meanwhile
+  $("gallery").append(...cells.map(card));
+  return cells.length;
+}
+
+/** Return what the instrument has of some cells; null where that cannot be had, or its specimen is another one. */
+async function ask(query) {
+  const answer = await fetch(`/cells?${query}`, { cache: "no-store" });
+  const found = answer.ok ? await answer.json() : null;
+  return found?.specimen === specimen ? found.cells : null;
+}
+
+const newest = () => Math.max(0, ...[...$("gallery").children].map((item) => Number(item.dataset.number)));
+
+async function compareSoon() {
+  if (comparing || compared === decided || !$("review-dialog").open) return;
+  comparing = true;
+  const now = decided;
+  if (await compare(specimen, round).catch(() => false)) compared = now;
+  setTimeout(() => {
+    comparing = false;
+    compareSoon();
+  }, FETCH_MS);
+}
+
+/** Show the listed cells as they are decided now, and earlier ones that became doubtful; return whether all are. */
+async function compare(whose, begun) {
+  const cells = await ask("after=0&brief=1");
+  const another = () => whose !== specimen || begun !== round;
+  if (!cells || another()) return false;
+  const items = new Map([...$("gallery").children].map((item) => [Number(item.dataset.number), item]));
+  const last = newest();
+  const stale = cells.filter((cell) => {
+    const item = items.get(cell.number);
+    return item ? differs(shown.get(item), cell) : cell.review && !all && cell.number < last;
+  });
+  const changing = stale.map(({ number }) => number).filter((number) => !touched(items.get(number)));
+  const every = changing.length === stale.length;
+  while (changing.length) {
+    const found = await ask(`only=${changing.splice(0, ASKED)}`);
+    if (!found || another()) return false;
+    for (const cell of found) change(items.get(cell.number), cell);
+  }
+  complete = -1;
+  fetchSoon(0);
+  return every;
+}
+
+function differs(one, other) {
+  return ["name", "review", "namings"].some((key) => one[key] !== other[key]) || one.why.join() !== other.why.join();
+}
+
+/** Return whether a person has chosen a class on a card, or waits for the answer to one. */
+const touched = (item) => item?.classList.contains("chosen") || (item && shown.get(item).asked);
+
+/** Show a cell as it is decided now, on its card unless a person has touched that meanwhile. */
+function change(item, cell) {
+  if (!item) $("gallery").append(card(cell));
+  else if (!touched(item)) {
+    const changedMs = cell.name === shown.get(item).name ? shown.get(item).changedMs : performance.now();
+    put(item, Object.assign(shown.get(item), cell, { changedMs }));
+  }
 }
 
 function card(cell) {
-  const { number, name, source, jpeg } = cell;
+  const { number, source } = cell;
   const item = $("gallery-cell").content.firstElementChild.cloneNode(true);
   item.dataset.number = number;
-  item.querySelector("img").src = `data:image/jpeg;base64,${jpeg}`;
   item.querySelector(".number").textContent = number;
   item.querySelector(".where").textContent = typeof source === "string" ? source : "";
   const choice = item.querySelector("select");
-  choice.append(...classes.map((one) => new Option(look.human(one), one, one === name, one === name)));
+  choice.append(...classes.map((one) => new Option(look.human(one), one)));
   choice.ariaLabel = `Class of cell ${number}`;
   const confirm = () => give(item, cell, choice.value);
   choice.addEventListener("change", () => item.classList.toggle("chosen", choice.value !== cell.name));
@@ -100,8 +163,15 @@ function card(cell) {
     $("review-dialog").close();
     look.reveal(number);
   });
-  paint(item, cell);
+  shown.set(item, cell);
+  put(item, cell);
   return item;
+}
+
+function put(item, cell) {
+  item.querySelector("img").src = `data:image/jpeg;base64,${cell.jpeg}`;
+  item.querySelector("select").value = cell.name;
+  paint(item, cell);
 }
 
 function paint(item, { name, confidence, instrument, review, namings, why }) {
@@ -119,8 +189,12 @@ function paint(item, { name, confidence, instrument, review, namings, why }) {
 
 /** Give a cell the class that the person chose, and go on to the next one. */
 async function give(item, cell, name) {
-  const { number, namings, asked } = cell;
+  const { number, namings, asked, changedMs } = cell;
   if (asked) return; // a double click
+  if (name === cell.name && performance.now() - changedMs < LOOK_MS) {
+    $("review-refusal").textContent = `Cell ${number}: decided anew just now; look at it, then confirm.`;
+    return;
+  }
   cell.asked = true;
   const reason = await look.wish("/cells", { specimen, number, name, namings });
   cell.asked = false;
@@ -129,19 +203,14 @@ async function give(item, cell, name) {
   $("review-said").textContent = reason ? "" : `cell ${number} named ${look.human(name)}`;
   if (reason && !$("review-dialog").open) look.tell(said);
   if (reason) return redraw(item, number).catch(() => null);
-  paint(item, Object.assign(cell, { name, review: false, namings: namings + 1 }));
+  paint(item, Object.assign(cell, { name, review: false, why: [], namings: namings + 1 }));
   if (item.contains(document.activeElement)) item.nextElementSibling?.querySelector("select").focus();
 }
 
 /** Show a cell as the instrument has it now: somebody else may have named it. */
 async function redraw(item, number) {
-  const whose = specimen;
-  const answer = await fetch(`/cells?after=${number - 1}`, { cache: "no-store" });
-  const found = await answer.json();
-  if (whose !== specimen || found.specimen !== specimen || found.cells[0]?.number !== number) return;
-  const [next, focused] = [card(found.cells[0]), item.contains(document.activeElement)];
-  item.replaceWith(next);
-  if (focused) next.querySelector("select").focus();
+  const [whose, found] = [specimen, await ask(`only=${number}`)];
+  if (whose === specimen && found?.length) put(item, Object.assign(shown.get(item), found[0]));
 }
 
 /** Return whether the list's end is within two screens: of thousands of cells, those further down wait. */

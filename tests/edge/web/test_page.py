@@ -59,6 +59,7 @@ STATE: dict[str, Any] = {
     "unsettled": ["fewer than the 200 cells of a final result", "4 to review"],
     "review": 4,
     "namings": 0,
+    "revisions": 0,
     "frames": 1204,
     "fields": 37,
     "skipped": 5,
@@ -656,6 +657,62 @@ def test_cells_to_review_join_an_open_list_and_many_come_in_parts(page: Page) ->
     page.until(lambda: page.run(f"{bottom} && {CARDS}.length") == many)
     assert page.run(f"{CARDS}.map((one) => Number(one.dataset.number))") == list(range(1, many + 1))
     assert page.run(f"{CARDS}[0].id") == "kept", "what a person looks at is not drawn anew"
+    page.until(lambda: page.text("review-more") == "")
+
+
+def decided(shown: View, revisions: int, *cells: Cell) -> View:
+    """The view with its cells decided again."""
+    state = {**shown.state, "revisions": revisions, "review": sum(cell.review for cell in cells)}
+    return replace(shown, cells=cells, state=state)
+
+
+WHAT = f"{CARDS}.map((one) => one.querySelector('.what').textContent)"
+
+
+def test_a_listed_cell_that_is_decided_again_changes_on_its_card(page: Page) -> None:
+    shown = doubted(view(), (1, 2, 3))
+    page.show(shown)
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    first, second, third = shown.cells
+    page.run(f"{CARDS}[1].querySelector('select').focus()")
+    page.run(f"(({CARDS}[2].querySelector('select')).value = 'platelet', 0)")
+    page.run(f"{CARDS}[2].querySelector('select').dispatchEvent(new Event('change'))")
+    otherwise = replace(second, name="neutrophil", review=False)
+    page.latest.put(
+        decided(shown, 3, replace(first, review=False), otherwise, replace(third, name="neutrophil"))
+    )
+    page.until(lambda: page.run(WHAT)[1] == "neutrophil 97\u00a0%")
+    # Who was just about to confirm has not seen the new class.
+    page.run(f"{CARDS}[1].querySelector('.confirm').click()")
+    assert page.text("review-refusal") == "Cell 2: decided anew just now; look at it, then confirm."
+    assert page.wishes.take_naming() is None
+    assert page.run(FOCUSED) == "Class of cell 2"
+    assert page.run(f"{CARDS}.map((one) => one.className)") == ["", "", "doubtful chosen"]
+    assert page.run(f"{CARDS}[0].querySelector('.why').textContent") == ""
+    assert page.run(WHAT)[2] == "immature granulocyte 97\u00a0%", "a person has chosen there"
+    sleep(1)
+    page.run(f"{CARDS}[1].querySelector('.confirm').click()")
+    assert asked_name(page) == ("S-1", 2, "neutrophil", 0)
+    # A card that is left as it was follows too.
+    page.run(f"(({CARDS}[2].querySelector('select')).value = 'immature_granulocyte', 0)")
+    page.run(f"{CARDS}[2].querySelector('select').dispatchEvent(new Event('change'))")
+    page.until(lambda: page.run(WHAT)[2] == "neutrophil 97\u00a0%")
+    assert page.errors() == []
+
+
+def test_an_earlier_cell_that_became_doubtful_comes_last(page: Page) -> None:
+    shown = doubted(view(), (1, 2, 3))
+    first, second, third = shown.cells
+    page.show(decided(shown, 0, first, replace(second, review=False), third))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 2)
+    page.until(lambda: page.text("review-more") == "")
+    page.latest.put(decided(shown, 1, replace(first, review=False), second, third))
+    page.until(lambda: page.run(f"{CARDS}.map((one) => one.dataset.number)") == ["1", "3", "2"])
+    assert page.run(f"{CARDS}.map((one) => one.className)") == ["", "doubtful", "doubtful"]
+    page.latest.put(doubted(view(revisions=2), (1, 2, 3, 4)))
+    page.until(lambda: page.run(f"{CARDS}.map((one) => one.dataset.number)") == ["1", "3", "2", "4"])
     page.until(lambda: page.text("review-more") == "")
 
 

@@ -180,6 +180,15 @@ def test_cells_come_with_their_pictures_in_parts(site: Site) -> None:
         assert got == list(wanted)
     for wrong in ("-1", "x", "", "1" * 40, "\u00b2"):
         assert site.http.get("/cells", params={"after": wrong}).status_code == 400
+        assert site.http.get("/cells", params={"only": f"2,{wrong}"}).status_code == 400
+    some = site.http.get("/cells", params={"only": "7,2,999"}).json()["cells"]
+    assert [(cell["number"], "jpeg" in cell) for cell in some] == [(2, True), (7, True)]
+    told = site.http.get("/cells", params={"brief": "1", "after": "1"}).json()["cells"]
+    assert [cell["number"] for cell in told] == list(numbers[1:])
+    assert told[0] == {
+        **{"number": 2, "name": "monocyte", "review": True, "namings": 0},
+        "why": ["by its size; it looks like lymphocyte"],
+    }
 
 
 def test_an_event_holds_state_boxes_and_picture(one_site: Site) -> None:
