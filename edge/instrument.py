@@ -220,7 +220,10 @@ class Instrument:
                 raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
             if (asked.counts, asked.review) != (session.counts, len(session.doubtful)):
                 raise UserError("the count has changed meanwhile; look at it, then release")
+            before = self._lis and self._lis.state(session.specimen)["released"]
             entry = self.release(session, phase != "failed", asked.operator, asked.wbc)
+            if before and entry.id == before["id"]:
+                raise UserError(f"released before, unchanged (message {entry.id}): nothing was sent again")
             asked.answer.set_result(entry)
         except UserError as error:
             asked.answer.set_exception(error)

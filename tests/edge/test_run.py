@@ -451,6 +451,8 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
             wish["counts"] = {c["name"]: c["count"] for c in state["classes"]}
             wish["review"] = state["review"]
             assert http.post("/release", json=wish).json() == {"id": 1}
+            again = http.post("/release", json=wish)
+            assert (again.status_code, "before, unchanged (message 1)" in again.text) == (400, True)
             arrived = False
             while not arrived and time.monotonic() < deadline:
                 state = http.get("/state").json()

@@ -25,6 +25,8 @@ let drawn = null; // the event whose picture and boxes are on the canvas
 let explaining = false; // whether heat maps lie over the cells
 let refused = ""; // why the last wish failed
 let forgetting = 0; // the timer that ends it
+let asked = ""; // the specimen that this page asked for
+let replaced = ""; // that another one took the place of the specimen shown, until somebody here acts
 let connected = null; // null while the first attempt runs, and while nobody sees the page
 let signed = null; // the figures that the release dialog shows
 let stopped = false; // whether the instrument said that it ends
@@ -162,7 +164,7 @@ function showNotices() {
   const stale = phase === "counting" && silentMs > STALE_MS;
   const { message, unsettled } = shown?.state ?? {};
   const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
-  const notice = refused || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
+  const notice = refused || replaced || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
   setText($("message"), notice || "");
   $("message").hidden = !notice;
   const goesOn = over ? "" : "; whether the count goes on is not known";
@@ -340,6 +342,9 @@ function setConnected(now) {
 }
 
 async function show(event) {
+  const [before, now] = [shown?.state.specimen ?? event.state.specimen, event.state.specimen];
+  // After a power cut, say, or as another page asked.
+  if (now !== before && now !== asked) replaced = `another specimen is counted now, ${now}; New specimen with ${before} goes on with that`;
   shown = event;
   newestMs = performance.now();
   showState(event.state);
@@ -349,6 +354,7 @@ async function show(event) {
 
 async function wish(path, body) {
   // Returns "" when the server took it, else the reason in words.
+  replaced = "";
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(path, { ...request, signal: AbortSignal.timeout(WISH_MS) }).catch(() => null);
   if (!answer) return "the instrument does not answer: it is not known whether this was done; look, then try again";
@@ -389,7 +395,8 @@ function askSpecimen() {
 
 async function sendSpecimen(submit) {
   submit.preventDefault();
-  const reason = await wish("/specimen", { specimen: $("id").value });
+  asked = $("id").value.trim();
+  const reason = await wish("/specimen", { specimen: asked });
   $("refusal").textContent = reason;
   if (reason) $("id").focus();
   else $("dialog").close();
@@ -507,6 +514,10 @@ function onScan(press) {
   fields[place + 1]?.focus();
 }
 
+$("message").addEventListener("click", () => {
+  replaced = "";
+  showNotices();
+});
 $("pause").addEventListener("click", togglePause);
 $("new").addEventListener("click", askSpecimen);
 $("why").addEventListener("click", toggleWhy);

@@ -1101,6 +1101,19 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.errors()  # the refusals are logged by the browser
 
 
+def test_a_specimen_that_nobody_here_asked_for_is_told_until_somebody_acts(page: Page) -> None:
+    page.show(view())
+    assert not page.visible("message")
+    page.latest.put(view(specimen="20261129-231741-10440"))
+    words = "another specimen is counted now, 20261129-231741-10440; New specimen with S-1 goes on with that"
+    page.until(lambda: page.text("message") == words)
+    page.latest.put(view(specimen="20261129-231741-10440", total=151))
+    page.until(lambda: page.text("total") == "151")
+    assert page.text("message") == words
+    page.browser.find_element("id", "message").click()
+    page.until(lambda: not page.visible("message"))
+
+
 def test_a_correction_keeps_the_leukocyte_count_and_shows_what_it_replaces(page: Page) -> None:
     before = lis("received", release_as="corrected")
     before["released"]["wbc"] = 7.2
