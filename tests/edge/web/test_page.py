@@ -1102,12 +1102,12 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
 
 
 def test_a_specimen_that_nobody_here_asked_for_is_told_until_somebody_acts(page: Page) -> None:
-    page.show(view())
+    page.show(view(message=""))
     assert not page.visible("message")
-    page.latest.put(view(specimen="20261129-231741-10440"))
+    page.latest.put(view(specimen="20261129-231741-10440", message=""))
     words = "another specimen is counted now, 20261129-231741-10440; New specimen with S-1 goes on with that"
     page.until(lambda: page.text("message") == words)
-    page.latest.put(view(specimen="20261129-231741-10440", total=151))
+    page.latest.put(view(specimen="20261129-231741-10440", message="", total=151))
     page.until(lambda: page.text("total") == "151")
     assert page.text("message") == words
     page.browser.find_element("id", "message").click()
