@@ -161,7 +161,7 @@ function showNotices() {
   const phase = shown?.state.phase;
   const over = phase === "finished" || phase === "failed";
   const silentMs = performance.now() - newestMs;
-  const stale = phase === "counting" && silentMs > STALE_MS;
+  const stale = connected && phase === "counting" && silentMs > STALE_MS;
   const { message, unsettled } = shown?.state ?? {};
   const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
   const notice = refused || replaced || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
@@ -468,7 +468,7 @@ async function sendAgain(id) {
   $("outbox-refusal").textContent = now ? `The LIS has message ${id} already.` : "The outbox cannot be read; try again.";
   $("outbox-close").focus(); // the button that was pressed is a new one
   if (!now) return;
-  $("outbox-again").textContent = `Send message ${id} again`;
+  $("outbox-again").textContent = `Send ${id} again`;
   $("outbox-again").onclick = () => changeOutbox(id, "resend");
   $("outbox-again").hidden = false;
 }
