@@ -40,7 +40,7 @@ _NORMAL = 1.4826
 
 
 def reduced(crop: Image) -> Image:
-    """Return a crop as it is measured, shape (48, 48, 3)."""
+    """Return a crop, or one channel of it, as it is measured, shape (48, 48, ...)."""
     return np.asarray(cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -52,7 +52,7 @@ def density(crop: Image) -> float:
     Args:
         crop: as the network sees it (`edge.preprocess.crop`), RGB; or that, reduced.
     """
-    green = reduced(crop)[..., 1]
+    green = reduced(np.asarray(cv2.extractChannel(crop, 1), np.uint8))
     light = float(np.percentile(green, _LIGHT))
     dark = float(np.percentile(green[_INNER, _INNER], _DARK))
     return math.nan if light >= _BURNT else max(math.log((light + 1) / (dark + 1)), 0.0)

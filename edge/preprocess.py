@@ -80,5 +80,6 @@ def sharpness(crop_image: Image) -> float:
     not change it. A camera's noise, which no defocus takes away, is smoothed before.
     """
     grey = cv2.cvtColor(crop_image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    dense = np.log(cv2.GaussianBlur(grey, (0, 0), _NOISE) + _DARKEST)
-    return float(1e5 * cv2.Laplacian(dense, cv2.CV_32F).var())
+    dense = cv2.log(cv2.GaussianBlur(grey, (0, 0), _NOISE) + _DARKEST)
+    deviation = cv2.meanStdDev(cv2.Laplacian(dense, cv2.CV_32F))[1].item()
+    return 1e5 * float(deviation) ** 2

@@ -606,6 +606,17 @@ def test_a_sure_cell_that_is_too_pale_goes_to_review_once_it_is_known_how_dark_n
     assert again.reconsidered() == ()
 
 
+def test_a_nucleus_is_as_dark_as_the_least_blurred_picture_shows() -> None:
+    decision = Decision(NAMED, 0.9)
+    for number in range(1, 11):
+        decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
+    for grey, named in ((150, "platelet"), (40, "neutrophil")):
+        seen = stained(150, 0.8, 0.1, 0.1)
+        seen.add(stained(grey, 0.8, 0.1, 0.1).best, 1, (100, 100), weight=0.5)
+        assert decision.cell(11, seen, again=True).name == named
+        assert seen.source == 0
+
+
 def test_a_decision_that_was_replaced_is_not_reconsidered() -> None:
     decision = Decision(NAMED, 0.9)
     pale = stained(150, 0.97, 0.02, 0.01)
