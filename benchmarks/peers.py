@@ -1,7 +1,8 @@
 """The usual ways to follow boxes through a film, each behind the same small interface.
 
-They link boxes from frame to frame; norfair knows how the camera moves, the others do not. Each is set up as
-its authors advise for slow objects, and counts a track from its third box on.
+They link boxes from frame to frame. ByteTrack and the tracker by overlap are set up as is usual for slow
+objects; norfair knows how the camera moves, so that it may remember a track for ever. A track counts from its
+third box on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ HITS = 3
 MOST_MISSED = 15
 """Frames without a box after which a track has ended."""
 _FOR_EVER = 10**6
+"""Frames: so much longer than any film that a track, once begun, never ends."""
 LEAST_OVERLAP = 0.3
 """Intersection over union (0..1) from which a box may belong to a track."""
 
@@ -109,7 +111,8 @@ class NorfairTracker:
             for row, corners in enumerate(edges_of(boxes))
         ]
         names: list[int | None] = [None] * len(boxes)
-        for one in self._tracker.update(detections=found, coord_transformations=self._moved):
+        known = self._tracker.update(found, period=_FOR_EVER, coord_transformations=self._moved)
+        for one in known:
             # A track that got no box in this frame still holds its last one.
             if any(one.last_detection is detection for detection in found):
                 names[one.last_detection.data] = one.id

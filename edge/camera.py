@@ -47,6 +47,13 @@ class FrameSource(Protocol):
             UserError: the source broke off.
         """
 
+    def settle(self) -> None:
+        """Fit exposure and colours to what lies there now, and hold them, where it is this program that does.
+
+        Raises:
+            UserError: the source broke off.
+        """
+
     def close(self) -> None:
         """Give back what is held; safe to call twice, and while `frames` is suspended, which it ends."""
 
@@ -109,6 +116,14 @@ class PiCamera:
             with _told_to_people():
                 (image,), metadata = self._camera.capture_arrays(["main"], wait=FRAME_TIMEOUT_S)
             yield Frame(index, (metadata["SensorTimestamp"] - self._opened_ns) / 1e9, image)
+
+    def settle(self) -> None:
+        """Let exposure and white balance settle anew, then fix them."""
+        automatic = {"AeEnable": True, "AwbEnable": True}
+        known = self._camera.camera_controls
+        with _told_to_people():
+            self._camera.set_controls({name: value for name, value in automatic.items() if name in known})
+            self._settle()
 
     def close(self) -> None:
         """Stop the camera and give it back."""
@@ -243,6 +258,9 @@ class UsbCamera:
             if image is None:
                 return
             yield Frame(index, time.monotonic() - self._opened_s, np.asarray(image, np.uint8))
+
+    def settle(self) -> None:
+        """Nothing to do: the camera's driver sees to it."""
 
     def close(self) -> None:
         """Give the device back."""

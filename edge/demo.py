@@ -74,6 +74,9 @@ class DemoSource:
             due_s += 1 / self._fps + (late_s if late_s > 1 / self._fps else 0.0)
             yield frame
 
+    def settle(self) -> None:
+        """Nothing to do: it is drawn."""
+
     def close(self) -> None:
         """End the film at once."""
         self._closed.set()

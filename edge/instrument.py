@@ -23,7 +23,7 @@ from edge.localise import Locator
 from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
-from edge.report import status
+from edge.report import Status, status
 from edge.rim import within_rim
 from edge.session import Session
 from edge.stage import Place
@@ -218,11 +218,13 @@ class Instrument:
                 raise UserError("the count goes on; pause it, then release")
             if asked.specimen != session.specimen:
                 raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
-            if (asked.counts, asked.review) != (session.counts, len(session.doubtful)):
+            broken = phase == "failed"
+            now = (session.counts, len(session.doubtful), self._release_as(session, broken))
+            if (asked.counts, asked.review, asked.status) != now:
                 raise UserError("the count has changed meanwhile; look at it, then release")
-            before = self._lis and self._lis.state(session.specimen)["released"]
-            entry = self.release(session, phase != "failed", asked.operator, asked.wbc)
-            if before and entry.id == before["id"]:
+            known = self._lis.messages(session.specimen) if self._lis else ()
+            entry = self.release(session, not broken, asked.operator, asked.wbc)
+            if entry.id in known:
                 raise UserError(f"released before, unchanged (message {entry.id}): nothing was sent again")
             asked.answer.set_result(entry)
         except UserError as error:
@@ -268,9 +270,13 @@ class Instrument:
         if broken:
             state["unsettled"].append("the input broke off")
         if self._lis_state:
-            release_as = status(not state["unsettled"], was_final=self._lis_state["was_final"])
-            state["lis"] = self._lis_state | {"release_as": release_as}
+            state["lis"] = self._lis_state | {"release_as": self._release_as(session, broken)}
         return state
+
+    def _release_as(self, session: Session, broken: bool) -> Status | None:
+        """Return the status with which a result would leave now; None without a way to the LIS."""
+        settled = not (broken or session.unsettled)
+        return status(settled, was_final=self._lis.was_final(session.specimen)) if self._lis else None
 
     def _refresh_map(self, session: Session) -> None:
         """Draw the map anew and store it, where it has changed and the last time is a while ago."""
@@ -348,6 +354,8 @@ class Instrument:
         for frame in self._flat_field.corrected(frames) if self._flat_field else frames:
             paused = self.wishes.paused  # once for each frame: it may change at any moment
             if not paused:
+                if self._held and not self._taken:  # the slide was put in place meanwhile
+                    source.settle()
                 self._answer_release(session, "counting")
                 self._answer_namings(session)
             elif not self._held:

@@ -78,8 +78,10 @@ class Release:
     specimen: str
     """What the person saw: another page may have begun the next one meanwhile, or gone on with this one."""
     counts: Mapping[str, int]
-    """By class, as the person saw them; so is `review`, the number of cells that await it."""
+    """By class, as the person saw them; so are `review`, the number of cells that await it, and `status`,
+    with which the result was to leave (`edge.report.Status`)."""
     review: int
+    status: str
     operator: str
     wbc: float | None
     answer: Future[Any]
@@ -136,13 +138,20 @@ class Wishes:
             return asked
 
     def ask_release(
-        self, specimen: str, counts: Mapping[str, int], review: int, *, operator: str, wbc: float | None
+        self,
+        specimen: str,
+        counts: Mapping[str, int],
+        review: int,
+        status: str,
+        *,
+        operator: str,
+        wbc: float | None,
     ) -> Future[Any]:
         """Ask the main loop to release the result of this specimen; the answer comes in the future.
 
         A wish that nobody has taken yet is cancelled by the next.
         """
-        wish = Release(specimen, counts, review, operator, wbc, Future())
+        wish = Release(specimen, counts, review, status, operator, wbc, Future())
         with self._lock:
             before, self._release = self._release, wish
         if before is not None:

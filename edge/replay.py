@@ -90,6 +90,9 @@ class VideoFile:
             self._ahead = following if self._capture is not None else None
             index += 1
 
+    def settle(self) -> None:
+        """Nothing to do: it was filmed before."""
+
     def close(self) -> None:
         """Close the file."""
         if self._capture is not None:
@@ -175,6 +178,9 @@ class ImageFolder:
                 yield Skip(index, name, str(bad))
             else:
                 yield Frame(index, 0.0, image, name, empty=empty)
+
+    def settle(self) -> None:
+        """Nothing to do: they were taken before."""
 
     def close(self) -> None:
         """End `frames`; nothing is held open."""

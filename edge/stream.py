@@ -104,6 +104,9 @@ class UrlSource:
             else:
                 yield Frame(index, time.monotonic() - self._opened_s, found)
 
+    def settle(self) -> None:
+        """Nothing to do: the sender sees to it."""
+
     def close(self) -> None:
         """Close the connection."""
         self._closed.set()

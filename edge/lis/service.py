@@ -2,7 +2,7 @@
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from edge.lis.folder import FolderLink, FolderOpener
 from edge.lis.link import AstmLink, Link
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.mllp import MllpLink
-from edge.lis.outbox import Entry, Outbox
+from edge.lis.outbox import Entry, Outbox, State
 from edge.lis.port import Listener, Opener, PortError, SerialOpener, SocketOpener, Wiring, listen_address
 from edge.lis.sender import STOP_S, Compose, Sender
 from edge.lock import FileLock
@@ -193,16 +193,27 @@ class LisService:
         """Return a message of the outbox."""
         return self._box.entry(number)
 
+    def messages(self, specimen: str) -> Set[int]:
+        """Return the numbers of all messages about a specimen."""
+        return {entry.id for entry in self._box.entries(limit=-1, specimen=specimen)}
+
+    def was_final(self, specimen: str) -> bool:
+        """Return whether a final result of a specimen has left: see `Outbox.was_final`."""
+        return self._box.was_final(specimen)
+
     def state(self, specimen: str) -> dict[str, Any]:
         """Return what the page shows, ready for JSON.
 
         Keys: way (name of the port), problem ("" when all is well), due (next attempt, UTC, or ""), waiting
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
-        newest message of this specimen: id, version, status, total, namings, counts (by class), wbc, state,
-        changed, reason; None without one), was_final (see `Outbox`), orders (specimens that it asks for).
+        newest message of this specimen: id, version, status, total, namings, counts (by class), state,
+        changed, reason; None without one), wbc (leukocytes, 10^9/L, of the newest that waits or has arrived;
+        None without), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
-        newest = next(iter(self._box.entries(1, specimen)), None)
+        messages = self._box.entries(specimen=specimen)
+        newest = next(iter(messages), None)
+        there = (m.wbc for m in messages if m.state in {State.WAITING, State.RECEIVED})
         released = newest and {
             "id": newest.id,
             "version": newest.version,
@@ -210,7 +221,6 @@ class LisService:
             "total": newest.total,
             "namings": newest.namings,
             "counts": newest.counts,
-            "wbc": newest.wbc,
             "state": newest.state.value,
             "changed": newest.changed,
             "reason": newest.reason,
@@ -223,6 +233,6 @@ class LisService:
             "since": line.since,
             "refused": line.refused,
             "released": released,
-            "was_final": self._box.was_final(specimen),
+            "wbc": next(there, None),
             "orders": [order.specimen for order in self._box.orders()],
         }

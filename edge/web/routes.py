@@ -79,7 +79,8 @@ async def _value(request: Request, key: str) -> Any:
     try:
         return (await request.json())[key]
     except (ValueError, LookupError, TypeError, RecursionError, ClientDisconnect):
-        raise HTTPException(400, f'a JSON object with "{key}" is expected') from None
+        told = f'a JSON object with "{key}" is expected; load the page again'
+        raise HTTPException(400, told) from None
 
 
 async def _answer(wish: Future[Any]) -> Any:
@@ -144,7 +145,7 @@ class Routes:
         asked = request.query_params
         after, only = _numbers(asked.get("after", "0")), _numbers(asked.get("only", "0"))
         if "only" in asked:
-            found = [cell for cell in view.cells if cell.number in only]
+            found = [cell for cell in view.cells if cell.number in {*only}]
         else:
             found = [c for c in view.cells[after[0] :] if c.review or asked.get("review") != "1"]
         encode = encode_decisions if asked.get("brief") == "1" else encode_cells
@@ -186,23 +187,23 @@ class Routes:
     async def release(self, request: Request) -> Response:
         """POST /release: release the result of "specimen" (text) to the LIS.
 
-        "counts" (an object: cells by class) and "review" (a whole number) are what the person signs; they may
-        have changed meanwhile. "operator" is text, "wbc" a number or null.
+        "counts" (an object: cells by class), "review" (a whole number) and "status" (text) are what the
+        person signs; they may have changed meanwhile. "operator" is text, "wbc" a number or null.
         """
         specimen, operator = await _value(request, "specimen"), await _value(request, "operator")
         counts, review = await _value(request, "counts"), await _value(request, "review")
-        wbc = await _value(request, "wbc")
-        texts = isinstance(specimen, str) and isinstance(operator, str)
+        status, wbc = await _value(request, "status"), await _value(request, "wbc")
+        texts = all(isinstance(text, str) for text in (specimen, operator, status))
         if not texts or not (wbc is None or type(wbc) in {int, float}):
-            raise HTTPException(400, '"specimen" and "operator" must be text, "wbc" a number or null')
+            raise HTTPException(400, '"specimen", "operator", "status" must be text, "wbc" a number or null')
         if not isinstance(counts, dict) or type(review) is not int:
             raise HTTPException(400, '"counts" must be an object, "review" a whole number')
         try:
             check_release(operator.strip(), wbc)
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        wish = self._wishes.ask_release(specimen, counts, review, operator=operator.strip(), wbc=wbc)
-        entry = await _answer(wish)
+        signed = specimen, counts, review, status
+        entry = await _answer(self._wishes.ask_release(*signed, operator=operator.strip(), wbc=wbc))
         return JSONResponse({"id": entry.id})
 
     async def outbox(self, _: Request) -> Response:

@@ -74,7 +74,7 @@ def test_the_row_fits_its_heading() -> None:
 BLANK = np.full((480, 640, 3), 220, np.uint8)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", ["ByteTrack", "IoU"])
 def test_peers_link_what_overlaps_and_forget(name: str) -> None:
     tracker = PEERS[name]()
 
@@ -90,6 +90,16 @@ def test_peers_link_what_overlaps_and_forget(name: str) -> None:
         assert tracker.link([], BLANK) == []
     back = [tracker.link(row(100), BLANK) for _ in range(4)][-1]
     assert not set(back) & set(first)
+
+
+def test_norfair_forgets_no_track() -> None:
+    tracker, cell = PEERS["norfair"](), [Box(100, 100, 80, 80)]
+    rng = np.random.default_rng(2)
+    still = np.kron(rng.integers(40, 230, (40, 54, 1), np.uint8), np.ones((12, 12, 3), np.uint8))
+    first = [tracker.link(cell, still) for _ in range(5)][-1]
+    for _ in range(60):
+        tracker.link([], still)
+    assert tracker.link(cell, still) == first
 
 
 def test_norfair_knows_how_the_camera_moves() -> None:

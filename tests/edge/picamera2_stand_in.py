@@ -89,6 +89,9 @@ class Picamera2:
         unknown = set(controls) - set(self.controls)
         if unknown:
             raise RuntimeError(f"Control {unknown.pop()} is not advertised by libcamera")
+        for switch, value in (("AeEnable", "ExposureTime"), ("AwbEnable", "ColourGains")):
+            if controls.get(switch):
+                self.set.pop(value, None)
         self.set |= controls
         self.set_at = self.frame
 

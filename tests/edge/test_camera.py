@@ -114,6 +114,17 @@ def test_pi_exposure_settles_and_is_then_fixed(picamera2: type[stand_in.Picamera
     camera.close()
 
 
+def test_pi_exposure_settles_anew_for_another_slide(picamera2: type[stand_in.Picamera2]) -> None:
+    camera = PiCamera((64, 48))
+    (device,) = picamera2.opened
+    before = dict(device.set)
+    list(islice(camera.frames(), 200))
+    camera.settle()
+    assert device.set["ColourGains"][0] > before["ColourGains"][0] + 0.3, "the white balance has drifted"
+    assert (device.set["AeEnable"], device.set["AwbEnable"]) == (False, False)
+    camera.close()
+
+
 def test_pi_exposure_that_never_settles_is_fixed_after_a_while(picamera2: type[stand_in.Picamera2]) -> None:
     picamera2.restless = True
     PiCamera((64, 48)).close()

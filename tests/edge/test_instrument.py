@@ -26,6 +26,7 @@ from edge.live import View
 from edge.localise import Located, Locator
 from edge.preprocess import crop
 from edge.quality import Inspector
+from edge.report import Status
 from edge.session import Session
 from edge.sightings import Decision, Sightings
 from edge.store import Store
@@ -262,6 +263,9 @@ class Silent:
         yield Skip(0, 0, "no answer for 5 s")
         yield Frame(1, 0.0, np.full((480, 640, 3), 235, np.uint8))
 
+    def settle(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -313,6 +317,8 @@ def test_a_specimen_asked_for_on_the_page_begins_paused_where_the_slide_must_be_
     instrument: Instrument, monkeypatch: pytest.MonkeyPatch, live: bool
 ) -> None:
     monkeypatch.setattr("edge.replay.VideoFile.live", live)
+    settled: list[int] = []
+    monkeypatch.setattr("edge.replay.VideoFile.settle", lambda _: settled.append(len(paused)))
     show, paused = Instrument._show, list[dict[str, Any]]()
 
     def show_and_go_on(self: Instrument, session: Session, state: dict[str, Any]) -> None:
@@ -326,6 +332,7 @@ def test_a_specimen_asked_for_on_the_page_begins_paused_where_the_slide_must_be_
     assert [(state["total"], state["message"]) for state in paused] == [
         (0, "paused: put the slide in place, then continue")
     ] * (3 * live)
+    assert settled == [3] * live, "exposure and colours fit the slide that was put in place"
     assert outcome.session.total > 0
 
 
@@ -435,7 +442,9 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
 
     monkeypatch.setattr(instrument, "release", release)
     seen = outcome.session
-    answer = instrument.wishes.ask_release("S", seen.counts, len(seen.doubtful), operator="", wbc=None)
+    monkeypatch.setattr(instrument, "_release_as", lambda _, broken: Status.FINAL)
+    signed = seen.counts, len(seen.doubtful), Status.FINAL
+    answer = instrument.wishes.ask_release("S", *signed, operator="", wbc=None)
     answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-3"))
     assert instrument.idle(outcome)[0] == "S-3"
     assert asked == [True]

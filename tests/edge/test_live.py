@@ -40,11 +40,11 @@ def test_a_specimen_is_taken_once() -> None:
 def test_a_release_is_taken_once_and_answered() -> None:
     wishes = Wishes()
     assert wishes.take_release() is None
-    answer = wishes.ask_release("S-1", {"monocyte": 2}, 1, operator="Dr A", wbc=7.2)
+    answer = wishes.ask_release("S-1", {"monocyte": 2}, 1, "final", operator="Dr A", wbc=7.2)
     asked = wishes.take_release()
     assert asked is not None
     assert (asked.specimen, asked.operator, asked.wbc) == ("S-1", "Dr A", 7.2)
-    assert (asked.counts, asked.review) == ({"monocyte": 2}, 1)
+    assert (asked.counts, asked.review, asked.status) == ({"monocyte": 2}, 1, "final")
     assert wishes.take_release() is None
     asked.answer.set_result("done")
     assert answer.result(0) == "done"
@@ -52,8 +52,8 @@ def test_a_release_is_taken_once_and_answered() -> None:
 
 def test_a_newer_release_takes_the_place_of_one_that_nobody_took() -> None:
     wishes = Wishes()
-    first = wishes.ask_release("S-1", {}, 0, operator="A", wbc=None)
-    wishes.ask_release("S-1", {}, 0, operator="B", wbc=None)
+    first = wishes.ask_release("S-1", {}, 0, "final", operator="A", wbc=None)
+    wishes.ask_release("S-1", {}, 0, "final", operator="B", wbc=None)
     assert first.cancelled()
     asked = wishes.take_release()
     assert asked is not None
@@ -76,5 +76,5 @@ def test_namings_are_taken_in_their_order_but_for_those_given_up() -> None:
 
 def test_a_release_that_was_given_up_is_not_taken() -> None:
     wishes = Wishes()
-    wishes.ask_release("S-1", {}, 0, operator="A", wbc=None).cancel()
+    wishes.ask_release("S-1", {}, 0, "final", operator="A", wbc=None).cancel()
     assert wishes.take_release() is None

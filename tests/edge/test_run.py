@@ -438,7 +438,7 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
                 answer = http.get("/state")
                 state = answer.json() if answer.status_code == 200 else {}
                 time.sleep(0.2)
-            wish = {"specimen": "S", "counts": {}, "review": 0, "operator": "", "wbc": 7.2}
+            wish = {"specimen": "S", "counts": {}, "review": 0, "status": "", "operator": "", "wbc": 7.2}
             early = http.post("/release", json=wish)
             assert (early.status_code, early.text) == (400, "the count goes on; pause it, then release")
             http.post("/pause", json={"paused": True})
@@ -450,6 +450,9 @@ def test_the_page_releases_a_paused_count(film: Path, tmp_path: Path, lis: Lis) 
             assert (unseen.status_code, "has changed meanwhile" in unseen.text) == (400, True)
             wish["counts"] = {c["name"]: c["count"] for c in state["classes"]}
             wish["review"] = state["review"]
+            unseen = http.post("/release", json=wish | {"status": "final"})
+            assert (unseen.status_code, "has changed meanwhile" in unseen.text) == (400, True)
+            wish["status"] = state["lis"]["release_as"]
             assert http.post("/release", json=wish).json() == {"id": 1}
             again = http.post("/release", json=wish)
             assert (again.status_code, "before, unchanged (message 1)" in again.text) == (400, True)

@@ -164,7 +164,8 @@ function showNotices() {
   const stale = connected && phase === "counting" && silentMs > STALE_MS;
   const { message, unsettled } = shown?.state ?? {};
   const told = over && unsettled.length ? `${message}; not final: ${unsettled.join(", ")}` : message;
-  const notice = refused || replaced || (stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told);
+  const now = stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told;
+  const notice = refused || [now, replaced].filter(Boolean).join(" · ");
   setText($("message"), notice || "");
   $("message").hidden = !notice;
   const goesOn = over ? "" : "; whether the count goes on is not known";
@@ -344,7 +345,8 @@ function setConnected(now) {
 async function show(event) {
   const [before, now] = [shown?.state.specimen ?? event.state.specimen, event.state.specimen];
   // After a power cut, say, or as another page asked.
-  if (now !== before && now !== asked) replaced = `another specimen is counted now, ${now}; New specimen with ${before} goes on with that`;
+  if (now !== before && now !== asked) replaced = `another specimen is counted now, ${now}; New specimen with ${before} goes on with that (press here to dismiss)`;
+  if (now === asked) asked = "";
   shown = event;
   newestMs = performance.now();
   showState(event.state);
@@ -406,7 +408,7 @@ function askRelease() {
   if ($("lis").hidden || $("release").disabled || anyDialog()) return;
   $("release-form").reset();
   // A correction without them would leave the absolute counts that were sent before as they are.
-  $("wbc").value = shown.state.lis.released?.wbc ?? "";
+  $("wbc").value = shown.state.lis.wbc ?? "";
   $("release-refusal").textContent = "";
   showSigned();
   $("release-dialog").showModal();
@@ -416,7 +418,7 @@ function askRelease() {
 function showSigned() {
   const { specimen, total, unsettled, review: awaiting, classes, lis } = shown.state;
   const counts = Object.fromEntries(classes.map(({ name, count }) => [name, count]));
-  signed = { specimen, counts, review: awaiting };
+  signed = { specimen, counts, review: awaiting, status: lis.release_as };
   $("release-specimen").textContent = specimen;
   const open = unsettled.map((reason) => `; ${reason}`).join("");
   const instead = lis.release_as === "corrected" ? ", in place of the final result" : "";

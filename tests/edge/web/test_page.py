@@ -994,7 +994,7 @@ def lis(state: str | None = None, **changes: Any) -> dict[str, Any]:
         "since": "",
         "refused": 0,
         "orders": [],
-        "was_final": False,
+        "wbc": None,
         "release_as": "preliminary",
     }
     return line | {"released": known | {"state": state} if state else None} | changes
@@ -1093,7 +1093,7 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.until(lambda: asked or asked.append(page.wishes.take_release()) or asked[0] or asked.clear())
     assert (asked[0].specimen, asked[0].operator, asked[0].wbc) == ("S-1", "Dr A", 7.2)
     assert asked[0].counts == {c["name"]: c["count"] for c in STATE["classes"]}
-    assert asked[0].review == STATE["review"]
+    assert (asked[0].review, asked[0].status) == (STATE["review"], "preliminary")
     asked[0].answer.set_exception(UserError("the disk is full"))
     page.until(lambda: page.text("release-refusal") == "the disk is full")
     page.browser.find_element("id", "release-cancel").click()
@@ -1106,17 +1106,18 @@ def test_a_specimen_that_nobody_here_asked_for_is_told_until_somebody_acts(page:
     assert not page.visible("message")
     page.latest.put(view(specimen="20261129-231741-10440", message=""))
     words = "another specimen is counted now, 20261129-231741-10440; New specimen with S-1 goes on with that"
+    words += " (press here to dismiss)"
     page.until(lambda: page.text("message") == words)
-    page.latest.put(view(specimen="20261129-231741-10440", message="", total=151))
+    page.latest.put(view(specimen="20261129-231741-10440", message="stage lost", total=151))
     page.until(lambda: page.text("total") == "151")
-    assert page.text("message") == words
+    assert page.text("message") == f"stage lost · {words}"
+    page.latest.put(view(specimen="20261129-231741-10440", message=""))
     page.browser.find_element("id", "message").click()
     page.until(lambda: not page.visible("message"))
 
 
 def test_a_correction_keeps_the_leukocyte_count_and_shows_what_it_replaces(page: Page) -> None:
-    before = lis("received", release_as="corrected")
-    before["released"]["wbc"] = 7.2
+    before = lis("received", release_as="corrected", wbc=7.2)
     page.show(view(lis=before, phase="paused", unsettled=[]))
     page.until(lambda: page.browser.find_element("id", "release").is_enabled())
     page.press("r")

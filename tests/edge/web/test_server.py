@@ -525,7 +525,11 @@ def test_what_names_no_cell_is_refused(wished: Site, body: dict[str, Any]) -> No
     assert wished.wishes.take_naming() is None
 
 
-RELEASE = {"specimen": "S-1", "counts": {"monocyte": 2}, "review": 1, "operator": " Dr A ", "wbc": 7.2}
+RELEASE = {"specimen": "S-1", "operator": " Dr A ", "wbc": 7.2} | {
+    "counts": {"monocyte": 2},
+    "review": 1,
+    "status": "final",
+}
 
 
 def test_a_release_is_asked_for_and_answered(site: Site) -> None:
@@ -533,14 +537,14 @@ def test_a_release_is_asked_for_and_answered(site: Site) -> None:
     thread = answering(
         site.wishes.take_release,
         lambda asked: (
-            seen.append((asked.specimen, asked.counts, asked.review, asked.operator, asked.wbc))
+            seen.append((asked.specimen, asked.counts, asked.review, asked.status, asked.operator, asked.wbc))
             or SimpleNamespace(id=7)
         ),
     )
     answer = site.http.post("/release", json=RELEASE)
     thread.join(5)
     assert (answer.status_code, answer.json()) == (200, {"id": 7})
-    assert seen == [("S-1", {"monocyte": 2}, 1, "Dr A", 7.2)]
+    assert seen == [("S-1", {"monocyte": 2}, 1, "final", "Dr A", 7.2)]
 
 
 def test_a_refused_release_tells_why(site: Site) -> None:
@@ -565,6 +569,7 @@ def test_a_release_that_nobody_answers_is_told(site: Site, monkeypatch: pytest.M
         {"operator": "x" * 65},
         {"counts": 150},
         {"review": "1"},
+        {"status": None},
         {"wbc": "7"},
         {"wbc": True},
         {"wbc": -1},
