@@ -218,7 +218,8 @@ class Instrument:
                 raise UserError("the count goes on; pause it, then release")
             if asked.specimen != session.specimen:
                 raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
-            broken = phase == "failed"
+            broken, self._lis_due_s = phase == "failed", 0.0
+            self._ask_lis(session)
             now = (session.counts, len(session.doubtful), self._release_as(session, broken))
             if (asked.counts, asked.review, asked.status) != now:
                 raise UserError("the count has changed meanwhile; look at it, then release")
@@ -263,8 +264,7 @@ class Instrument:
 
         With it comes "release_as", the status of a release now; `broken` where the input broke off.
         """
-        if self._lis and time.monotonic() >= self._lis_due_s:
-            self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
+        self._ask_lis(session)
         self._refresh_map(session)
         state = session.state(phase, message, **rest) | {"lis": None, "map": self._map_state}
         if broken:
@@ -273,10 +273,15 @@ class Instrument:
             state["lis"] = self._lis_state | {"release_as": self._release_as(session, broken)}
         return state
 
+    def _ask_lis(self, session: Session) -> None:
+        """Learn how the way to the LIS is, where the last answer is a second old."""
+        if self._lis and time.monotonic() >= self._lis_due_s:
+            self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
+
     def _release_as(self, session: Session, broken: bool) -> Status | None:
         """Return the status with which a result would leave now; None without a way to the LIS."""
         settled = not (broken or session.unsettled)
-        return status(settled, was_final=self._lis.was_final(session.specimen)) if self._lis else None
+        return status(settled, was_final=self._lis_state["was_final"]) if self._lis_state else None
 
     def _refresh_map(self, session: Session) -> None:
         """Draw the map anew and store it, where it has changed and the last time is a while ago."""

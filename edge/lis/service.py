@@ -197,10 +197,6 @@ class LisService:
         """Return the numbers of all messages about a specimen."""
         return {entry.id for entry in self._box.entries(limit=-1, specimen=specimen)}
 
-    def was_final(self, specimen: str) -> bool:
-        """Return whether a final result of a specimen has left: see `Outbox.was_final`."""
-        return self._box.was_final(specimen)
-
     def state(self, specimen: str) -> dict[str, Any]:
         """Return what the page shows, ready for JSON.
 
@@ -208,7 +204,7 @@ class LisService:
         and refused (numbers of messages), since (release of the oldest that waits, UTC, or ""), released (the
         newest message of this specimen: id, version, status, total, namings, counts (by class), state,
         changed, reason; None without one), wbc (leukocytes, 10^9/L, of the newest that waits or has arrived;
-        None without), orders (specimens that the LIS asks for).
+        None without), was_final (`Outbox.was_final`), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
         messages = self._box.entries(specimen=specimen)
@@ -234,5 +230,6 @@ class LisService:
             "refused": line.refused,
             "released": released,
             "wbc": next(there, None),
+            "was_final": self._box.was_final(specimen),
             "orders": [order.specimen for order in self._box.orders()],
         }

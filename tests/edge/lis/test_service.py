@@ -156,9 +156,10 @@ def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
     assert (state["way"], state["waiting"], state["since"]) == ("/dev/none", 1, entry.created)
     assert (state["released"]["status"], state["released"]["state"]) == ("preliminary", "waiting")
     assert state["released"]["counts"] == result("S-1", review=2)["counts"]
-    assert (state["wbc"], service.was_final("S-1")) == (None, False)
+    assert (state["wbc"], state["was_final"]) == (None, False)
     final = service.release(result("S-1"), wbc=7.2)
-    assert (service.state("S-1")["wbc"], service.was_final("S-1")) == (7.2, True)
+    state = service.state("S-1")
+    assert (state["wbc"], state["was_final"]) == (7.2, True)
     mistyped = service.release(result("S-1"), wbc=72)
     assert service.messages("S-1") == {entry.id, final.id, mistyped.id}
     with Outbox(tmp_path / "c.sqlite") as box:
