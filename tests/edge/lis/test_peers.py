@@ -141,7 +141,7 @@ def check_stored(config: LisConfig, store: Path, specimens: list[str], ids: list
         ]
         assert [(datetime.fromisoformat(a), datetime.fromisoformat(b)) for a, b in times] == [tuple(local)]
         assert rows[0]["order_comments"] == [NOTICE, f"Counted by model wbc sha256 {SHA}"]
-        assert rows[0]["comments"] == ["95 % limits 1.2 to 98.8 (60 of 100 cells)"]
+        assert rows[0]["comments"] == ["95 % limits 1.3 to 98.8 (60 of 100 cells)"]
 
 
 SPECIMENS = ["S-1", "A.b_c 9", "2026-03-01"]
