@@ -179,7 +179,7 @@ class Sightings:
             self.best, self.source, self._best_weight = detection, source, weight
 
     def forget_picture(self) -> None:
-        """Keep of the best crop what decides alone: it is stored, and hundreds would fill the memory."""
+        """Keep the best crop reduced: it is stored, and hundreds would fill the memory."""
         self.best = replace(self.best, crop=reduced(self.best.crop), heat=None)
 
     def join(self, other: "Sightings") -> None:

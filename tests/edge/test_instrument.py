@@ -442,7 +442,6 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
 
     monkeypatch.setattr(instrument, "release", release)
     seen = outcome.session
-    monkeypatch.setattr(instrument, "_release_as", lambda _, broken: Status.FINAL)
     signed = seen.counts, len(seen.doubtful), Status.FINAL
     answer = instrument.wishes.ask_release("S", *signed, operator="", wbc=None)
     answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-3"))
@@ -450,6 +449,14 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
     assert asked == [True]
     view = newest(instrument)
     assert (view.state["phase"], view.state["message"]) == ("failed", "counted by another model")
+
+
+def test_a_release_without_a_way_to_the_lis_says_so(instrument: Instrument) -> None:
+    outcome = instrument.count("S")
+    answer = instrument.wishes.ask_release("S", {}, 0, Status.FINAL, operator="", wbc=None)
+    answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-2"))
+    instrument.idle(outcome)
+    assert "no way to the LIS is set" in str(answer.exception(0))
 
 
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
