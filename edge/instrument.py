@@ -19,11 +19,11 @@ from edge.flatfield import FlatField, read_flat_field
 from edge.lis.outbox import Entry
 from edge.lis.service import LisService
 from edge.live import Label, Latest, View, Wishes
+from edge.live_map import LiveMap
 from edge.localise import Locator
-from edge.mosaic import MapView
 from edge.pipeline import Step, labels, run
 from edge.quality import Inspector
-from edge.report import Status, status
+from edge.release import Releases
 from edge.rim import within_rim
 from edge.session import Session
 from edge.stage import Place
@@ -33,12 +33,6 @@ from edge.whole import write_json
 
 _READABLE_S = 1.5
 """A message is shown so long at least."""
-_MAP_S = 1.0
-"""Seconds between two pictures of the map, at least."""
-_MAP_REST = 20
-"""At least so many times what the last one took: a long map on a small computer must not slow the count."""
-_MAP_STORED_S = 5.0
-"""Seconds between two times that the map is stored: a power cut costs no more of it."""
 
 
 class _Unwanted(Exception):
@@ -111,18 +105,12 @@ class Instrument:
     ) -> None:
         self.latest, self.wishes = Latest(), Wishes()
         self._config, self._store, self._classifier, self._stop = config, store, classifier, stop
-        self._lis, self._lis_state, self._lis_due_s = lis, dict[str, Any](), 0.0
+        self._map, self._releases = LiveMap(), Releases(lis)
         self._shown = View(None, (), {})
         self._written = False
         self._held = self._taken = False
         self._place: Place | None = None
         self._flat_field = open_flat_field(config)
-        self._forget_map()
-
-    def _forget_map(self) -> None:
-        self._map: MapView | None = None
-        self._map_state: dict[str, Any] | None = None
-        self._map_version, self._map_due_s, self._map_stored_s = 0, 0.0, time.monotonic()
 
     def count(self, specimen: str, *, asked: bool = False) -> Outcome:
         """Count a specimen until the input ends, the target is reached, or somebody interrupts.
@@ -151,7 +139,7 @@ class Instrument:
                 except UserError as broken:
                     error = broken
                 session.settle(paused=self._held)
-                self._map_due_s = 0.0
+                self._map.refresh(session, at_once=True)
                 again = ended and not source.moving and 0 < before == session.frames
                 message = "nothing new: this specimen's images were read before" if again else ""
                 display.show(self._state(session, "finished", message))
@@ -211,26 +199,8 @@ class Instrument:
 
     def _answer_release(self, session: Session, phase: str) -> None:
         """Release the result if somebody has asked for it."""
-        if (asked := self.wishes.take_release()) is None:
-            return
-        try:
-            if phase == "counting":
-                raise UserError("the count goes on; pause it, then release")
-            if asked.specimen != session.specimen:
-                raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
-            broken, self._lis_due_s = phase == "failed", 0.0
-            self._ask_lis(session)
-            now = (session.counts, len(session.doubtful), self._release_as(session, broken))
-            if self._lis and (asked.counts, asked.review, asked.status) != now:
-                raise UserError("the count has changed meanwhile; look at it, then release")
-            known = self._lis.messages(session.specimen) if self._lis else ()
-            entry = self.release(session, not broken, asked.operator, asked.wbc)
-            if entry.id in known:
-                raise UserError(f"released before, unchanged (message {entry.id}): nothing was sent again")
-            asked.answer.set_result(entry)
-        except UserError as error:
-            asked.answer.set_exception(error)
-        self._lis_due_s = 0.0
+        if asked := self.wishes.take_release():
+            self._releases.answer(asked, session, phase)
 
     def _answer_namings(self, session: Session) -> bool:
         """Give the cells the classes that somebody has asked for; return whether there was one."""
@@ -247,55 +217,21 @@ class Instrument:
         return named
 
     def release(self, session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
-        """Release the result of a count as it is now; one of too few cells is not `complete`.
-
-        Raises:
-            UserError: there is no way to the LIS, nothing was counted, or it cannot be stored.
-        """
-        if self._lis is None:
-            raise UserError("no way to the LIS is set; --serial names its port")
-        complete = complete and session.total >= session.needed
-        return self._lis.release(session.result(complete), operator=operator, wbc=wbc)
+        """Release the result of a count: see `Releases.release`."""
+        return self._releases.release(session, complete, operator, wbc)
 
     def _state(
         self, session: Session, phase: str, message: str = "", *, broken: bool = False, **rest: Any
     ) -> dict[str, Any]:
-        """Return `Session.state` with the LIS's under "lis" (None without one), at most a second old.
+        """Return `Session.state` with `Releases.state` under "lis" and the map's under "map".
 
-        With it comes "release_as", the status of a release now; `broken` where the input broke off.
+        `broken` where the input broke off.
         """
-        self._ask_lis(session)
-        self._refresh_map(session)
-        state = session.state(phase, message, **rest) | {"lis": None, "map": self._map_state}
+        self._map.refresh(session)
+        state = session.state(phase, message, **rest)
         if broken:
             state["unsettled"].append("the input broke off")
-        if self._lis_state:
-            state["lis"] = self._lis_state | {"release_as": self._release_as(session, broken)}
-        return state
-
-    def _ask_lis(self, session: Session) -> None:
-        """Learn how the way to the LIS is, where the last answer is a second old."""
-        if self._lis and time.monotonic() >= self._lis_due_s:
-            self._lis_state, self._lis_due_s = self._lis.state(session.specimen), time.monotonic() + 1
-
-    def _release_as(self, session: Session, broken: bool) -> Status | None:
-        """Return the status with which a result would leave now; None without a way to the LIS."""
-        settled = not (broken or session.unsettled)
-        return status(settled, was_final=self._lis_state["was_final"]) if self._lis_state else None
-
-    def _refresh_map(self, session: Session) -> None:
-        """Draw the map anew and store it, where it has changed and the last time is a while ago."""
-        now = time.monotonic()
-        if session.map_version != self._map_version and now >= self._map_due_s:
-            self._map_version = session.map_version
-            self._map = session.map_view()
-            done = time.monotonic()
-            self._map_due_s = done + max(_MAP_S, _MAP_REST * (done - now))
-            facts = session.map_facts(self._map)
-            self._map_state = facts and facts | {"version": self._map_version}
-        if now >= self._map_stored_s + _MAP_STORED_S:
-            self._map_stored_s = now
-            session.save_map()
+        return state | {"lis": self._releases.state(session, broken=broken), "map": self._map.state}
 
     def _begin(self, specimen: str, source: FrameSource) -> Session:
         card, review_below = self._classifier.card, self._config.review_below
@@ -309,8 +245,9 @@ class Instrument:
             target=self._config.target,
             um_per_px=self._config.um_per_px,
         )
-        self._forget_map()
-        self._taken, self._place, self._lis_due_s = False, None, 0.0
+        self._map = LiveMap()
+        self._releases.renew()
+        self._taken, self._place = False, None
         self._shown = View(None, (), {})
         self._show(session, self._state(session, "starting"))
         return session
@@ -319,7 +256,9 @@ class Instrument:
         """Put a new state on the page; the last picture stays."""
         cells = tuple(session.cells)
         marks = tuple(_named(label, cells) for label in self._shown.labels)
-        self._shown = dataclasses.replace(self._shown, state=state, labels=marks, map=self._map, cells=cells)
+        self._shown = dataclasses.replace(
+            self._shown, state=state, labels=marks, map=self._map.view, cells=cells
+        )
         self.latest.put(self._shown)
 
     def _read(

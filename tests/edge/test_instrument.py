@@ -21,11 +21,11 @@ from edge.demo import DemoSource
 from edge.errors import UserError
 from edge.gates import GOOD, Verdict
 from edge.instrument import Instrument, open_flat_field
-from edge.lis.outbox import Entry
-from edge.live import View
+from edge.live import Release, View
 from edge.localise import Located, Locator
 from edge.preprocess import crop
 from edge.quality import Inspector
+from edge.release import Releases
 from edge.report import Status
 from edge.session import Session
 from edge.sightings import Decision, Sightings
@@ -434,29 +434,18 @@ def test_a_next_specimen_that_cannot_begin_leaves_the_last_result_final(
     instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = replace(instrument.count("S"), unbegun=UserError("counted by another model"))
-    asked: list[bool] = []
+    phases: list[str] = []
 
-    def release(session: Session, complete: bool, operator: str, wbc: float | None) -> Entry:
-        asked.append(complete)
-        raise UserError("enough")
+    def answer(self: Releases, asked: Release, session: Session, phase: str) -> None:
+        phases.append(phase)
+        instrument.wishes.ask_specimen("S-3")
 
-    monkeypatch.setattr(instrument, "release", release)
-    seen = outcome.session
-    signed = seen.counts, len(seen.doubtful), Status.FINAL
-    answer = instrument.wishes.ask_release("S", *signed, operator="", wbc=None)
-    answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-3"))
+    monkeypatch.setattr(Releases, "answer", answer)
+    instrument.wishes.ask_release("S", {}, 0, Status.FINAL, operator="", wbc=None)
     assert instrument.idle(outcome)[0] == "S-3"
-    assert asked == [True]
+    assert phases == ["finished"]
     view = newest(instrument)
     assert (view.state["phase"], view.state["message"]) == ("failed", "counted by another model")
-
-
-def test_a_release_without_a_way_to_the_lis_says_so(instrument: Instrument) -> None:
-    outcome = instrument.count("S")
-    answer = instrument.wishes.ask_release("S", {}, 0, Status.FINAL, operator="", wbc=None)
-    answer.add_done_callback(lambda _: instrument.wishes.ask_specimen("S-2"))
-    instrument.idle(outcome)
-    assert "no way to the LIS is set" in str(answer.exception(0))
 
 
 def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> None:
