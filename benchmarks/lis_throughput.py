@@ -121,7 +121,7 @@ def ours(opener: Opener, database: Path, messages: int) -> float:
             done.set()
 
     compose = composer("astm", mapping)
-    sender = Sender(database, opener, AstmLink(), compose, encoding=mapping.encoding, notice=notice)
+    sender = Sender(database, opener, AstmLink(), compose, mapping=mapping, notice=notice)
     thread = threading.Thread(target=sender.run, args=(stop,))
     started_s = time.perf_counter()
     thread.start()

@@ -116,9 +116,11 @@ def send(config: LisConfig, options: argparse.Namespace) -> int:
     """Send what waits, until nothing does (or for good, with --forever)."""
     with _existing(config) as box, _Sending(config) as service:
         while not service.stopped.wait(0.2):
-            if not options.forever and box.line().waiting == 0:
-                print("nothing waits")
-                return 0
+            line = box.line()
+            if not options.forever and line.waiting == 0:
+                told = f"; refused: {line.refused} (`status` tells)" if line.refused else ""
+                print(f"nothing waits{told}")
+                return 4 if line.refused else 0
     return 130
 
 
@@ -129,7 +131,10 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
     # Not on the command line: sudo and the shell keep those.
     print("specimen: ", end="" if sys.stdin.isatty() else "\n", flush=True)
-    specimen = sys.stdin.readline().strip()
+    try:
+        specimen = sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise UserError(f"the specimen came in another character set than {sys.stdin.encoding}") from None
     check_specimen(specimen)
     with Outbox(config.database) as box:
         service = _Sending(config)
@@ -194,6 +199,8 @@ def monitor(config: LisConfig, options: argparse.Namespace) -> int:
     path, stop = monitor_path(config.database), _stop_event()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listening:
         try:
+            if _is_heard(path):
+                raise UserError("another monitor shows this line; end that one")
             path.unlink(missing_ok=True)
             listening.bind(str(path))
             os.chmod(path, 0o600)
@@ -207,6 +214,12 @@ def monitor(config: LisConfig, options: argparse.Namespace) -> int:
                 print(f"{time.strftime('%H:%M:%S')} {listening.recv(LONGEST).decode().rstrip()}", flush=True)
     path.unlink(missing_ok=True)
     return 0
+
+
+def _is_heard(path: Path) -> bool:
+    """Tell whether a monitor reads from its socket; one that was killed leaves it behind."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as trying:
+        return trying.connect_ex(str(path)) == 0
 
 
 def _stop_event() -> threading.Event:
@@ -230,6 +243,11 @@ def _needs_way(config: LisConfig) -> None:
 Command = Callable[[LisConfig, argparse.Namespace], int]
 
 
+def _number(text: str) -> int:
+    """Return a number of messages; more than a database can count are all of them."""
+    return max(0, min(int(text), 2**62))
+
+
 def _parser() -> Parser:
     common = Parser(add_help=False)
     add_options(common, LisConfig)
@@ -243,7 +261,7 @@ def _parser() -> Parser:
 
     listing = command(status)
     listing.add_argument("number", type=int, nargs="?", help="a message: show every attempt at it")
-    listing.add_argument("--limit", type=int, default=50, help="messages listed")
+    listing.add_argument("--limit", type=_number, default=50, help="messages listed")
     command(send).add_argument("--forever", action="store_true", help="go on when nothing waits")
     command(resend).add_argument("number", type=int)
     cancelling = command(cancel)

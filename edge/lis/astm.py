@@ -1,5 +1,6 @@
 """Messages of E1394 (CLSI LIS02-A2): a report or a query as records, incoming records as orders."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from edge.lis.content import Order, comments, model_identity, observations, processing
@@ -10,6 +11,8 @@ from edge.report import NOTICE, Report
 STANDARD = "LIS2-A2"
 LONGEST_SPECIMEN = 64
 """Characters of a specimen's identifier in an order; the page takes no longer one."""
+_FILLED = "{specimen}"
+"""Where a layout of the mapping file has it."""
 
 
 class _Message:
@@ -104,22 +107,40 @@ def test_message(control_id: str, mapping: SiteMapping, at: datetime) -> list[by
     return _Message(mapping, control_id, "D", at).end()
 
 
-def orders(records: tuple[Record, ...]) -> list[Order]:
+def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
     """Return the orders of an incoming message; records that are not understood are passed over.
 
-    The specimen is O-3, or the first part of O-4 that is not empty; O-12 C cancels; O-26 Y or Z, or a
-    terminator I, say that there is none.
+    The specimen is in O-3, or in O-4 where that is empty; O-12 C cancels; O-26 Y or Z, or a terminator I,
+    say that there is none.
     """
     found: dict[str, Order] = {}
+    tests: dict[str, dict[str, None]] = {}
     patient = ("", "")
     for record in records:
         if record.kind == "P":
-            patient = (record.get(3) or record.get(4), "^".join(record.components(6)))
+            numbers = (record.get(number) for number in (3, 4, 5))
+            patient = (next(filter(None, numbers), ""), "^".join(record.components(6)))
         elif record.kind == "O" and record.get(26) not in {"Y", "Z"}:
-            specimen = record.get(3) or next(filter(None, record.components(4)), "")
-            tests = tuple(next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
+            specimen = _specimen(record, mapping)
             if 0 < len(specimen) <= LONGEST_SPECIMEN:
-                known = found.get(specimen, Order(specimen))
-                tests = known.tests + tuple(t for t in tests if t and t not in known.tests)
-                found[specimen] = Order(specimen, tests, *patient, cancelled=record.get(12) == "C")
-    return list(found.values())
+                named = (next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
+                tests.setdefault(specimen, {}).update((test, None) for test in named if test)
+                found[specimen] = Order(specimen, (), *patient, cancelled=record.get(12) == "C")
+    return [replace(order, tests=tuple(tests[specimen])) for specimen, order in found.items()]
+
+
+def _specimen(record: Record, mapping: SiteMapping) -> str:
+    """Return the specimen of an order, "" where it cannot be told.
+
+    Of several components (a Sysmex names rack, place, specimen and how that was read) it is the one where
+    the site's own layouts have it.
+    """
+    parts = [part.strip() for part in record.components(3)]
+    if not any(parts):
+        parts = [part.strip() for part in record.components(4)]
+    given = [part for part in parts if part]
+    layouts = (layout.split("^") for layout in (mapping.specimen, mapping.instrument_specimen))
+    place = next((layout.index(_FILLED) for layout in layouts if _FILLED in layout), 0)
+    if len(given) < 2 or not place:
+        return next(iter(given), "")
+    return parts[place] if place < len(parts) else ""

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from edge.config import LisConfig
 from edge.lis.astm import test_message
 from edge.lis.frame import ACK, ENQ, EOT, NAK
-from edge.lis.link import REPLY_S, Link, Outcome
+from edge.lis.link import REPLY_S, Link, Outcome, Role
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.port import NotYet, Port, PortError, SerialOpener
+from edge.lis.sender import COLLISIONS
 from edge.lis.service import SenderLock, open_link, open_way, wiring
 from edge.lis.trace import Trace
 
@@ -79,7 +80,11 @@ def _talk(port: Port, config: LisConfig, mapping: SiteMapping, say: Say) -> bool
         say(f"WRONG  bytes come that are not of the standard: {_shown(stray)}. {_garbage(config)}")
         return False
     say(f"...    ENQ is sent; an answer may take {REPLY_S:.0f} s")
-    outcome, heard = _attempt(port, open_link(config, mapping), mapping)
+    for _ in range(1 + COLLISIONS):
+        outcome, heard = _attempt(port, open_link(config, mapping), mapping)
+        if outcome is not Outcome.CONTENTION:
+            break
+        time.sleep(Role.INSTRUMENT.value)
     good, words = _judged(outcome, heard, config)
     say(f"{'ok    ' if good else 'WRONG '} {words}")
     return good
@@ -114,7 +119,8 @@ def _judged(outcome: Outcome, heard: bytes, config: LisConfig) -> tuple[bool, st
     words = {
         Outcome.RECEIVED: "the LIS answers ENQ and takes frames: the connection works",
         Outcome.BUSY: "the LIS answers NAK to ENQ: the line works, but its interface is busy or switched off",
-        Outcome.CONTENTION: "the LIS sent at the same moment: the line works; try again",
+        Outcome.CONTENTION: "each ENQ comes back: are the wires of the line joined (2 and 3), or does a "
+        "converter echo?",
         Outcome.INTERRUPTED: "the LIS interrupts to send first: the line works; try again",
         Outcome.NO_ANSWER: "ENQ gets no answer." + ("" if noise else _silence(config)),
         Outcome.FELL_SILENT: "ENQ is answered, but the first frame is not: is the LIS set to ASTM E1381?",

@@ -74,4 +74,4 @@ class FolderLink:
     def lost(self) -> Output:
         """The file could not be written."""
         lost, self._written = self._written, False
-        return Output(events=[Event(Outcome.LINE_LOST)] if lost else [])
+        return Output(events=[Event(Outcome.UNWRITTEN)] if lost else [])

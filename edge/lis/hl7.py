@@ -23,15 +23,12 @@ class Acknowledgement:
     """What a receiver said of one of our messages."""
 
     code: str
-    """AA or CA: taken. AE, CE: its content is refused. AR, CR: the message is refused."""
+    """AA: taken. CA: kept, what the application says of it follows. AE, CE: its content is refused. AR, CR:
+    the message is refused. "" where it says nothing."""
     control_id: str
+    """Of the message; "" where none is named."""
     text: str
     """The receiver's words, may be empty."""
-
-    @property
-    def taken(self) -> bool:
-        """True where the receiver has the message."""
-        return self.code in {"AA", "CA"}
 
 
 def escaped(text: str) -> str:
@@ -148,9 +145,10 @@ def segments(message: bytes, encoding: str) -> list[list[str]]:
 def read_acknowledgement(message: bytes, encoding: str) -> Acknowledgement | None:
     """Return what an incoming message acknowledges; None where it is no acknowledgement."""
     parts = segments(message, encoding)
-    answer = next((p for p in parts if p[0] == "MSA" and len(p) > 2), None)
-    if answer is None:
+    answer = next((p for p in parts if p[0] == "MSA"), None)
+    if answer is None and not (parts and len(parts[0]) > 8 and parts[0][8].split("^")[0] == "ACK"):
         return None
+    answer = [*(answer or ["MSA"]), "", ""]
     # MSA-3 is the old place of the words, ERR-8 and ERR-7 the new ones.
     error = next((p for p in parts if p[0] == "ERR"), [])
     words = [p[i] for p, i in ((answer, 3), (error, 8), (error, 7), (error, 3)) if len(p) > i and p[i]]

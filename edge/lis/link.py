@@ -85,7 +85,15 @@ class Outcome(Enum):
     REFUSED_FRAME = "the LIS refused a frame six times (NAK): noise on the line, or other settings"
     INTERRUPTED = "the LIS interrupted, to send first"
     LINE_LOST = "the line was lost in the middle of a message"
+    UNWRITTEN = "the file could not be written into the folder"
     REFUSED = "the LIS refused the message"
+
+    @property
+    def arrived(self) -> bool | None:
+        """Whether the LIS has the message; None where it may have it, and its answer was lost."""
+        if self in {Outcome.UNACKNOWLEDGED, Outcome.FELL_SILENT, Outcome.LINE_LOST}:
+            return None
+        return self in {Outcome.RECEIVED, Outcome.WRITTEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,10 @@ class AstmLink:
         self._accepted: int | None = None
         self._text = bytearray()
         self._frame: Frame | None = None
+        self._spoilt = 0
+        """Frames refused since the last one that was accepted."""
+        self._noisy = False
+        """Bytes have come that are not of the standard, and nothing since that is."""
 
     def ready(self, now_s: float) -> bool:
         """Tell whether ENQ may be sent: idle, and not holding back after NAK, contention or interrupt."""
@@ -301,13 +313,13 @@ class AstmLink:
         self._timer_s = self._now_s + timer_s
 
     def _open(self) -> None:
-        self._accepted = None
+        self._accepted, self._noisy = None, False
         self._drop("the LIS began anew in the middle of a message")
         self._write(ACK, RECEIVE_S)
 
     def _keep(self) -> None:
         assert self._frame is not None
-        self._accepted = self._frame.number
+        self._accepted, self._spoilt = self._frame.number, 0
         self._text += self._frame.text
         if self._frame.last:
             # L ends a message: a receiver has it once its last frame is accepted, EOT or not.
@@ -317,9 +329,23 @@ class AstmLink:
                 self._text.clear()
         self._write(ACK, RECEIVE_S)
 
+    def _refuse(self) -> None:
+        self._spoilt += 1
+        self._write(NAK, RECEIVE_S)
+
+    def _hear_noise(self) -> None:
+        if not self._noisy:
+            told = "bytes that are not of the standard (another speed or parity, or another protocol?)"
+            self._out.events.append(Event(discarded=told))
+        self._noisy = True
+
     def _drop(self, why: str) -> None:
-        if self._text:
+        if self._spoilt:
+            number = f"{self._spoilt} frame{'s' * (self._spoilt > 1)}"
+            why = f"{why}; {number} refused: damaged, or not the next number"
+        if self._text or self._spoilt:
             self._out.events.append(Event(discarded=why))
+        self._spoilt = 0
         self._text.clear()
         self._reader.clear()
 
@@ -333,6 +359,7 @@ _CONTROLS = {ENQ: Signal.ENQ, ACK: Signal.ACK, NAK: Signal.NAK, EOT: Signal.EOT}
 _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.IDLE, Signal.SEND): (AstmLink._bid, State.ENQ_SENT),
     (State.IDLE, Signal.ENQ): (AstmLink._open, State.RECEIVING),
+    (State.IDLE, Signal.NOISE): (AstmLink._hear_noise, State.IDLE),
     (State.ENQ_SENT, Signal.ACK): (AstmLink._transmit, State.FRAME_SENT),
     (State.ENQ_SENT, Signal.ACK_DOUBTFUL): (AstmLink._settle, State.SETTLING),
     (State.ENQ_SENT, Signal.NAK): (lambda k: k._end(Outcome.BUSY, BUSY_S, terminate=False), State.IDLE),
@@ -352,7 +379,7 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.SETTLING, Signal.TIMEOUT): (AstmLink._transmit, State.FRAME_SENT),
     (State.RECEIVING, Signal.FRAME): (AstmLink._keep, State.RECEIVING),
     (State.RECEIVING, Signal.FRAME_AGAIN): (lambda k: k._write(ACK, RECEIVE_S), State.RECEIVING),
-    (State.RECEIVING, Signal.BAD_FRAME): (lambda k: k._write(NAK, RECEIVE_S), State.RECEIVING),
+    (State.RECEIVING, Signal.BAD_FRAME): (AstmLink._refuse, State.RECEIVING),
     (State.RECEIVING, Signal.ENQ): (AstmLink._open, State.RECEIVING),
     (State.RECEIVING, Signal.EOT): (lambda k: k._close("it ended without its last record"), State.IDLE),
     (State.RECEIVING, Signal.TIMEOUT): (

@@ -1,5 +1,6 @@
 """The site's mapping file: how results are named and written for its LIS. Profiles are ready made files."""
 
+import math
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -170,13 +171,16 @@ def _test(place: str, raw: Any) -> Test:
         and type(test.decimals) is int
         and 0 <= test.decimals <= 4
         and len(numbers) in {0, 2}
-        and all(type(v) in {int, float} for v in numbers)
+        and all(type(v) in {int, float} and math.isfinite(v) for v in numbers)
         and numbers == sorted(numbers)
     )
     if not good:
         raise ValueError(
             f"[{place}]: code, loinc, name, units, decimals (0-4) and both or neither of low, high expected"
         )
+    # A value is judged as it is sent: a finer limit would part two values that read alike.
+    if any(round(v, test.decimals) != v for v in numbers):
+        raise ValueError(f"[{place}]: low and high with no more than its {test.decimals} decimals expected")
     return test
 
 
@@ -185,10 +189,11 @@ def _is_text(value: object) -> bool:
 
 
 def _check_layout(key: str, layout: str, allowed: set[str]) -> None:
-    names = {name for _, name, _, _ in string.Formatter().parse(layout) if name is not None}
-    if not names <= allowed:
+    parts = [part for part in string.Formatter().parse(layout) if part[1] is not None]
+    # Of what a layout may say of its parts, none fits text alone.
+    if not {name for _, name, _, _ in parts} <= allowed or any(spec or kind for _, _, spec, kind in parts):
         words = ", ".join(f"{{{n}}}" for n in sorted(allowed)) or "nothing"
-        raise ValueError(f"{key} = {layout!r}; {words} can be filled in")
+        raise ValueError(f"{key} = {layout!r}; {words} can be filled in, as it stands here")
 
 
 def filled(layout: str, **values: str) -> tuple[str, ...]:

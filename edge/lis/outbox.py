@@ -13,6 +13,7 @@ from typing import Any, Self
 from edge.database import Database
 from edge.errors import UserError
 from edge.lis.content import Order
+from edge.lis.link import Outcome
 from edge.report import Report, Status, status
 
 ORDERS_KEPT = timedelta(days=90)
@@ -88,6 +89,17 @@ _ENTRY = (
 )
 
 
+def _tried(outcomes: Iterable[Outcome]) -> str:
+    """Return the condition that an attempt at a message `o` had one of these outcomes."""
+    one = " OR ".join(f"outcome LIKE '{outcome.value}%'" for outcome in outcomes)
+    return f"EXISTS (SELECT * FROM attempt WHERE outbox = o.id AND ({one}))"
+
+
+_ARRIVED = _tried(outcome for outcome in Outcome if outcome.arrived)
+_MAY_BE_THERE = _tried(outcome for outcome in Outcome if outcome.arrived is not False)
+"""Whatever the message's state is now: the LIS took it once, or was sent it and did not say."""
+
+
 class Outbox:
     """One connection to the file; each thread opens its own.
 
@@ -133,14 +145,15 @@ class Outbox:
                 "SELECT id FROM specimen WHERE name = ?", (result["specimen"],)
             ).fetchone()
             before = self._db.execute(
-                "SELECT r.version, r.result, r.wbc, o.id, o.state FROM report r "
+                f"SELECT r.version, r.result, r.wbc, o.id, o.state, {_MAY_BE_THERE} FROM report r "
                 "JOIN outbox o ON o.report = r.id WHERE r.specimen = ? ORDER BY r.version",
                 (specimen,),
             ).fetchall()
-            known = [row for row in before if row[4] in {State.WAITING, State.RECEIVED}]
+            sent = {State.WAITING, State.RECEIVED}
+            known = [row for row in before if row[4] in sent or row[5]]
             # Early results have no namings: an update of the program corrects nothing.
             same = known and {"namings": 0} | json.loads(known[-1][1]) == json.loads(content)
-            if same and known[-1][2] == wbc:
+            if same and known[-1][2] == wbc and known[-1][4] in sent:
                 return self.entry(known[-1][3])
             settled = bool(result["complete"]) and not result["review"]
             level = status(settled, was_final=self.was_final(result["specimen"]))
@@ -155,16 +168,16 @@ class Outbox:
         return self.entry(number)
 
     def was_final(self, specimen: str) -> bool:
-        """Return whether a final result of a specimen is on its way, or has arrived.
+        """Return whether a final result of a specimen is on its way, has arrived, or may have.
 
-        One that arrived, was sent again and then cancelled is at the LIS all the same.
+        One that arrived, was sent again and then cancelled is at the LIS all the same; one that was sent
+        without an answer, and then cancelled, may be.
         """
         with self._db.understood():
             found = self._db.execute(
                 "SELECT * FROM report r JOIN specimen s ON s.id = r.specimen "
                 "JOIN outbox o ON o.report = r.id WHERE s.name = ? AND r.status != 'preliminary' "
-                "AND (o.state IN ('waiting', 'received') OR EXISTS "
-                "(SELECT * FROM attempt WHERE outbox = o.id AND outcome LIKE 'received%'))",
+                f"AND (o.state IN ('waiting', 'received') OR {_MAY_BE_THERE})",
                 (specimen,),
             ).fetchone()
             return found is not None
@@ -269,11 +282,12 @@ class Outbox:
         """Let a message wait again, under the same control ID.
 
         Raises:
-            UserError: there is no such message, or a newer result of the specimen has taken its place: the
-                LIS would file the old values last.
+            UserError: there is no such message, it is a query, for whose answer nobody waits any more, or a
+                newer result of the specimen has taken its place: the LIS would file the old values last.
         """
         with self._db.transaction():
-            self.entry(number)
+            if self.entry(number).version is None:
+                raise UserError(f"message {number} is a query, no result: ask again with `query`")
             newer = self._db.execute(
                 "SELECT max(o.id) FROM outbox o JOIN report r ON r.id = o.report JOIN report old "
                 "ON old.specimen = r.specimen AND old.version < r.version JOIN outbox mine "
@@ -297,8 +311,11 @@ class Outbox:
             # Within the transaction: the sender may write at this very moment that it has arrived.
             if self.entry(number).state is State.RECEIVED:
                 raise UserError(f"message {number} was received by the LIS; release a correction instead")
-            arrived = any(outcome.startswith("received") for _, outcome, _ in self.attempts(number))
-            told = "received by the LIS before, not sent again" if arrived else "cancelled"
+            arrived, may_be = self._db.execute(
+                f"SELECT {_ARRIVED}, {_MAY_BE_THERE} FROM outbox o WHERE id = ?", (number,)
+            ).fetchone()
+            told = "cancelled, but the LIS did not say whether it has it" if may_be else "cancelled"
+            told = "received by the LIS before, not sent again" if arrived else told
             self._set(number, State.RECEIVED if arrived else State.CANCELLED, f"{told}: {reason.strip()}")
 
     def give_up(self, number: int, reason: str) -> None:

@@ -22,6 +22,7 @@ READ_S = 0.1
 WRITE_S = 10.0
 """Flow control or a full network may hold a write up this long."""
 CONNECT_S = 5.0
+ACCEPT_S = 1.0
 CHUNK = 65_536
 
 
@@ -31,6 +32,10 @@ class PortError(Exception):
 
 class NotYet(PortError):
     """The other side has not come; the opening itself has waited for it."""
+
+
+class HungUp(PortError):
+    """The other side, which comes to us, has ended its connection; it will come again."""
 
 
 class Port(Protocol):
@@ -96,8 +101,9 @@ class SerialOpener:
             "parity": wiring.parity[0].upper(),
             "stopbits": wiring.stop,
             "timeout": READ_S,
-            "write_timeout": WRITE_S,
         }
+        if not self.name.startswith("rfc2217://"):  # for which pyserial knows none
+            settings["write_timeout"] = WRITE_S
         flows = {name: wiring.flow == name for name in ("rtscts", "dsrdtr", "xonxoff")}
         # Another program on the same device would take bytes away from us.
         exclusive = {} if "://" in self.name else {"exclusive": True}
@@ -188,19 +194,39 @@ class Listener:
         return int(self._server.getsockname()[1]) if self._server else self._address[1]
 
     def open(self) -> Port:
-        """Return the connection of a LIS; raises PortError while none has come."""
+        """Return the newest connection of a LIS; raises PortError while none has come."""
         try:
             if self._server is None:
                 family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
                 self._server = socket.create_server(self._address, family=family)
-                self._server.settimeout(1.0)
-            connection, _ = self._server.accept()
+            connection = self._newest(self._server)
         except TimeoutError:
             raise NotYet(f"the LIS has not connected to {self.name} yet") from None
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", error)
             raise PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen") from None
         return SocketPort(connection, self._server)
+
+    @staticmethod
+    def _newest(server: socket.socket) -> socket.socket:
+        """Wait a moment for a connection; a LIS has given up those that it opened before its last one."""
+        server.settimeout(ACCEPT_S)
+        connection, _ = server.accept()
+        server.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                newer, _ = server.accept()
+                connection.close()
+                connection = newer
+        connection.settimeout(0)
+        try:
+            dead = not connection.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            dead = not isinstance(error, BlockingIOError)
+        if dead:
+            connection.close()
+            raise TimeoutError
+        return connection
 
     def close(self) -> None:
         """Listen no longer."""
@@ -227,9 +253,10 @@ class SocketPort:
         except (OSError, ValueError) as error:
             raise PortError(f"the connection was lost ({error})") from None
         if data == b"":
-            raise PortError("the connection was closed from the other side")
+            kind = HungUp if len(self._watched) > 1 else PortError
+            raise kind("the connection was closed from the other side")
         if data is None and ready:
-            raise PortError("the LIS opened another connection")
+            raise HungUp("the LIS opened another connection")
         return data or b""
 
     def write(self, data: bytes) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from edge.errors import UserError
 from edge.lis.astm import orders
 from edge.lis.link import Event, Link, Outcome
+from edge.lis.mapping import SiteMapping
 from edge.lis.outbox import Entry, Outbox, State
-from edge.lis.port import NotYet, Opener, Port, PortError
+from edge.lis.port import HungUp, NotYet, Opener, Port, PortError
 from edge.lis.records import parse
 from edge.lis.trace import LONGEST, Broadcast, Trace, monitor_path
 
@@ -25,6 +26,9 @@ STOP_S = 3.0
 """At a stop a message under way gets this long."""
 CONTENT_TRIES = 3
 """A message that the LIS itself refuses so often in a row is set aside; the others go on."""
+COLLISIONS = 3
+"""So often in a row a LIS may begin at our moment by chance: it then waits longer than we do."""
+_ECHO = ", again and again: are the wires of the line joined, or does something on it echo?"
 _IMPATIENT = frozenset({Outcome.CONTENTION, Outcome.INTERRUPTED})
 """The LIS only goes first: the link itself says when it is our turn."""
 _DEAF = frozenset({Outcome.NO_ANSWER, Outcome.UNACKNOWLEDGED, Outcome.FELL_SILENT})
@@ -70,8 +74,7 @@ class Sender:
         opener: of the port.
         link: how to talk on it.
         compose: writes a message as bytes.
-        encoding: of incoming messages.
-        patient: whether a patient's name and ID are kept with an order.
+        mapping: of the site: how incoming messages are read, whether patients are kept with their orders.
         lazy: True opens the port only while something waits; False listens all the time.
         keep_trace: whether the line is kept with each attempt, identifiers masked.
         notice: told of every change in plain words, without identifiers.
@@ -84,14 +87,13 @@ class Sender:
         link: Link,
         compose: Compose,
         *,
-        encoding: str,
-        patient: bool = False,
+        mapping: SiteMapping,
         lazy: bool = False,
         keep_trace: bool = False,
         notice: Callable[[str], None],
     ) -> None:
         self._database, self._opener, self._link, self._compose = database, opener, link, compose
-        self._encoding, self._patient, self._lazy, self._keep_trace = encoding, patient, lazy, keep_trace
+        self._mapping, self._lazy, self._keep_trace = mapping, lazy, keep_trace
         self._notice = notice
         self._patience = Patience(FIRST_WAIT_S, LONGEST_WAIT_S)
         self._reopening = Patience(REOPEN_S, LONGEST_REOPEN_S)
@@ -100,7 +102,10 @@ class Sender:
         self._tried: Entry | None = None
         self._note: _Note | None = None
         self._problem, self._port_problem = "", False
-        self._answered, self._refusals = False, 0
+        self._answered = False
+        self._ended_as: tuple[int, Outcome] | None = None
+        self._row = 0
+        """The last attempts in a row that were at this message and ended so."""
         self._wire = ""
         self._ours, self._theirs = Trace(ours=True), Trace(ours=False)
 
@@ -143,9 +148,10 @@ class Sender:
             try:
                 self._serve(port, stop)
             except PortError as error:
-                if self._lazy and (self._answered or not self._current):
-                    # Many an HL7 server ends the connection after each message: that is no failure.
-                    self._current = None
+                idle = self._current is None
+                self._settle(self._link.lost().events)
+                if (self._lazy or isinstance(error, HungUp)) and (idle or self._answered):
+                    # Many an HL7 system ends the connection after each message: that is no failure.
                     return
                 self._broken(str(error))
                 stop.wait(self._reopening.next_s())
@@ -214,7 +220,7 @@ class Sender:
             if event.message:
                 self._take(event.message)
             if event.discarded:
-                self._notice(f"an incoming message was dropped: {event.discarded}")
+                self._notice(f"what came from the LIS was dropped: {event.discarded}")
             if event.outcome and self._current:
                 self._ended(self._current, event.outcome, event.detail)
                 deaf = event.outcome in _DEAF
@@ -222,14 +228,16 @@ class Sender:
 
     def _ended(self, entry: Entry, outcome: Outcome, detail: str) -> None:
         self._current = None
-        self._answered = outcome in {Outcome.RECEIVED, Outcome.WRITTEN}
+        self._answered = bool(outcome.arrived)
         state = State.RECEIVED if self._answered else State.WAITING
-        self._refusals = self._refusals + 1 if outcome is Outcome.REFUSED else 0
-        if self._refusals >= CONTENT_TRIES:
-            state, self._refusals = State.REFUSED, 0
-        words = f"{outcome.value} ({detail})" if detail else outcome.value
+        self._row = self._row + 1 if self._ended_as == (entry.id, outcome) else 1
+        self._ended_as = (entry.id, outcome)
+        if outcome is Outcome.REFUSED and self._row >= CONTENT_TRIES:
+            state, self._row = State.REFUSED, 0
+        echo = outcome is Outcome.CONTENTION and self._row > COLLISIONS
+        words = f"{outcome.value} ({detail})" if detail else f"{outcome.value}{_ECHO if echo else ''}"
         self._note = _Note(entry.id, words, state, self._wire)
-        if state is State.WAITING and outcome not in _IMPATIENT:
+        if state is State.WAITING and (echo or outcome not in _IMPATIENT):
             self._due_s = time.monotonic() + self._patience.next_s()
         else:
             self._due_s = 0.0
@@ -237,7 +245,7 @@ class Sender:
         self._reopening.reset()
         self._write_note()
         self._notice(f"message {entry.id}: {outcome.value}")
-        self._say("" if state is not State.WAITING else outcome.value)
+        self._say("" if state is not State.WAITING else f"{outcome.value}{_ECHO if echo else ''}")
 
     def _write_note(self) -> None:
         """Write what the last attempt brought; nothing else is sent before it is written."""
@@ -259,7 +267,7 @@ class Sender:
 
     def _take(self, message: bytes) -> None:
         """Keep the orders of an incoming message."""
-        records = parse(message, self._encoding)
-        found = orders(records)
-        self._box.keep_orders(found, patient=self._patient)
+        records = parse(message, self._mapping.encoding)
+        found = orders(records, self._mapping)
+        self._box.keep_orders(found, patient=self._mapping.patient)
         self._notice(f"a message of the LIS came, with {len(found)} order{'s' if len(found) != 1 else ''}")

@@ -49,7 +49,16 @@ def open_way(config: LisConfig) -> Opener:
 
 
 def open_link(config: LisConfig, mapping: SiteMapping) -> Link:
-    """Return how to talk on that port."""
+    """Return how to talk on that port.
+
+    Raises:
+        UserError: the line has too few bits for the mapping's character set.
+    """
+    if config.serial and config.serial_bits == 7 and mapping.encoding != "ascii":
+        raise UserError(
+            f"serial_bits = 7 carries ASCII alone, and the LIS mapping's encoding is {mapping.encoding!r}: "
+            'set 8 bits at both ends, or encoding = "ascii"'
+        )
     if config.lis_folder:
         return FolderLink()
     if config.lis_protocol != "astm":
@@ -127,9 +136,8 @@ class LisService:
             self._opener,
             open_link(config, mapping),
             composer(config.lis_protocol, mapping),
-            encoding=mapping.encoding,
-            patient=mapping.patient,
-            lazy=bool(config.lis_folder) or config.lis_protocol != "astm",
+            mapping=mapping,
+            lazy=bool(config.lis_folder) or (config.lis_protocol != "astm" and not config.lis_listen),
             keep_trace=config.lis_trace,
             notice=notice,
         )

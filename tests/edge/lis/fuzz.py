@@ -14,12 +14,14 @@ from edge.lis import hl7
 from edge.lis.astm import orders
 from edge.lis.frame import ENVELOPE, LONGEST_TEXT, FrameReader, envelopes
 from edge.lis.link import LONGEST_MESSAGE, AstmLink, Output, Role, State
+from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.records import Delimiters, build, parse
 from edge.lis.trace import Trace
 
 MESSAGE = [b"H|\\^&|1\r", b"O|1|S-1\r", b"R|1|^^^NEUT%|60\r" * 20, b"L|1|N\r"]
 STEPS_S = (0.0, 0.01, 0.5, 1.0, 4.0, 5.0, 10.0, 15.0, 16.0, 30.0, 31.0)
+PLAIN = read_mapping("plain")
 ENCODINGS = ("ascii", "utf-8", "iso8859-1", "cp1252")
 
 
@@ -52,7 +54,7 @@ def _sound(out: Output) -> None:
     for event in out.events:
         if event.message:
             records = parse(event.message, "iso8859-1")
-            assert all(order.specimen for order in orders(records))
+            assert all(order.specimen for order in orders(records, PLAIN))
 
 
 def frames(data: bytes) -> None:
@@ -79,7 +81,7 @@ def records(data: bytes) -> None:
     """Read E1394 records, and write again what was read."""
     for encoding in ENCODINGS:
         found = parse(b"H|\\^&" + data, encoding) + parse(data, encoding)
-        for order in orders(found):
+        for order in orders(found, PLAIN):
             # What the LIS named goes back to it, with the result.
             patient = (order.patient_id, tuple(order.patient_name.split("^")))
             made = build("O", order.specimen, *patient, delimiters=Delimiters(), encoding=encoding)

@@ -7,7 +7,7 @@ from edge.lis.astm import astm_time, orders, query_message, result_message
 from edge.lis.astm import test_message as message_without_content
 from edge.lis.content import Order
 from edge.lis.frame import envelopes
-from edge.lis.mapping import read_mapping
+from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.records import Record, parse
 from edge.report import NOTICE, Status
 from tests.edge.lis.reports import SHA, report
@@ -116,8 +116,8 @@ def test_the_test_message_holds_no_result() -> None:
     assert (header.get(12), end.kind) == ("D", "L")
 
 
-def order_of(text: str) -> list[Order]:
-    return orders(parse(f"H|\\^&\r{text}L|1|N\r".encode(), "ascii"))
+def order_of(text: str, mapping: SiteMapping = PLAIN) -> list[Order]:
+    return orders(parse(f"H|\\^&\r{text}L|1|N\r".encode(), "ascii"), mapping)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,8 @@ def order_of(text: str) -> list[Order]:
         ("P|1\rO|1||^^S-2^B|^^^A\r", [Order("S-2", ("A",))]),
         ("P|1|7||9|Doe^J\rO|1|S-1\r", [Order("S-1", (), "7", "Doe^J")]),
         ("P|1||9||Doe^J\rO|1|S-1\r", [Order("S-1", (), "9", "Doe^J")]),
+        ("P|1||||Doe^J\rO|1|S-1\r", [Order("S-1", (), "", "Doe^J")]),
+        ("P|1|||9|Doe^J\rO|1| S-1  \r", [Order("S-1", (), "9", "Doe^J")]),
         ("P|1\rO|1|S-1||^^^A|||||||C\r", [Order("S-1", ("A",), cancelled=True)]),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Y\r", []),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Z\r", []),
@@ -140,7 +142,21 @@ def test_orders_are_read(text: str, found: list[Order]) -> None:
     assert order_of(text) == found
 
 
+@pytest.mark.parametrize(
+    ("field", "specimen"),
+    [
+        ("2^1^     1234567890^B|", "1234567890"),
+        ("1234567890|", "1234567890"),
+        ("|^^  S-1^M", "S-1"),
+        ("2^1|", None),
+    ],
+)
+def test_an_order_has_its_specimen_where_the_site_has_it(field: str, specimen: str | None) -> None:
+    found = order_of(f"O|1|{field}|^^^^WBC\r", read_mapping("sysmex"))
+    assert [order.specimen for order in found] == ([specimen] if specimen else [])
+
+
 @pytest.mark.parametrize(("length", "kept"), [(64, 1), (65, 0)])
 def test_an_order_of_an_endless_specimen_is_passed_over(length: int, kept: int) -> None:
     message = b"H|\\^&\rO|1|" + b"S" * length + b"||^^^DIFF\rL|1|N\r"
-    assert len(orders(parse(message, "ascii"))) == kept
+    assert len(orders(parse(message, "ascii"), PLAIN)) == kept

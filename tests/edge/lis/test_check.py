@@ -10,7 +10,7 @@ from edge.config import LisConfig
 from edge.lis import check as module
 from edge.lis import link
 from edge.lis.check import check
-from edge.lis.frame import ACK, NAK
+from edge.lis.frame import ACK, ENQ, NAK
 from edge.lis.service import SenderLock
 from tests.edge.lis.receiver import Lis, Receiver
 
@@ -74,6 +74,24 @@ def test_nak_to_enq(cable: Lis, tmp_path: Path) -> None:
     good, words = told(cable, tmp_path)
     assert not good
     assert "its interface is busy or switched off" in words
+
+
+def test_a_line_that_echoes(cable: Lis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    cable.answer = lambda data: bytes([ENQ])
+    good, words = told(cable, tmp_path)
+    assert not good
+    assert "WRONG  each ENQ comes back" in words
+
+
+def test_a_lis_that_only_began_at_the_same_moment(
+    cable: Lis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    first = [bytes([ENQ])]
+    cable.answer = lambda data: first.pop() if first else data
+    good, words = told(cable, tmp_path)
+    assert good, words
 
 
 def test_nak_to_every_frame(cable: Lis, tmp_path: Path) -> None:

@@ -57,5 +57,5 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     folder.rmdir()
     with pytest.raises(PortError, match="could not be written"):
         port.write(bytes(link.send([b"a\r"], "id", 0.0).data))
-    assert link.lost().events == [Event(Outcome.LINE_LOST)]
+    assert link.lost().events == [Event(Outcome.UNWRITTEN)]
     assert link.ready(0.0)

@@ -118,7 +118,8 @@ ACKS = [
     ("MSH|^~\\&|L\rMSA|AE|7|no such specimen\r", Acknowledgement("AE", "7", "no such specimen")),
     ("MSH|^~\\&|L\nMSA|AR|7\nERR|||207|E||||wrong type\n", Acknowledgement("AR", "7", "wrong type")),
     ("MSH#^~\\&#L\rMSA#CA#7\r", Acknowledgement("CA", "7", "")),
-    ("MSH|^~\\&|L\rMSA|AA\r", None),
+    ("MSH|^~\\&|L\rMSA|AA\r", Acknowledgement("AA", "", "")),
+    ("MSH|^~\\&|L||W||1||ACK|9|P|2.5.1\r", Acknowledgement("", "", "")),
     ("MSH|^~\\&|L\rPID|1\r", None),
     ("MSA|AA|7\r", None),
     ("", None),
@@ -128,13 +129,6 @@ ACKS = [
 @pytest.mark.parametrize(("text", "found"), ACKS)
 def test_acknowledgements_are_read(text: str, found: Acknowledgement | None) -> None:
     assert read_acknowledgement(text.encode(), "ascii") == found
-
-
-@pytest.mark.parametrize(
-    ("code", "taken"), [("AA", True), ("CA", True), ("AE", False), ("AR", False), ("", False)]
-)
-def test_only_aa_and_ca_take_a_message(code: str, taken: bool) -> None:
-    assert Acknowledgement(code, "7", "").taken is taken
 
 
 @pytest.mark.parametrize(("law", "name"), KINDS)

@@ -314,6 +314,30 @@ def test_a_character_error_anywhere_is_refused(end: End, at: int) -> None:
     assert end.hear(FRAMES[0]) == A
 
 
+def test_frames_that_were_refused_and_never_came_whole_are_told(end: End) -> None:
+    receiving(end)
+    wrong = FRAMES[0][:-4] + b"00\r\n"
+    assert end.hear(wrong) + end.hear(wrong) == N + N
+    end.hear(bytes([EOT]))
+    (told,) = end.events
+    assert "2 frames refused: damaged, or not the next number" in told.discarded
+    receiving(end)
+    assert end.hear(wrong) + end.hear(FRAMES[0]) == N + A
+    end.hear(bytes([EOT]))
+    assert [e.discarded for e in end.events[1:]] == ["it ended without its last record"]
+
+
+def test_bytes_of_another_protocol_are_told_once(end: End) -> None:
+    for _ in range(3):
+        assert end.hear(b"\x0bMSH|^~\\&\r\x1c\r") == b""
+    (told,) = end.events
+    assert "bytes that are not of the standard" in told.discarded
+    receiving(end)
+    end.hear(bytes([EOT]))
+    end.hear(b"?")
+    assert len(end.events) == 2
+
+
 def test_thirty_silent_seconds_drop_the_incomplete_message(end: End) -> None:
     receiving(end)
     end.hear(FRAMES[0])

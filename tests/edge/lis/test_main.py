@@ -4,9 +4,11 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -119,6 +121,40 @@ def test_an_error_is_one_clear_line(database: Path, arguments: list[object], mes
     assert done.stderr.startswith("error:")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_specimen_in_another_character_set_is_told(database: Path) -> None:
+    done = subprocess.run(
+        command("query", "--serial", "socket://h:1", "--database", database),
+        cwd=ROOT,
+        input=b"S\xe9-1\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (done.returncode, b"another character set" in done.stderr) == (1, True)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_status_of_endless_many_messages_lists_all(database: Path) -> None:
+    assert "S-" not in (done := run("status", "--limit", 10**30, "--database", database)).stderr
+    assert "2 waiting" in done.stdout
+
+
+def test_send_tells_what_the_lis_refused(database: Path, tmp_path: Path) -> None:
+    with Outbox(database) as box:
+        box.attempted(1, Outcome.REFUSED.value, state=State.REFUSED)
+    done = run("send", "--lis-folder", tmp_path, "--database", database)
+    assert (done.returncode, "nothing waits; refused: 1" in done.stdout) == (4, True)
+
+
+def test_a_second_monitor_takes_nothing_from_the_first(database: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as first:
+        first.bind(str(monitor_path(database)))
+        done = run("monitor", "--database", database)
+        assert (done.returncode, "another monitor" in done.stderr) == (1, True)
+        assert monitor_path(database).exists()
 
 
 def test_a_monitor_that_cannot_listen_is_told(database: Path) -> None:

@@ -21,7 +21,6 @@ def link() -> MllpLink:
     ("code", "outcome"),
     [
         ("AA", Outcome.RECEIVED),
-        ("CA", Outcome.RECEIVED),
         ("AE", Outcome.REFUSED),
         ("AR", Outcome.REFUSED),
         ("CE", Outcome.REFUSED),
@@ -38,6 +37,42 @@ def test_an_acknowledgement_of_another_message_decides_nothing(link: MllpLink) -
     assert link.advance(ack("AA", "6") + ack("AA", ""), 1.0).events == []
     assert not link.ready(1.0)
     assert link.advance(ack("AA"), 1.0).events == [Event(Outcome.RECEIVED, detail="AA")]
+
+
+def test_an_acknowledgement_that_names_no_message_may_refuse_it(link: MllpLink) -> None:
+    out = link.advance(ack("AR", "", "unknown code"), 1.0)
+    assert out.events == [Event(Outcome.REFUSED, detail="AR unknown code")]
+    assert link.ready(1.0)
+
+
+@pytest.mark.parametrize("answer", [b"MSA|AA\r", b"MSA\r", b"NTE|1\r", b"MSA|AA|6\r"])
+def test_an_acknowledgement_is_never_answered_and_told_where_it_names_nothing(
+    link: MllpLink, answer: bytes
+) -> None:
+    out = link.advance(wrapped([b"MSH|^~\\&|L||W||1||ACK^R01|9|P|2.5.1\r", answer]), 1.0)
+    assert (out.data, out.events) == (b"", [])
+    (event,) = link.advance(b"", REPLY_S).events
+    assert event.outcome is Outcome.UNACKNOWLEDGED
+    assert "does not name this message" in event.detail
+    link.send(MESSAGE, "8", REPLY_S)
+    assert link.advance(b"", 2 * REPLY_S).events == [Event(Outcome.UNACKNOWLEDGED)]
+
+
+@pytest.mark.parametrize(("code", "outcome"), [("AA", Outcome.RECEIVED), ("AE", Outcome.REFUSED)])
+def test_what_the_application_says_counts_where_it_was_only_kept_before(
+    link: MllpLink, code: str, outcome: Outcome
+) -> None:
+    assert link.advance(ack("CA"), 1.0).events == []
+    assert link.advance(ack(code), 2.0).events == [Event(outcome, detail=code)]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_message_that_was_kept_has_arrived_where_no_more_is_said(link: MllpLink, closed: bool) -> None:
+    link.advance(ack("CA") + ack("AA", "6"), 1.0)
+    out = link.lost() if closed else link.advance(b"", REPLY_S)
+    assert out.events == [Event(Outcome.RECEIVED, detail="CA")]
+    link.send(MESSAGE, "8", REPLY_S)
+    assert link.lost().events == [Event(Outcome.LINE_LOST)]
 
 
 def test_no_acknowledgement_in_time(link: MllpLink) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from edge.errors import UserError
 from edge.lis.content import Order
+from edge.lis.link import Outcome
 from edge.lis.outbox import ORDERS_KEPT, Outbox, State
 from edge.report import Status
 from tests.edge.lis.reports import begin, release, result
@@ -142,6 +143,35 @@ def test_what_a_newer_result_replaces_is_not_sent_again(box: Outbox, state: Stat
     box.cancel(3, "counted twice")
     box.resend(1)
     assert box.entry(1).state is State.WAITING
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_what_may_be_at_the_lis_though_it_did_not_say_is_corrected(box: Outbox, outcome: Outcome) -> None:
+    box.release(result("S-1"))
+    box.attempted(1, f"{outcome.value} (words)", state=State.WAITING)
+    box.cancel(1, "wrong slide")
+    assert box.was_final("S-1") is (outcome.arrived is not False)
+    again = box.release(result("S-1", neutrophils=61))
+    assert again.status == (Status.FINAL if outcome.arrived is False else Status.CORRECTED)
+
+
+def test_what_a_correction_of_which_nothing_is_known_replaced_is_released_again(box: Outbox) -> None:
+    box.release(result("S-1"))
+    box.attempted(1, Outcome.RECEIVED.value, state=State.RECEIVED)
+    box.release(result("S-1", neutrophils=61))
+    box.attempted(2, Outcome.UNACKNOWLEDGED.value, state=State.WAITING)
+    box.cancel(2, "the first was right")
+    assert box.entry(2).reason == (
+        "cancelled, but the LIS did not say whether it has it: the first was right"
+    )
+    again = box.release(result("S-1"))
+    assert (again.id, again.version, again.status) == (3, 3, Status.CORRECTED)
+
+
+def test_a_query_is_not_sent_again(box: Outbox) -> None:
+    box.query("S-1")
+    with pytest.raises(UserError, match="is a query"):
+        box.resend(1)
 
 
 def test_order_is_kept_and_the_done_are_passed(box: Outbox) -> None:

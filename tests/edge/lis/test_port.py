@@ -7,12 +7,17 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import serial
+from serial import rfc2217
 
 from edge.errors import UserError
 from edge.lis.port import (
+    HungUp,
     Listener,
     NotYet,
     Port,
@@ -178,6 +183,53 @@ def test_the_lis_connects_to_us_and_connects_anew() -> None:
     assert heard(port, 3) == b"two"
     for one in (port, first, second, listener, listener):
         one.close()  # type: ignore[attr-defined]
+
+
+def test_of_several_connections_the_newest_counts_and_a_dead_one_is_none() -> None:
+    listener = Listener("127.0.0.1", 0)
+    with pytest.raises(NotYet):
+        listener.open()
+    address = ("127.0.0.1", listener.port)
+    older = [socket.create_connection(address) for _ in range(3)]
+    newest = socket.create_connection(address)
+    port = listener.open()
+    port.write(b"hello")
+    assert newest.recv(10) == b"hello"
+    assert older[0].recv(1) == b"", "closed"
+    newest.close()
+    with pytest.raises(HungUp):
+        heard(port, 1)
+    socket.create_connection(address).close()
+    with pytest.raises(NotYet):
+        listener.open()
+    for one in (*older, port, listener):
+        one.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:set.*deprecated:DeprecationWarning")  # pyserial's own
+def test_a_serial_line_over_the_network_carries_bytes_both_ways() -> None:
+    stop = threading.Event()
+    with serial.serial_for_url("loop://", timeout=0.05) as line, closing(socket.create_server(("", 0))) as at:
+
+        def serve() -> None:
+            with closing(at.accept()[0]) as peer:
+                manager = rfc2217.PortManager(line, SimpleNamespace(write=peer.sendall))
+                peer.settimeout(0.05)
+                while not stop.is_set():
+                    with suppress(TimeoutError):
+                        line.write(b"".join(manager.filter(peer.recv(1024))))
+                    if back := line.read(1024):
+                        peer.sendall(b"".join(manager.escape(back)))
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        port = SerialOpener(f"rfc2217://127.0.0.1:{at.getsockname()[1]}", Wiring()).open()
+        sent = bytes(range(256))
+        port.write(sent)
+        assert heard(port, 256) == sent
+        stop.set()
+        server.join(5)
+        port.close()
 
 
 def test_a_taken_address_is_told() -> None:

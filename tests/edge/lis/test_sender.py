@@ -2,12 +2,14 @@
 
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ import pytest
 from edge.errors import UserError
 from edge.lis import frame, link, outbox, sender
 from edge.lis.folder import FolderLink, FolderOpener
+from edge.lis.hl7 import acknowledge
 from edge.lis.link import AstmLink, Link, Outcome
 from edge.lis.mapping import read_mapping
+from edge.lis.mllp import MllpLink, wrapped
 from edge.lis.outbox import Outbox, State
-from edge.lis.port import Opener, SerialOpener, SocketOpener, Wiring
+from edge.lis.port import Listener, Opener, SerialOpener, SocketOpener, Wiring
 from edge.lis.sender import Patience, Sender
 from edge.lis.service import composer
 from tests.edge.lis.receiver import Lis, Receiver, TcpLis
@@ -56,7 +60,7 @@ class Running:
             opener,
             talk or AstmLink(),
             options.pop("compose", composer("astm", mapping)),  # type: ignore[arg-type]
-            encoding=mapping.encoding,
+            mapping=mapping,
             notice=self.notices.append,
             **options,  # type: ignore[arg-type]
         )
@@ -350,16 +354,16 @@ def test_a_program_killed_while_sending_goes_on_where_it_was(database: Path, cab
     db.close()
 
 
+def idle(database: Path, folder: Path) -> Sender:
+    """Return a sender that does not run."""
+    mapping = read_mapping("plain")
+    opener, compose = FolderOpener(folder, ".hl7"), composer("oru", mapping)
+    return Sender(database, opener, FolderLink(), compose, mapping=mapping, notice=lambda _: None)
+
+
 def test_only_refusals_in_a_row_set_a_message_aside(database: Path, tmp_path: Path) -> None:
     release(database, "S-1")
-    made = Sender(
-        database,
-        FolderOpener(tmp_path, ".hl7"),
-        FolderLink(),
-        composer("oru", read_mapping("plain")),
-        encoding="ascii",
-        notice=lambda _: None,
-    )
+    made = idle(database, tmp_path)
     deaf, refused = [Outcome.UNACKNOWLEDGED], [Outcome.REFUSED]
     with Outbox(database) as made._box:
         states = []
@@ -368,6 +372,69 @@ def test_only_refusals_in_a_row_set_a_message_aside(database: Path, tmp_path: Pa
             made._ended(made._box.entry(1), outcome, "")
             states.append(made._box.entry(1).state)
     assert states == 10 * [State.WAITING] + [State.REFUSED]
+
+
+def test_refusals_of_one_message_do_not_count_for_the_next(database: Path, tmp_path: Path) -> None:
+    release(database, "S-1", "S-2")
+    made = idle(database, tmp_path)
+    with Outbox(database) as made._box:
+        for number in (1, 1, 2, 2):
+            made._ended(made._box.entry(number), Outcome.REFUSED, "")
+            assert made._box.entry(number).state is State.WAITING
+        made._ended(made._box.entry(2), Outcome.REFUSED, "")
+        assert made._box.entry(2).state is State.REFUSED
+
+
+def test_a_line_that_echoes_is_told_and_not_tried_without_a_rest(database: Path, tmp_path: Path) -> None:
+    release(database, "S-1")
+    made = idle(database, tmp_path)
+    with Outbox(database) as made._box:
+        waits = []
+        for _ in range(5):
+            made._ended(made._box.entry(1), Outcome.CONTENTION, "")
+            waits.append(made._due_s > time.monotonic())
+        assert waits == [False, False, False, True, True]
+        assert "does something on it echo?" in made._box.line().problem
+        assert "echo" in made._box.entry(1).reason
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_lis_that_comes_to_us_is_heard_at_once_and_its_dead_connections_hold_nothing_up(
+    database: Path, start: Start
+) -> None:
+    begin(database)
+    listener = Listener("127.0.0.1", 0)
+    compose = composer("oru", read_mapping("plain"))
+    running = start(listener, MllpLink("ascii"), compose=compose)
+    until(lambda: listener._server)
+    for _ in range(20):
+        # A LIS that gives a silent connection up, and comes again.
+        socket.create_connection(("127.0.0.1", listener.port)).close()
+    with socket.create_connection(("127.0.0.1", listener.port)) as peer:
+        release(database, "S-1")
+        heard = b""
+        while not heard.endswith(b"\x1c\r"):
+            heard += peer.recv(4096)
+        peer.sendall(wrapped(acknowledge(heard[1:-2], "AA", "ascii", datetime.now(UTC))))
+        until(lambda: all_received(database))
+    assert not any("lost" in notice for notice in running.notices), running.notices
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_lis_that_hangs_up_after_its_commit_has_the_message(database: Path, start: Start) -> None:
+    release(database, "S-1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        compose = composer("oru", read_mapping("plain"))
+        running = start(way, MllpLink("ascii"), compose=compose, lazy=True)
+        peer, _ = server.accept()
+        heard = b""
+        while not heard.endswith(b"\x1c\r"):
+            heard += peer.recv(4096)
+        peer.sendall(wrapped(acknowledge(heard[1:-2], "CA", "ascii", datetime.now(UTC))))
+        peer.close()
+        until(lambda: all_received(database))
+    assert running.notices == ["message 1: received by the LIS"]
 
 
 @pytest.mark.usefixtures("fast")

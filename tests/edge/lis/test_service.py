@@ -59,6 +59,13 @@ def test_a_message_is_composed_from_the_outbox(tmp_path: Path, protocol: str, be
     assert entry.control_id.encode() in message[0]
 
 
+def test_seven_bits_carry_ascii_alone(tmp_path: Path) -> None:
+    seven = config(tmp_path, serial="/dev/ttyUSB0", serial_bits=7)
+    assert isinstance(open_link(seven, read_mapping("plain")), AstmLink)
+    with pytest.raises(UserError, match="serial_bits = 7 carries ASCII alone"):
+        open_link(seven, replace(read_mapping("plain"), encoding="iso8859-1"))
+
+
 def test_a_query_is_composed(tmp_path: Path) -> None:
     with Outbox(tmp_path / "c.sqlite") as box:
         message = composer("astm", read_mapping("plain"))(box, box.query("S-7"))
