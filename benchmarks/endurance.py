@@ -36,6 +36,8 @@ from edge.startup import run
 
 FPS = 30
 """Frames a second of the stream."""
+LEAST_MINUTES = 1.0
+"""Memory is read once a minute."""
 MOST_GROWTH = 1.1
 """Greatest memory over that after the first minute."""
 
@@ -124,6 +126,10 @@ def _resident_mb(process: int) -> float:
 
 
 def _work(options: argparse.Namespace) -> int:
+    if not options.minutes >= LEAST_MINUTES:
+        raise UserError(
+            f"--minutes {options.minutes:g}: {LEAST_MINUTES:g} at least, after which memory is read"
+        )
     script = SCRIPTS["rows"]
     slide = build_slide(options.data, options.split, options.seed)
     truth = stage_truth(slide.size, script, options.seed)

@@ -157,6 +157,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--messages", type=int, default=200, help="sent on each line")
     messages = parser.parse_args().messages
+    if messages < 1:
+        parser.error(f"--messages {messages}: one at least")
     print(f"{messages} messages; messages a second")
     print(f"{'line':6}{'ours':>8}{'trivial':>10}{'ratio':>8}")
     for name, line in (("pty", pty_line), ("TCP", tcp_line)):

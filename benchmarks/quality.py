@@ -22,6 +22,7 @@ from rich.progress import track
 from edge.cells import Box, Frame, Image
 from edge.classify import Classifier
 from edge.demo import DemoSource
+from edge.errors import UserError
 from edge.gates import Gate, Verdict
 from edge.preprocess import crop
 from edge.quality import Inspector
@@ -265,6 +266,8 @@ def _some(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def _work(options: argparse.Namespace) -> None:
+    if options.most < 1:
+        raise UserError(f"--most {options.most}: one image at least")
     samples = [s for s in load(options.data) if s.split in (options.split, "other-laboratory")]
     # The fields have no test split.
     sessions = field_sources(options.data, "train" if options.split == "train" else "validation")

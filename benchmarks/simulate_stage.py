@@ -35,6 +35,8 @@ Floats = NDArray[np.float32]
 
 JPEG_QUALITY = 95
 """Of the film's frames, 0..100."""
+MOST_SCALE = 4.0
+"""Slide pixels per pixel of a PBC image: what is larger shows nothing more."""
 _NOISES = 8
 """Pictures of noise of which one is laid, shifted anyhow, over each frame: drawing it anew is slow."""
 
@@ -113,6 +115,8 @@ def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[st
 
 
 def _work(options: argparse.Namespace) -> None:
+    if not 0 < options.scale <= MOST_SCALE:
+        raise UserError(f"--scale {options.scale}: above 0, {MOST_SCALE:g} at most")
     slide = build_slide(options.data, options.split, options.seed, scale=options.scale)
     truth = write(slide, SCRIPTS[options.script], options.seed, options.output)
     well = sum(cell["seen_well"] for cell in truth["cells"])

@@ -58,9 +58,9 @@ def read_card(model: Path) -> Card:
         UserError: the card is missing, is not JSON, or lacks or misstates a fact.
     """
     if model.suffix != ".tflite":
-        raise UserError(f"{model}: --model names a .tflite file")
+        raise UserError(f"{model}: the .tflite file of a model expected")
     if not model.is_file():
-        raise UserError(f"{model}: No such file or directory; --model names a .tflite file")
+        raise UserError(f"{model}: No such file or directory; the .tflite file of a model expected")
     path = model.with_suffix(".json")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

@@ -63,6 +63,7 @@ class LisConfig:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
         for name in ("serial", "lis_listen"):
             _check(getattr(self, name) != "", name, "''", "where the LIS is, or no such setting,")
+        _check(self.lis_mapping != "", "lis_mapping", "''", "a profile or a file")
         a_file = self.serial is not None and os.path.isfile(self.serial)
         _check(not a_file, "serial", self.serial, "a serial device")
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
@@ -255,8 +256,12 @@ def check_specimen(name: str) -> None:
         )
 
 
-def _path(text: str) -> Path:
-    # Path("") is the current folder: hardly what an empty shell variable was to mean.
+def path_of(text: str) -> Path:
+    """Return the path that an option names; Path("") is the current folder, hardly what nothing was to mean.
+
+    Raises:
+        ArgumentTypeError: it names none.
+    """
     if not text:
         raise argparse.ArgumentTypeError("a path expected, none given")
     return Path(text)
@@ -268,10 +273,10 @@ _OF_ONE_COUNT = ("specimen", "wbc", "flat_field")
 
 def add_options(parser: argparse.ArgumentParser, settings: type[LisConfig]) -> None:
     """Add --config, and an option for each setting; one that is not given is not in what is parsed."""
-    parser.add_argument("--config", type=_path, default=None, help="settings file, see deploy/edge.toml")
+    parser.add_argument("--config", type=path_of, default=None, help="settings file, see deploy/edge.toml")
     for field in dataclasses.fields(settings):
         kind: Any = value_type(field.type)
-        kind = _path if kind is Path else kind
+        kind = path_of if kind is Path else kind
         extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         if field.name == "camera":
             extra |= {"nargs": "?", "const": "pi", "metavar": "DEVICE"}
@@ -337,7 +342,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not a TOML file ({error})") from None
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "text"}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 """What a settings file calls the types."""
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.config import HELP, Parser, read_lis_config
+from edge.config import HELP, Parser, path_of, read_lis_config
 from edge.errors import UserError
 from edge.imagefile import decode_crop
 from edge.preprocess import CONTEXT
@@ -99,9 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m edge.export",
         description="Write the cells that a person named on the page as images, and a list of their classes.",
     )
-    parser.add_argument("folder", type=Path, help="where to; training.adapt --images reads it")
-    parser.add_argument("--config", type=Path, default=None, help="settings file, see deploy/edge.toml")
-    parser.add_argument("--database", type=Path, default=None, help=HELP["database"])
+    parser.add_argument("folder", type=path_of, help="where to; training.adapt --images reads it")
+    parser.add_argument("--config", type=path_of, default=None, help="settings file, see deploy/edge.toml")
+    parser.add_argument("--database", type=path_of, default=None, help=HELP["database"])
     parser.add_argument("--specimen", default=None, help="cells of this one alone; else of all")
     options = parser.parse_args(arguments)
     return run(lambda: _work(options))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ _terminal = threading.Lock()
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Keep the lines that the runtime marks INFO off standard error; no setting of its own does."""
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     with _terminal, tempfile.TemporaryFile() as said:
         terminal = os.dup(2)
         os.dup2(said.fileno(), 2)
@@ -96,7 +97,8 @@ def without_chatter() -> Iterator[None]:
             os.close(terminal)
             said.seek(0)
             told = b"".join(line for line in said if not line.startswith(b"INFO: "))
-            os.write(2, told)
+            with suppress(OSError):
+                os.write(2, told)
 
 
 def _interpreter_class() -> Any:

@@ -17,7 +17,7 @@ NOTICE = "For Research Use Only. Not for use in diagnostic procedures."
 
 
 _SURE = 0.98
-"""Confidence with which no class is called unsure; the shipped model's limit is 0.957."""
+"""Confidence with which no class is called unsure; the shipped model's limit is 0.958."""
 _WORTH_NAMING = 0.02
 """Probability from which the second likeliest class of an unsure cell is named."""
 LEAST_CELLS = 100

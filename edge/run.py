@@ -33,7 +33,7 @@ from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
 from edge.rim import within_rim
-from edge.startup import run, say
+from edge.startup import complain, run, say
 from edge.store import Store
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _read_password(file: Path) -> str:
         told = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{file}: {told}; --password-file names a text file") from None
     if file.stat().st_mode & stat.S_IROTH:
-        print(f"note: {file}: everybody on this computer can read the password; chmod 400", file=sys.stderr)
+        complain(f"note: {file}: everybody on this computer can read the password; chmod 400")
     if len(password) < 8:
         raise UserError(f"{file}: the first line must be a password of 8 characters or more")
     return password
@@ -96,7 +96,7 @@ def _read_password(file: Path) -> str:
 
 def _count_until_stopped(config: Config, stop: Stop) -> int:
     for need, names in config.unused.items():
-        print(f"note: {', '.join(names)}: of use with {need} alone", file=sys.stderr)
+        complain(f"note: {', '.join(names)}: of use with {need} alone")
     read_mapping(config.lis_mapping)  # a fault in it is told now, not on the day that a way to the LIS is set
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.database))
@@ -135,7 +135,7 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
 
 def _tell(*problems: UserError | None) -> None:
     for problem in filter(None, problems):
-        print(f"error: {problem}", file=sys.stderr)
+        complain(f"error: {problem}")
 
 
 def _open_lis(config: Config, classifier: Classifier, stack: ExitStack) -> LisService:
@@ -155,7 +155,7 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     try:
         entry = instrument.release(outcome.session, True, config.operator, config.wbc)
     except UserError as error:
-        print(f"error: not released: {error}", file=sys.stderr)
+        complain(f"error: not released: {error}")
         return EXIT_ERROR
     if entry.state is State.RECEIVED:
         say(f"LIS: message {entry.id} was released before, unchanged, and has arrived")
@@ -175,11 +175,10 @@ def _deliver(config: Config, instrument: Instrument, lis: LisService, outcome: O
     # The LIS's own words may name the specimen: they are for the person at the terminal, not for a log.
     said = entry.reason if sys.stderr.isatty() else ""
     problem = said or lis.state(entry.specimen)["problem"] or "not tried yet"
-    print(
+    complain(
         f"the result is kept in the outbox (message {entry.id}, {entry.state}: {problem}); "
         f"`{sys.executable} -m edge.lis status` shows it, and `... send` sends it, with the same --config, "
-        "or the same --database and way to the LIS",
-        file=sys.stderr,
+        "or the same --database and way to the LIS"
     )
     return 128 + stop.signal if stop.signal else EXIT_UNSENT
 
@@ -195,7 +194,7 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> in
             "the same --specimen" if specimen == config.specimen else "--specimen with the page's identifier"
         )
         name = f"--specimen '{specimen}'" if told else same
-        print(f"stopped before the end; {name} goes on", file=sys.stderr)
+        complain(f"stopped before the end; {name} goes on")
         return 128 + stop.signal
     if skipped := outcome.session.skipped:
         where = "see 'skipped' in the result" if config.json else "--json FILE keeps which"
@@ -205,7 +204,7 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> in
         ]
         more = "; and others" if len(skipped) > _REASONS else ""
         told = "; ".join(reasons) + more
-        print(f"skipped frames: {skipped.total()} ({told}); {where}", file=sys.stderr)
+        complain(f"skipped frames: {skipped.total()} ({told}); {where}")
         return EXIT_SKIPPED
     return 0
 

@@ -1,11 +1,13 @@
 """How a program begins, speaks and ends: what a person can mend is told in one line, without a traceback."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
+from typing import TextIO
 
 from edge.errors import UserError
 
@@ -23,14 +25,17 @@ def begin(remedy: str) -> None:
         remedy: what to do where a package is missing; told after its name.
     """
     sys.excepthook = partial(_tell, remedy)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold letters that a log's character set lacks: no reason to end.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _tell(remedy: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
+        complain("stopped")
         sys.exit(130)
     if isinstance(error, ModuleNotFoundError):
-        print(f"error: {error}; {remedy}", file=sys.stderr)
+        complain(f"error: {error}; {remedy}")
     else:
         sys.__excepthook__(kind, error, trace)
 
@@ -44,22 +49,44 @@ def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:
     """
     try:
         code = work() or 0
-        sys.stdout.flush()
     except BrokenPipeError:
-        # Who read our output has enough (`| head`). What is left of it must not fail once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        code = 141
     except (UserError, OSError) as error:
         file, told = getattr(error, "filename", None), getattr(error, "strerror", None)
-        print(f"error: {file}: {told}" if file and told else f"error: {error}", file=sys.stderr)
-        return 1
+        complain(f"error: {file}: {told}" if file and told else f"error: {error}")
+        code = 1
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        return 130
+        complain(stopped)
+        code = 130
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """Write out what was printed; return the exit code, another one than `code` 0 where that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Of what nobody takes the rest must not fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return code or 141  # who read it has enough (`| head`)
+        if not code:
+            complain(f"error: standard output: {error.strerror}")
+        return code or 1
     return code
 
 
 def say(text: str) -> None:
     """Print a line of what goes on; where nobody can read it any more (a log that is full), go on."""
+    _print(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Print a line to standard error; where nobody can read that, go on: what was counted must be kept."""
+    _print(text, sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
     with suppress(OSError, ValueError):
-        print(text, flush=True)
+        # In one piece: another thread may print at this moment.
+        print(f"{text}\n", end="", file=stream, flush=True)

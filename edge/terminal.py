@@ -99,11 +99,13 @@ class PlainLines:
             self._print(NOTICE)
 
     def _print(self, what: Table | str) -> None:
-        lines = io.StringIO()
+        # In the pipe's own letters: the frame of a table is drawn with those that it has.
+        encoding, drawn = self._pipe.encoding, io.BytesIO()
+        lines = io.TextIOWrapper(drawn, encoding, "replace", write_through=True)
         console(file=lines, width=self._pipe.width).print(what)
         # Where nobody can read it any more (a log that is full, `| head`) the count goes on.
         with suppress(OSError):
-            self._pipe.file.write(lines.getvalue())
+            self._pipe.file.write(drawn.getvalue().decode(encoding))
             self._pipe.file.flush()
 
     def show(self, state: dict[str, Any]) -> None:

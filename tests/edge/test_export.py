@@ -82,6 +82,12 @@ def test_another_list_is_not_overwritten(
     assert (tmp_path / "cells.csv").read_bytes() == content
 
 
+def test_no_folder_is_not_the_current_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([""])
+    assert "a path expected" in capsys.readouterr().err
+
+
 def test_what_cannot_be_exported_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database, blocked = tmp_path / "c.sqlite", tmp_path / "file"
     assert main([str(tmp_path / "out"), "--database", str(database)]) == 1

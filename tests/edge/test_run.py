@@ -4,6 +4,7 @@ import csv
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,6 +26,11 @@ from edge.lis.outbox import Outbox
 from tests.edge.lis.receiver import Lis, Receiver
 
 ROOT = Path(__file__).parents[2]
+CONTROLLED = (
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes its standard input its terminal, which may be closed, and becomes the program named after it."""
 
 
 def command(*arguments: object) -> list[str]:
@@ -313,6 +319,45 @@ def test_what_is_set_in_vain_is_told(film: Path, tmp_path: Path) -> None:
         "note: wbc: of use with a headless count into the LIS alone",
         "note: width: of use with a camera alone",
     ]
+
+
+def test_where_nobody_can_read_a_word_the_result_is_sent_all_the_same(film: Path, tmp_path: Path) -> None:
+    way, database = tmp_path / "lis", tmp_path / "counts.sqlite"
+    way.mkdir()
+    arguments = ("--video", film, "--width", 640, "--target", 2, "--headless", "--lis-folder", way)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(*arguments, "--database", database),
+            cwd=ROOT,
+            stdout=full,
+            stderr=full,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert len(list(way.iterdir())) == 1
+
+
+def test_a_terminal_that_is_closed_ends_the_count_as_a_signal_does(tmp_path: Path) -> None:
+    database = tmp_path / "counts.sqlite"
+    arguments = ("--demo", "--headless", "--database", database, "--json", tmp_path / "out.json")
+    near, far = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", CONTROLLED, *command(*arguments)],
+        cwd=ROOT,
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        start_new_session=True,
+    ) as process:
+        os.close(far)
+        deadline = time.monotonic() + 30
+        while stored_cells(database) == 0 and time.monotonic() < deadline:
+            select.select([near], [], [], 0.1)
+            os.read(near, 65536)
+        os.close(near)
+        assert process.wait(20) == 128 + signal.SIGHUP
+    assert not result(tmp_path)["complete"]
 
 
 def test_a_headless_count_ends_by_sending(film: Path, tmp_path: Path, lis: Lis) -> None:

@@ -82,6 +82,18 @@ def test_a_pipe_gets_lines_and_the_table_but_no_identifier(state: dict[str, Any]
     assert "SECRET" not in text
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_a_pipe_gets_the_letters_that_it_has(state: dict[str, Any], encoding: str) -> None:
+    raw = io.BytesIO()
+    pipe = io.TextIOWrapper(raw, encoding)
+    with PlainLines(Console(file=pipe, width=100)) as display:
+        display.show(state | {"message": "skipped \N{LATIN SMALL LETTER L WITH STROKE}.jpg"})
+    text = raw.getvalue().decode(encoding)
+    assert "75.0" in text
+    assert NOTICE in text
+    assert ("\N{BOX DRAWINGS LIGHT VERTICAL}" in text) is (encoding == "utf-8")
+
+
 def test_names_are_shown_as_they_are(state: dict[str, Any]) -> None:
     odd = state | {"message": "skipped a[low]/b[/c].jpg :smile:", "specimen": "S[1]"}
     out = io.StringIO()
