@@ -243,7 +243,7 @@ def _needs_way(config: LisConfig) -> None:
 Command = Callable[[LisConfig, argparse.Namespace], int]
 
 
-def _number(text: str) -> int:
+def whole_number(text: str) -> int:
     """Return a number of messages; more than a database can count are all of them."""
     return max(0, min(int(text), 2**62))
 
@@ -261,7 +261,7 @@ def _parser() -> Parser:
 
     listing = command(status)
     listing.add_argument("number", type=int, nargs="?", help="a message: show every attempt at it")
-    listing.add_argument("--limit", type=_number, default=50, help="messages listed")
+    listing.add_argument("--limit", type=whole_number, default=50, help="messages listed")
     command(send).add_argument("--forever", action="store_true", help="go on when nothing waits")
     command(resend).add_argument("number", type=int)
     cancelling = command(cancel)
