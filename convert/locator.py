@@ -25,7 +25,7 @@ from edge.report import NOTICE
 from edge.startup import run
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
-from training.locator import STRIDE, Lessons, Recipe, read_recipe
+from training.locator import STRIDE, Lessons, Recipe, load, read_recipe
 from training.recipe import require
 
 SOURCES = {
@@ -75,7 +75,7 @@ def convert(model: Path, data: Path, output: Path, calibrate: int) -> dict[str, 
     if model.suffix != ".keras" or not model.is_file():
         raise UserError(f"{model}: no .keras file is there; train one with training.locator")
     print(f"loading {model}", flush=True)
-    network = keras.models.load_model(model, compile=False)
+    network = load(model)
     recipe = read_recipe(model.with_name("recipe.json"))
     print(f"reading the fields of {data}", flush=True)
     fields = learnable(data, recipe.leave_out, recipe.seed)

@@ -77,7 +77,7 @@ def write(folder: Path, figures: Mapping[str, Any]) -> Path:
         ]
         parts.append(page.section(label[0].upper() + label[1:], _per_class(figures[key]), *captioned))
     file = folder / "report.html"
-    file.write_text(page.document("Fitted to a new site", parts), encoding="utf-8")
+    page.write(file, "Fitted to a new site", parts)
     return file
 
 

@@ -222,6 +222,8 @@ def learn(
     record, backup = folder / "history.csv", Backup(folder / "backup")
     done = backup.restore(network, record)
     if done >= epochs or history.has_stopped(record, patience):
+        # As Keras does at the end of a training: the average of the weights takes their place.
+        network.optimizer.finalize_variable_values(network.trainable_variables)
         return
     print(f"epoch {done + 1} of {epochs} begins with compiling the network", flush=True)
     # Else Keras takes a batch of the first epoch to make its metrics with; on JAX and PyTorch those behind it

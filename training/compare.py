@@ -22,6 +22,7 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.startup import run
+from edge.whole import whole
 from training import metrics, page
 
 Key = tuple[str, str, int]
@@ -99,11 +100,16 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not JSON ({error}); evaluate the model again") from None
     try:
         _check_keys(file, "", figures, ("accuracy", "classes", "confusion", "per_class", "predictions"))
-        float(figures["accuracy"])
+        float("" if isinstance(figures["accuracy"], str) else figures["accuracy"])
+        size = len(figures["classes"])
+        if np.array(figures["confusion"]).shape != (size, size):
+            raise ValueError(f"confusion is no table of {size} classes")
+        _check_keys(file, "", figures, ("ece",) if "reliability" in figures else ())
+        dict(figures.get("intervals", {}))
         for number, cell in enumerate(figures["predictions"], 1):
             _check_keys(file, f"prediction {number}: ", cell, ("file", "class", "predicted"))
         for name, of_class in figures["per_class"].items():
-            _check_keys(file, f"per_class, {name}: ", of_class, ("f1", "support"))
+            _check_keys(file, f"per_class, {name}: ", of_class, ("precision", "sensitivity", "f1", "support"))
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not an evaluation ({error}); evaluate the model again") from None
     found: dict[str, Any] = figures
@@ -266,18 +272,22 @@ def as_text(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     return "\n".join([figures, "", tests, "", *remarks(pairs)])
 
 
-def as_html(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
-    """Return both tables as a page of their own."""
+def write_html(file: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
+    """Write both tables as a page of their own; raises UserError where that cannot be done."""
     figures = page.table(["", *(run.name for run in runs)], figure_rows(runs))
     tests = page.table(PAIR_HEADER, pair_rows(pairs))
     notes = [page.paragraph(text) for text in remarks(pairs)]
     parts = [page.section("Figures", figures), page.section("Pairs", tests, *notes)]
-    return page.document("White-blood-cell classifiers side by side", parts)
+    page.write(file, "White-blood-cell classifiers side by side", parts)
 
 
 def write_csv(file: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
-    """Write one figure a line; shares are 0..1, `against` is the second run of a pair."""
-    with file.open("w", newline="", encoding="utf-8") as out:
+    """Write one figure a line; shares are 0..1, `against` is the second run of a pair.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with whole(file) as part, part.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["figure", "run", "against", "value", "low", "high", "p", "cells"])
         for run in runs:
@@ -304,13 +314,13 @@ def _compare(options: argparse.Namespace) -> None:
     runs = read_runs(options.runs)
     pairs = [compare(a, b) for a, b in combinations(runs, 2)]
     print(as_text(runs, pairs))
-    try:
-        if options.html:
-            options.html.write_text(as_html(runs, pairs), encoding="utf-8")
-        if options.csv:
+    if options.html:
+        write_html(options.html, runs, pairs)
+    if options.csv:
+        try:
             write_csv(options.csv, runs, pairs)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; name another file") from None
+        except OSError as error:
+            raise UserError(f"{options.csv}: {error.strerror}; name another file") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -174,6 +174,10 @@ def cross_validate(
         learned, asked = ({s.name for s in fold.of(split)} for split in ("train", "test"))
         if not learned & asked & (set(chosen) if chosen else asked):
             raise UserError(f"{fold.name}: no class of its test images is learned from the others")
+        try:
+            data.check_classes(fold.samples)
+        except UserError as error:
+            raise UserError(f"{fold.name}: {error}") from None
     tasks = [FoldTask(f, recipe, output.resolve() / _folder_name(f.name), chosen) for f in divided]
     answers = run_tasks(task, tasks, cluster=cluster, workers=workers, name=lambda t: t.fold.name)
     result = pooled(divided, answers)

@@ -150,7 +150,7 @@ def _decoded(path: Path) -> Image:
         if path.suffix.lower() in UNREAD:  # the content of some is a TIFF: a small view of the picture
             raise BadImage(f"{path.suffix} is not read: convert it to .png")
         return decode_image(path.read_bytes(), grey=True)
-    except (OSError, BadImage) as error:
+    except (OSError, ValueError, BadImage) as error:  # a name with NUL is no OSError
         raise UserError(
             f"{path}: not a readable image ({error}); remove it from the table or replace the file"
         ) from None
@@ -233,6 +233,23 @@ def grouped_folds(samples: Sequence[Sample], k: int, seed: int) -> list[list[Sam
     return parts
 
 
+def check_classes(samples: Sequence[Sample]) -> None:
+    """Check that what validates can have been learned.
+
+    Raises:
+        UserError: names the classes with too few images.
+    """
+    train, judged = ({s.name for s in samples if s.split == split} for split in ("train", "validation"))
+    if len(train) < 2 or not judged:
+        raise UserError(
+            f"{len(samples)} images, {len(train)} classes in split train and {len(judged)} in validation: "
+            "two classes to learn and one to validate are the least"
+        )
+    if judged - train:
+        absent = ", ".join(sorted(judged - train))
+        raise UserError(f"no training image of class {absent}; add some, or divide them otherwise")
+
+
 def check_trainable(samples: Sequence[Sample]) -> None:
     """Check, before hours are spent, that every image shows its cell and every class can be learned.
 
@@ -242,16 +259,7 @@ def check_trainable(samples: Sequence[Sample]) -> None:
     Raises:
         UserError: names the files of no use, or the classes with too few images.
     """
-    train = Counter(s.name for s in samples if s.split == "train")
-    judged = {s.name for s in samples if s.split == "validation"}
-    if len(train) < 2 or not judged:
-        raise UserError(
-            f"{len(samples)} images, {len(train)} classes in split train and {len(judged)} in validation: "
-            "two classes to learn and one to validate are the least"
-        )
-    if judged - set(train):
-        absent = ", ".join(sorted(judged - set(train)))
-        raise UserError(f"no training image of class {absent}; add some, or divide otherwise with --seed")
+    check_classes(samples)
     parts: dict[bytes, dict[str, str]] = {}
     labels: dict[bytes, dict[str, str]] = {}
     for sample, digest in zip(samples, check_images(samples), strict=True):

@@ -49,7 +49,7 @@ def read(file: Path) -> dict[Key, str]:
             rows = list(csv.DictReader(lines))
         keys = _keys((row["source"], row["file"], row["class"]) for row in rows)
         return {key: row["split"] for key, row in zip(keys, rows, strict=True)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{file}: not the split of a run ({error!r}); train the model again") from None
 
 

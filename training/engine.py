@@ -164,7 +164,7 @@ def _connect(cluster: str | None, workers: int | None, tasks: int) -> Iterator["
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(cluster, timeout=_CONNECT_S)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AssertionError) as error:  # distributed's words for a bad address
         raise UserError(f"cluster {cluster}: {error}; start one with: dask scheduler") from None
     with client:
         try:

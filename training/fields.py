@@ -6,6 +6,7 @@ erythroblasts, which no field shows, its platelets, as fields without a leukocyt
 
 import csv
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from edge.errors import UserError
 from edge.smear import Smear
 from training.data import Sample, load, read_image
 from training.framing import single_cell_box
+from training.layouts import rows
 
 Edges = NDArray[np.float32]
 """Left, top, right and bottom of some boxes, pixels, shape (n, 4)."""
@@ -74,7 +76,7 @@ def read_boxes(data: Path, split: str) -> dict[str, dict[str, dict[str, list[Box
     """Return the labelled boxes of a split of fields.csv: {source: {file: {object: boxes}}}.
 
     Raises:
-        UserError: there is no such table, or it lacks a column or a number.
+        UserError: there is no such table, it lacks a column, or has a box that is none.
     """
     table = data / "fields.csv"
     if not table.is_file():
@@ -82,15 +84,20 @@ def read_boxes(data: Path, split: str) -> dict[str, dict[str, dict[str, list[Box
     found: dict[str, dict[str, dict[str, list[Box]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    with table.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), 2):
-            try:
-                if row["split"] == split:
-                    box = Box(*(float(row[key]) for key in ("x", "y", "w", "h")))
-                    found[row["source"]][row["file"]][row["object"]].append(box)
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{table}, line {number}: a field is missing or wrong ({error})") from None
+    for number, row in rows(table, ("file", "source", "split", "object", "x", "y", "w", "h")):
+        if row["split"] == split:
+            found[row["source"]][row["file"]][row["object"]].append(_box(table, number, row))
     return found
+
+
+def _box(table: Path, number: int, row: Mapping[str, str]) -> Box:
+    try:
+        x, y, width, height = (float(row[key]) for key in ("x", "y", "w", "h"))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{table}, line {number}: a number is missing or wrong ({error})") from None
+    if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
+        raise UserError(f"{table}, line {number}: a box without a place or a size")
+    return Box(x, y, width, height)
 
 
 def read_doubted() -> Mapping[str, list[Box]]:
@@ -109,10 +116,16 @@ def learnable(data: Path, leave_out: Collection[str], seed: int) -> list[Field]:
     judge locator and classifier together.
 
     Raises:
-        UserError: the table or an image cannot be read, or the table has another source.
+        UserError: the table or an image cannot be read, the table has another source, or none to
+            learn from.
     """
     rng = np.random.default_rng(seed)
-    if unknown := sorted(set(read_boxes(data, "train")) - set(RED_CELL_PX)):
+    sources = set(read_boxes(data, "train"))
+    if not sources - set(leave_out):
+        raise UserError(
+            f"{data / 'fields.csv'}: no box of split train, of another source than those left out"
+        )
+    if unknown := sorted(sources - set(RED_CELL_PX)):
         raise UserError(
             f"{data / 'fields.csv'}: how large red cells are in {', '.join(unknown)} is not known; add it to "
             "training.fields.RED_CELL_PX, and to training.locator how often the source is shown"

@@ -61,12 +61,17 @@ _SPLITS = {
     "testsimple": "test-simple",
 }
 """What data sets call parts of their own, in small letters without blanks."""
-_SPLIT = re.compile(r"(train|val|test)(ing|id|idation|uation)?(set|data|split|images?|imgs?)?\d?")
+_SPLIT = re.compile(r"(train|e?val|test)(ing|id|idation|uation)?(set|data|split|images?|imgs?)?\d?")
 _NO_CELL_OF_ONE_CLASS = {
     *("mixt", "mixed", "macosx"),
     *("mask", "masks", "gt", "groundtruth", "groundtruthsegmentation"),
 }
 """Folders that a tree may hold beside or in its classes: LISC's fields of several classes, and masks."""
+_OTHER = {
+    *("artifact", "artefact", "blast", "smudge", "unknown", "unclear", "other"),
+    *("bad", "blurred", "blurry", "reject", "rejected"),
+}
+"""Words of a folder below that of a class: what is in it is not of the class."""
 _MASK = re.compile(r"(.+)[-_ ](masks?|gt)", re.IGNORECASE)
 """Name of a mask beside the image NAME; others are known by what they show (`training.masks`)."""
 _ELSEWHERE = {"test-b"}
@@ -111,8 +116,9 @@ def read(folder: Path) -> DataSet:
 
 def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
-    words = [w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", plain)]
+    words = _words(label)
+    if len(words) > 1 and not re.search(r"\bMY", label):  # "my images": a myelocyte is MY, or stands alone
+        words = [w for w in words if w != "my"]
     words = [w for w in words if not _BESIDE.fullmatch(w)]
     telling = [w for w in words if w not in _FORMS]
     whole = _name_of("".join(telling) or ("neutrophil" if set(words) - _OF_IMAGES else ""))
@@ -121,6 +127,11 @@ def class_of(label: str) -> str | None:
     each = {_name_of(stem) for stem in stems}
     clear = len(each) == 1 and max(map(len, stems)) > _SHORT
     return whole or (each.pop() if clear else None)
+
+
+def _words(label: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+    return [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", plain)]
 
 
 def _name_of(key: str) -> str | None:
@@ -142,8 +153,10 @@ def split_of(label: str) -> str:
     key = _key(label)
     if key in _SPLITS:
         return _SPLITS[key]
-    named = _SPLIT.fullmatch(key)
-    return {"val": "validation"}.get(named[1], named[1]) if named else ""
+    # "LISC_train", "test cells": better a part of the work too much than a test image that is learned from.
+    named = (_SPLIT.fullmatch(word) for word in (key, *_words(label)))
+    parts = {{"val": "validation", "eval": "test"}.get(found[1], found[1]) for found in named if found}
+    return parts.pop() if len(parts) == 1 else ""
 
 
 def read_list(table: Path) -> list[Sample]:
@@ -157,7 +170,7 @@ def read_list(table: Path) -> list[Sample]:
     samples = []
     cells = table.parent / "cells"
     root = cells if cells.is_dir() else table.parent
-    for number, row in _rows(table, ("file", "class")):
+    for number, row in rows(table, ("file", "class")):
         name = class_of(row["class"])
         if name is None:
             raise UserError(
@@ -185,7 +198,7 @@ def _listed_box(table: Path, line: int, row: dict[str, str]) -> Box | None:
     raise UserError(f"{table}, line {line}: x, y, w, h of {row['file']} must be numbers, w and h above 0")
 
 
-def _rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(table: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and fields of each row."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -242,7 +255,7 @@ def _read_zheng(folder: Path, first: Path) -> DataSet:
             absent.append(f"{table.name}: the images beside it are of set {numbers[0]}; use {place.name}")
             continue
         numbers.append(number)
-        for line, row in _rows(table, ("image ID", "class label")):
+        for line, row in rows(table, ("image ID", "class label")):
             if row["class label"].strip() not in _ZHENG_CLASSES:
                 raise UserError(f"{table}, line {line}: class label {row['class label']!r} is not 1 to 5")
             file = root / f"{_number(table, line, row['image ID']):03d}.bmp"
@@ -266,7 +279,7 @@ def _read_bccd(folder: Path, place: Path) -> DataSet:
             f"{place}: VOC boxes without labels.csv, which says the class of the leukocytes; put it there"
         )
     samples, left_out = [], []
-    for line, row in _rows(table, ("Image", "Category")):
+    for line, row in rows(table, ("Image", "Category")):
         image = place / "JPEGImages" / f"BloodImage_{_number(table, line, row['Image']):05d}.jpg"
         if not image.is_file():
             left_out.append(f"{image.name}: listed in {table.name}, but not there")
@@ -379,12 +392,15 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
         name = next((n for n in reversed(named) if n), None if parents else own)
         if len(set(named) - {None}) > 1:
             raise UserError(f"{image}: its folders name several classes; rename all but one")
-        if name is None and parents and not split_of(parents[-1]):
+        below_class = parents[max((i for i, n in enumerate(named) if n), default=len(parents)) + 1 :]
+        if other := next((p for p in below_class if _is_other(p)), None):
+            strange[other] += 1
+        elif name is None and parents and not split_of(parents[-1]):
             strange[parents[-1]] += 1
         elif name is None:
             homeless.append(str(below))
         else:
-            split = next((part for p in parents if (part := split_of(p))), "")
+            split = next((part for p in reversed(parents) if (part := split_of(p))), "")
             film = _film(image.stem)
             box = _lisc_box(folder, image, parents)
             samples.append(Sample(image, str(below), name, _laboratory(parents), split, film, box))
@@ -403,6 +419,10 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     notes = [f"{name}: {n} images" for name, n in left_out.items()]
     notes += [f"{len(masks)} masks beside their images"] if (masks := _pictures(folder)[1]) else []
     return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder) + _strangers(folder))
+
+
+def _is_other(folder: str) -> bool:
+    return any(word.removesuffix("s") in _OTHER for word in _words(folder))
 
 
 def _laboratory(parents: Sequence[str]) -> str:
@@ -502,9 +522,21 @@ def _images(folder: Path) -> Iterator[Path]:
 def _pictures(folder: Path) -> tuple[list[Path], set[Path]]:
     """Return all pictures below a folder, and which are masks by their names."""
     files = sorted(f for f in _files(folder) if f.suffix.lower() in SUFFIXES | UNREAD)
+    for file in files:
+        _check_name(file)
     names = {f.with_suffix("") for f in files}
     told = ((file, _MASK.fullmatch(file.stem)) for file in files)
     return files, {file for file, mask in told if mask and file.with_name(mask[1]) in names}
+
+
+def _check_name(file: Path) -> None:
+    """Refuse a name that no report can hold: that of an old archive, unpacked in another character set."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{str(file).encode(errors='backslashreplace').decode()}: its name is not UTF-8; rename it"
+        ) from None
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -516,6 +548,9 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         known.add(real)
+        if "recipe.json" in files:  # a run: its drawn cells and figures are no images of the data set
+            folders.clear()
+            continue
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 

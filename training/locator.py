@@ -74,7 +74,7 @@ def check(recipe: Recipe) -> None:
         ("steps", recipe.steps >= 1, "at least 1"),
         ("batch", recipe.batch >= 1, "at least 1"),
         ("learning_rate", 0 < recipe.learning_rate < math.inf, "more than 0 and finite"),
-        ("seed", recipe.seed >= 0, "0 or more"),
+        ("seed", 0 <= recipe.seed < 2**32, "0 to 4294967295"),
         ("weights", not recipe.weights or Path(recipe.weights).is_file(), "a .keras file"),
     ):
         require(name, getattr(recipe, name), must, fits=fits)
@@ -231,7 +231,7 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
     keras.utils.set_random_seed(recipe.seed)
     network = build()
     if recipe.weights:
-        _take_weights(network, recipe.weights)
+        _take_weights(network, Path(recipe.weights))
     output.mkdir(parents=True, exist_ok=True)
     claim(output / "recipe.json", recipe, read_recipe)
     student = keras.Model(network.input, layers.Concatenate()(network.outputs))
@@ -249,11 +249,20 @@ def train(fields: Sequence[Field], recipe: Recipe, output: Path) -> keras.Model:
     return network
 
 
-def _take_weights(network: keras.Model, file: str) -> None:
+def load(file: Path) -> keras.Model:
+    """Read the .keras file of a locator; raises UserError where it is none."""
     try:
-        network.set_weights(keras.models.load_model(file, compile=False).get_weights())
+        return keras.models.load_model(file, compile=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile) as error:
-        raise UserError(f"--weights {file}: not a locator's .keras file ({error})") from None
+        told = str(error).partition("\n")[0]
+        raise UserError(f"{file}: not a locator's .keras file ({told})") from None
+
+
+def _take_weights(network: keras.Model, file: Path) -> None:
+    try:
+        network.set_weights(load(file).get_weights())
+    except ValueError as error:
+        raise UserError(f"{file}: the weights of another network ({error})") from None
 
 
 def _train(options: dict[str, Any]) -> None:

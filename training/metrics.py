@@ -75,7 +75,7 @@ def bootstrap(
     """Return the 95 % percentile bootstrap interval of a `figure` of the confusion matrix.
 
     Cells are drawn with replacement, which is the same as a multinomial draw of the matrix's entries. Where
-    every cell is right it would have no width; the lower limit is the exact one of a share then.
+    every cell is right, or none, it would have no width; its other limit is the exact one of a share then.
     """
     matrix = confusion_matrix(truth.tolist(), predicted.tolist(), classes)
     total = int(matrix.sum())
@@ -85,7 +85,8 @@ def bootstrap(
     low, high = np.nanquantile(values, (0.025, 0.975))
     # Where all are right each draw is too, however few they are.
     least = clopper_pearson(total, total)[0] if np.trace(matrix) == total else 1.0
-    return min(float(low), least), float(high)
+    most = clopper_pearson(0, total)[1] if np.trace(matrix) == 0 else 0.0
+    return min(float(low), least), max(float(high), most)
 
 
 def summary(truth: Labels, predicted: Labels, classes: Sequence[str]) -> dict[str, Any]:

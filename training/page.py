@@ -4,9 +4,12 @@ import base64
 import html
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NewType
 
+from edge.errors import UserError
 from edge.report import NOTICE
+from edge.whole import whole
 
 Html = NewType("Html", str)
 """Markup that is safe to put in a page."""
@@ -47,6 +50,19 @@ def document(title: str, parts: Sequence[Html]) -> str:
         f"<title>{_safe(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"
     )
+
+
+def write(file: Path, title: str, parts: Sequence[Html]) -> None:
+    """Write a whole page, or leave the file as it was.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with whole(file) as part:
+            part.write_text(document(title, parts), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; the page needs a place to be written to") from None
 
 
 def section(heading: str, *parts: Html) -> Html:

@@ -127,7 +127,7 @@ def check(recipe: Recipe) -> None:
         ("patience", recipe.patience >= 0, "0 or more"),
         ("rendered", recipe.rendered >= 0, "0 or more"),
         ("textbook", recipe.textbook >= 0, "0 or more"),
-        ("seed", recipe.seed >= 0, "0 or more"),
+        ("seed", 0 <= recipe.seed < 2**32, "0 to 4294967295"),
         (
             "weights",
             recipe.weights in ("imagenet", "none")

@@ -60,12 +60,12 @@ def write(
         save_tables(run / "tables", name, evaluation, split)
         rows = _split_table(split) if split else None
         parts = sections.parts(name, evaluation, recipe, rows, drawn)
-        notes = [page.note(remark)] if remark else []
-        file.write_text(page.document(f"Run {name}", [*notes, *parts]), encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"{error.filename}: {error.strerror}; the report needs a folder to write to"
-        ) from None
+        place = error.filename or run
+        told = error.strerror or error
+        raise UserError(f"{place}: {told}; the report needs a folder to write to") from None
+    notes = [page.note(remark)] if remark else []
+    page.write(file, f"Run {name}", [*notes, *parts])
     return file
 
 

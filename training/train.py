@@ -36,6 +36,7 @@ from training.framing import Framing
 from training.recipe import HELP, RECIPES, Recipe, check
 
 _GOES_ON = "the same command goes on from the last whole epoch, if there is one"
+_PARTS = ("train", "validation", "test")
 _FINISHING_CELLS = 3000
 """Training cells, at most, from which the embedding is learned."""
 _KEPT_COPIES = 10
@@ -64,7 +65,7 @@ def train(
     if model.epochs_of(file) == recipe.epochs:
         return file
     print(f"reading {len(parts)} images", flush=True)
-    if idle := Counter(s.split or "none" for s in parts if s.split not in ("train", "validation", "test")):
+    if idle := Counter(s.split or "none" for s in parts if s.split not in _PARTS):
         told = ", ".join(f"{split}: {number}" for split, number in idle.items())
         print(f"of other parts, and used for nothing: {told}")
     data.check_trainable(parts)
@@ -103,7 +104,8 @@ def prepare(
 
     Where the data set names no split, one of 70/20/10 is drawn by the recipe's seed: for the study recipe
     over all images, as it was there, else over whole blood films. Where it names a training part alone, a
-    fifth of its films or images validates.
+    fifth of its films or images validates. Of a source that joins, what has no such part is learned from.
+    Doubted labels are left out of what is learned from, or divided.
 
     Args:
         recipe: says what to take.
@@ -117,23 +119,36 @@ def prepare(
     found = list(data.load(Path(recipe.data)) if samples is None else samples)
     if recipe.classes == "five":
         found = [s for s in found if s.name in data.STUDY_CLASSES]
+    joined: list[data.Sample] = []
     if recipe.join:
-        if recipe.join not in {s.source for s in found}:
-            sources = ", ".join(sorted({s.source for s in found}))
-            raise UserError(f"--join {recipe.join}: no such source; there are {sources}")
-        joined = [replace(s, split="train") for s in found if s.source == recipe.join]
-        found = [s for s in found if s.source != recipe.join] + data.undoubted(joined)
+        sources = sorted({s.source for s in found})
+        if recipe.join not in sources or len(sources) < 2:
+            there = ", ".join(sources)
+            raise UserError(f"--join {recipe.join}: one of several sources expected; there are {there}")
+        joined = [s for s in found if s.source == recipe.join]
+        joined = _sure([s if s.split in _PARTS else replace(s, split="train") for s in joined])
+    found = _sure([s for s in found if s.source != recipe.join])
     if run and (run / "split.csv").exists():
-        return division.keep(run / "split.csv", found)
+        return division.keep(run / "split.csv", found + joined)
+    return _divided(found, recipe) + joined
+
+
+def _sure(samples: Sequence[data.Sample]) -> list[data.Sample]:
+    """Return the samples without the doubted labels that something could be learned from."""
+    sure = {id(s) for s in data.undoubted(samples)}
+    return [s for s in samples if id(s) in sure or s.split not in ("", "train", "validation")]
+
+
+def _divided(found: Sequence[data.Sample], recipe: Recipe) -> list[data.Sample]:
     parts = {s.split for s in found}
     if "train" not in parts and parts & {"validation", "test"}:
         raise UserError("the images have parts of their own, but none is called train: name it so")
     if "train" not in parts:
         divide = data.random_split if recipe.recipe == "study" else data.split_by_film
-        found = divide(found, recipe.seed)
-    elif "validation" not in parts:
-        found = data.with_validation(found, recipe.seed)
-    return found
+        return divide(found, recipe.seed)
+    if "validation" not in parts:
+        return data.with_validation(found, recipe.seed)
+    return list(found)
 
 
 def draw(output: Path, recipe: Recipe) -> list[data.Sample]:

@@ -53,6 +53,12 @@ def test_a_file_of_another_kind_is_no_model(tmp_path: Path, capsys: pytest.Captu
     assert "README.md: no .keras file is there" in capsys.readouterr().err
 
 
+def test_a_file_that_only_ends_as_a_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "junk.keras").write_bytes(b"Dear colleague")
+    assert main(["--model", str(tmp_path / "junk.keras"), "--output", str(tmp_path / "l.tflite")]) == 1
+    assert "junk.keras: not a locator's .keras file" in capsys.readouterr().err
+
+
 def test_too_few_scenes_are_told_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = ["--output", str(tmp_path / "locator.tflite")]
     assert main(["--model", str(tmp_path / "none.keras"), *output, "--calibrate", "0"]) == 1

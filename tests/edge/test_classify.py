@@ -123,7 +123,7 @@ def test_a_damaged_model_file_is_refused_before_it_is_loaded(copy: Path, damage:
         ({"review_below": float("nan")}, "review_below is nan, 0 to 1 expected"),
         ({"review_below": -1}, "review_below is -1"),
         ({"review_below": 95.8}, "review_below is 95.8"),
-        ({"familiar": {"means": [[0.0] * 8], "limit": 1.0}}, "familiar.means has 1 rows"),
+        ({"familiar": {"means": [[0.0] * 8] * 7, "limit": 1.0}}, "familiar.means has 7 rows"),
         ({"familiar": {"means": [[float("nan")] * 8] * 8, "limit": 1.0}}, "not a classifier's card"),
         ({"familiar": {"means": [[0.0] * 8] * 8, "limit": float("inf")}}, "not a classifier's card"),
     ],

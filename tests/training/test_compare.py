@@ -68,7 +68,8 @@ def test_a_pair_is_judged_on_the_cells_of_both(tmp_path: Path) -> None:
 
 
 def test_runs_that_were_asked_otherwise_are_told(tmp_path: Path) -> None:
-    one = evaluation("eeme", images="one") | {"classes": [*NAMES, "platelet"]}
+    three = {"classes": [*NAMES, "platelet"], "confusion": [[0] * 3] * 3}
+    one = evaluation("eeme", images="one") | three
     pair = compare.compare(*read(tmp_path, one, evaluation("eeee", images="other")))
     (caution,) = [text for text in compare.remarks([pair]) if text.startswith("Caution")]
     assert "images of one and of other" in caution
@@ -140,7 +141,15 @@ def test_a_strange_evaluation_is_told(tmp_path: Path, content: str, told: str) -
         ("predictions", [{"file": "0.png", "class": "monocyte"}], "prediction 1: predicted missing"),
         ("predictions", [3], "prediction 1: file, class, predicted missing"),
         ("predictions", 3, "not an evaluation"),
-        ("per_class", {"monocyte": {"f1": 1}}, "per_class, monocyte: support missing"),
+        (
+            "per_class",
+            {"monocyte": {"f1": 1}},
+            "per_class, monocyte: precision, sensitivity, support missing",
+        ),
+        ("accuracy", "99", "not an evaluation"),
+        ("confusion", [[1], [2, 3]], "not an evaluation"),
+        ("intervals", None, "not an evaluation"),
+        ("reliability", [], "ece missing"),
         ("per_class", [], "not an evaluation"),
     ],
 )

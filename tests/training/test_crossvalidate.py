@@ -1,6 +1,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from edge.errors import UserError
 from training import crossvalidate, data
 from training.crossvalidate import FoldTask, cross_validate, folds, leave_one_source_out, table
+from training.recipe import Recipe
 
 
 def sample(number: int, source: str = "pbc", split: str = "") -> data.Sample:
@@ -189,6 +191,15 @@ def test_a_fold_is_trained_and_judged_on_its_own_parts(
     assert seen["train"] == (recipe, [s.split for s in fold.samples])
     assert seen["judge"] == (opened, {"test"}, ["monocyte"])
     assert json.loads((tmp_path / "a" / "evaluation.json").read_text()) == figures
+
+
+def test_a_fold_that_validates_what_it_cannot_learn_is_told_before_any_training(tmp_path: Path) -> None:
+    samples = [sample(n, split="train") for n in range(10)]
+    samples += [replace(sample(n, split="validation"), name="basophil") for n in range(10, 12)]
+    fold = crossvalidate.Fold("without c", (*samples, sample(12, split="test")))
+    with pytest.raises(UserError, match="without c: no training image of class basophil"):
+        crossvalidate.cross_validate([fold], Recipe(), tmp_path / "out", task=judged)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fold_that_can_judge_nothing_is_told_before_any_training(tmp_path: Path) -> None:

@@ -124,8 +124,9 @@ def test_what_cannot_be_trained_is_told_with_its_names(made_data: Path) -> None:
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"broken\.png"):
-        data.read_image(tmp_path / "broken.png")
+    for name in ("broken.png", "broken.png\0"):
+        with pytest.raises(UserError, match=r"broken\.png"):
+            data.read_image(tmp_path / name)
 
 
 def test_a_mask_among_the_cells_is_named_before_training(made_data: Path) -> None:

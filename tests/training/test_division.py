@@ -61,9 +61,10 @@ def test_other_images_than_the_run_began_with_are_refused(
 
 
 def test_another_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "split.csv").write_text("file\na\n")
-    with pytest.raises(UserError, match=r"split\.csv: not the split of a run"):
-        division.read(tmp_path / "split.csv")
+    for text in ("file\na\n", f"file,class,source,split\n{'a' * 140_000},b,c,train\n"):
+        (tmp_path / "split.csv").write_text(text)
+        with pytest.raises(UserError, match=r"split\.csv: not the split of a run"):
+            division.read(tmp_path / "split.csv")
 
 
 def test_a_part_of_the_run_can_be_chosen(file: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_process_that_dies_is_told() -> None:
         run_tasks(die, [3], name=lambda number: f"task {number}")
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x", "127.0.0.1:9"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x", "127.0.0.1:9", "tcp://"])
 def test_a_cluster_that_does_not_answer_is_told_within_seconds(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,10 @@ import pytest
 
 from edge.cells import Box
 from edge.errors import UserError
+from training.data import write_image
 from training.fields import Field, drawn, edges_of, free_strips, learnable, read_boxes, read_doubted
+
+HEADING = "split,source,file,object,x,y,w,h"
 
 
 def a_field(*boxes: Box) -> Field:
@@ -35,9 +38,28 @@ def test_drawn_views_show_leukocytes_that_the_border_may_cut() -> None:
 
 
 def test_the_drawn_smear_can_be_left_out(made_data: Path) -> None:
-    (made_data / "fields.csv").write_text("split,source,file,object,x,y,w,h\n")
-    assert {f.source for f in learnable(made_data, (), 1)} == {"pbc", "drawn"}
-    assert {f.source for f in learnable(made_data, ("drawn",), 1)} == {"pbc"}
+    (made_data / "fields").mkdir()
+    write_image(made_data / "fields" / "a.png", np.full((100, 200, 3), 200, np.uint8))
+    (made_data / "fields.csv").write_text(f"{HEADING}\ntrain,raabin,a.png,leukocyte,10,10,50,50\n")
+    assert {f.source for f in learnable(made_data, (), 1)} == {"raabin", "pbc", "drawn"}
+    assert {f.source for f in learnable(made_data, ("drawn",), 1)} == {"raabin", "pbc"}
+    with pytest.raises(UserError, match="no box of split train, of another source than those left out"):
+        learnable(made_data, ("raabin",), 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("train,raabin,a.png,leukocyte,10,10,nan,50", "line 2: a box without a place or a size"),
+        ("train,raabin,a.png,leukocyte,10,10,0,50", "line 2: a box without a place or a size"),
+        ("train,raabin,a.png,leukocyte,10,10,,50", "line 2: a number is missing or wrong"),
+        ("train,raabin,a.png", "line 2: fewer fields than columns"),
+    ],
+)
+def test_a_box_that_is_none_is_told_with_its_line(tmp_path: Path, row: str, told: str) -> None:
+    (tmp_path / "fields.csv").write_text(f"{HEADING}\n{row}\n")
+    with pytest.raises(UserError, match=rf"fields\.csv, {told}"):
+        read_boxes(tmp_path, "train")
 
 
 def test_a_folder_without_the_table_is_an_error(tmp_path: Path) -> None:
@@ -49,10 +71,3 @@ def test_every_doubted_box_is_of_a_labelled_field(shared_data: Path) -> None:
     boxes = [read_boxes(shared_data, split) for split in ("train", "validation")]
     known = {file for part in boxes for files in part.values() for file in files}
     assert {file for file in read_doubted() if "/" not in file} <= known
-
-
-@pytest.mark.parametrize("row", ["train,bccd,a.jpg,leukocyte,1,2,,4", "train,bccd,a.jpg"])
-def test_a_bad_line_of_the_table_is_named(tmp_path: Path, row: str) -> None:
-    (tmp_path / "fields.csv").write_text(f"split,source,file,object,x,y,w,h\n{row}\n")
-    with pytest.raises(UserError, match=r"fields\.csv, line 2: a field is missing or wrong"):
-        read_boxes(tmp_path, "train")

@@ -35,6 +35,10 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("SegmentedNeutrophil", "neutrophil"),
         ("Bands", "neutrophil"),
         ("Large lymph", "lymphocyte"),
+        ("my", "immature_granulocyte"),
+        ("MY cells", "immature_granulocyte"),
+        ("My images", None),
+        ("my monocytes", "monocyte"),
         ("SmallLymphocytes", "lymphocyte"),
         ("Monocytes_train", "monocyte"),
         ("Monozyten", "monocyte"),
@@ -369,6 +373,11 @@ def test_a_field_that_was_cut_short_is_named(tmp_path: Path) -> None:
         ("Val", "validation"),
         ("Testing", "test"),
         ("TEST", "test"),
+        ("LISC_train", "train"),
+        ("test cells", "test"),
+        ("TrainingDataset", "train"),
+        ("wbc_val", "validation"),
+        ("evaluation", "test"),
     ],
 )
 def test_parts_are_known_by_what_they_are_usually_called(tmp_path: Path, named: str, split: str) -> None:
@@ -377,6 +386,39 @@ def test_parts_are_known_by_what_they_are_usually_called(tmp_path: Path, named: 
     write(listed, "a.png")
     (listed / "cells.csv").write_text(f"file,class,split\na.png,monocyte,{named}\n")
     assert [layouts.read(folder).samples[0].split for folder in (tree, listed)] == [split, split]
+
+
+def test_of_parts_in_each_other_the_inner_one_holds(tmp_path: Path) -> None:
+    write(tmp_path, "Training data/Train/monocyte/a.png", "Training data/Test/monocyte/b.png")
+    assert [s.split for s in layouts.read(tmp_path).samples] == ["test", "train"]
+
+
+def test_a_folder_of_a_class_may_name_its_part_too(tmp_path: Path) -> None:
+    write(tmp_path, "train_monocyte/a.png", "test_monocyte/b.png")
+    assert [(s.name, s.split) for s in layouts.read(tmp_path).samples] == [
+        ("monocyte", "test"),
+        ("monocyte", "train"),
+    ]
+
+
+@pytest.mark.parametrize("other", ["Blasts", "artifacts", "smudge cells", "Unknown"])
+def test_what_is_of_no_class_below_one_is_refused_by_name(tmp_path: Path, other: str) -> None:
+    write(tmp_path, "erythroblast/ward/a.png", f"lymphocyte/{other}/b.png")
+    with pytest.raises(UserError, match=rf"no class of the model is called {other} \(1 images\)"):
+        layouts.read(tmp_path)
+
+
+def test_a_run_inside_the_data_is_no_data(tmp_path: Path) -> None:
+    write(tmp_path, "monocyte/a.png", "run/rendered/b.png", "run/figures/c.png")
+    (tmp_path / "run/recipe.json").write_text("{}")
+    assert [s.file for s in layouts.read(tmp_path).samples] == ["monocyte/a.png"]
+
+
+def test_a_name_that_no_report_can_hold_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "monocyte/a.png")
+    (tmp_path / "monocyte/a.png").rename(tmp_path / "monocyte" / "\udce9.png")
+    with pytest.raises(UserError, match=r"monocyte/.udce9\.png: its name is not UTF-8"):
+        layouts.read(tmp_path)
 
 
 def test_a_part_of_another_name_in_a_list_stays_as_it_is(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_training_that_is_stopped_has_said_its_recipe_and_left_no_half_file(
         (["--batch", "0"], "--batch 0: must be at least 1"),
         (["--learning-rate", "0"], "--learning-rate 0.0: must be more than 0"),
         (["--learning-rate", "inf"], "--learning-rate inf: must be more than 0"),
-        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--seed", "-1"], "--seed -1: must be 0 to 4294967295"),
         (["--weights", "nosuch"], "--weights nosuch: must be a .keras file"),
         (["--leave-out", "bcd"], "--leave-out bcd: must be some of raabin, pbc, bccd, drawn, but not all"),
         (["--leave-out", "raabin", "pbc", "bccd", "drawn"], "but not all"),

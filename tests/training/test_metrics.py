@@ -42,6 +42,9 @@ def test_a_few_cells_that_are_all_right_are_no_certainty() -> None:
     """Clopper and Pearson 1934: of 20 of 20 the lower limit is the 20th root of 0.025."""
     right = np.zeros(20, np.int64)
     assert metrics.bootstrap(right, right, 2, metrics.accuracy) == pytest.approx((0.025 ** (1 / 20), 1))
+    assert metrics.bootstrap(right, 1 - right, 2, metrics.accuracy) == pytest.approx(
+        (0, 1 - 0.025 ** (1 / 20))
+    )
 
 
 def test_the_calibration_error_is_the_mean_gap() -> None:

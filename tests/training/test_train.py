@@ -102,7 +102,10 @@ def die_in_the_second(self, epoch, logs=None):
     if epoch == 1:
         os._exit(9)
     whole(self, epoch, logs)
-History.on_epoch_end = die_in_the_second
+if sys.argv[4] == "in the second epoch":
+    History.on_epoch_end = die_in_the_second
+else:
+    train.finish.finish = lambda *_: os._exit(9)
 recipe = Recipe(data=sys.argv[1], size=96, epochs=3, batch=16, rendered=0, textbook=0, weights=sys.argv[3])
 train.train(recipe, Path(sys.argv[2]))
 """
@@ -118,13 +121,15 @@ def lively_weights(file: Path) -> Path:
     return file
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(made_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("when", "epochs"), [("in the second epoch", 1), ("after the last", 3)])
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    made_data: Path, tmp_path: Path, when: str, epochs: int
+) -> None:
     weights = lively_weights(tmp_path / "lively.weights.h5")
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, made_data, tmp_path / "a", weights], capture_output=True, check=False
-    )
+    arguments = [sys.executable, "-c", KILLED, made_data, tmp_path / "a", weights, when]
+    killed = subprocess.run(arguments, capture_output=True, check=False)
     assert killed.returncode == 9
-    assert len(read_history(tmp_path / "a" / "history.csv")) == 1
+    assert len(read_history(tmp_path / "a" / "history.csv")) == epochs
     recipe = tiny(made_data, epochs=3, weights=str(weights))
     networks = [model.load(train.train(recipe, tmp_path / name)).network for name in ("a", "b")]
     # The embedding is left out: its axes may point either way.
@@ -241,8 +246,34 @@ def test_a_laboratory_outside_the_splits_may_join_the_training(made_data: Path) 
     joined = train.prepare(tiny(made_data, join="bccd"), None)
     assert {s.split for s in apart if s.source == "bccd"} == {"other-laboratory"}
     assert {s.split for s in joined if s.source == "bccd"} == {"train"}
-    with pytest.raises(UserError, match="--join lisc: no such source; there are bccd, pbc"):
+    with pytest.raises(UserError, match="--join lisc: one of several sources expected; there are bccd, pbc"):
         train.prepare(tiny(made_data, join="lisc"), None)
+
+
+def test_what_joins_keeps_its_own_test_images(made_data: Path) -> None:
+    samples = data.load(made_data)
+    second = [replace(s, source="second", file=f"b/{s.file}") for s in samples]
+    joined = train.prepare(tiny(made_data, join="second"), [*samples, *second])
+    assert [(s.file, s.split) for s in joined] == [(s.file, s.split) for s in [*samples, *second]]
+    with pytest.raises(UserError, match="--join pbc: one of several sources expected; there are pbc"):
+        train.prepare(tiny(made_data, join="pbc"), samples)
+
+
+def test_beside_a_source_without_parts_that_joins_the_others_are_divided(made_data: Path) -> None:
+    samples = [replace(s, split="") for s in data.load(made_data)]
+    second = [replace(s, source="second") for s in samples]
+    joined = train.prepare(tiny(made_data, join="second"), [*samples, *second])
+    assert {s.split for s in joined if s.source == "pbc"} == {"train", "validation", "test"}
+    assert {s.split for s in joined if s.source == "second"} == {"train"}
+
+
+def test_nothing_learns_from_a_doubted_label(made_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = data.load(made_data)
+    doubted = {id(next(s for s in samples if s.split == split)) for split in ("train", "validation", "test")}
+    monkeypatch.setattr(data, "undoubted", lambda given: [s for s in given if id(s) not in doubted])
+    parts = Counter(s.split for s in train.prepare(tiny(made_data), samples))
+    before = Counter(s.split for s in samples)
+    assert parts == before - Counter({"train": 1, "validation": 1})
 
 
 def test_a_folder_called_train_is_no_split(made_data: Path) -> None:
