@@ -31,8 +31,11 @@ install -d -o wbc -g wbc -m 700 /var/lib/wbc/counts # identifiers are for the co
 
 echo "3/5 program in /opt/wbc"
 if systemctl is-active --quiet wbc; then
-    # What fails below leaves the counter running again, as long as its program still starts.
-    trap 'echo "error: not updated (see above); the counter is started again" >&2; systemctl start wbc || true' ERR
+    # What fails below, or is interrupted, leaves the counter running again, as long as its program still starts.
+    trap 'echo "error: not updated (see above); the counter is started again" >&2; systemctl start wbc || true' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
 fi
 systemctl stop wbc 2>/dev/null || true
 counts=/var/lib/wbc/counts/counts.sqlite
@@ -68,7 +71,7 @@ echo "5/5 service wbc"
 install -m 644 "$source/deploy/wbc.service" /etc/systemd/system/wbc.service
 systemctl daemon-reload
 systemctl enable --quiet wbc
-trap - ERR
+trap - EXIT
 systemctl restart wbc
 
 echo "Installed. Live page on this machine: http://127.0.0.1:8000"

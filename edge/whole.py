@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,15 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def named(path: Path) -> AbstractContextManager[Path]:
+    """Give the block what to write to, as `whole` does, for a file that a person names.
+
+    A link to a file stays one; a pipe or a device (/dev/stdout) is written to: only a file can be replaced.
+    """
+    replaced = path.is_file() or not path.exists()
+    return whole(Path(os.path.realpath(path))) if replaced else nullcontext(path)
+
+
 def may_replace(path: Path) -> bool:
     """Tell whether a result may be written to `path`: nothing else is destroyed by it."""
     if not path.is_file():
@@ -60,16 +69,14 @@ def may_replace(path: Path) -> bool:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to a file as a whole; a link to one stays a link.
+    """Write `content` to a file as a whole.
 
     Raises:
         UserError: the file cannot be written.
     """
     text = json.dumps(content, indent=1, allow_nan=False)
-    # A pipe or a device (/dev/stdout) is written to; only a file can be replaced.
-    replaced = path.is_file() or not path.exists()
     try:
-        with whole(Path(os.path.realpath(path))) if replaced else nullcontext(path) as place:
+        with named(path) as place:
             place.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name another file") from None

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.startup import run
-from edge.whole import whole
+from edge.whole import named
 from training import metrics, page
 
 Key = tuple[str, str, int]
@@ -287,7 +287,7 @@ def write_csv(file: Path, runs: Sequence[Run], pairs: Sequence[Pair]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with whole(file) as part, part.open("w", newline="", encoding="utf-8") as out:
+    with named(file) as part, part.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["figure", "run", "against", "value", "low", "high", "p", "cells"])
         for run in runs:

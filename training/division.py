@@ -65,7 +65,10 @@ def keep(file: Path, samples: Sequence[data.Sample]) -> list[data.Sample]:
     Raises:
         UserError: the images in the parts are others now, or the data set moves some to another part.
     """
-    known, held = read(file), dict(zip(_keys_of(samples), samples, strict=True))
+    known, sure = read(file), {id(s) for s in data.undoubted(samples)}
+    # Doubted labels that the run did not begin with were left out of it.
+    keyed = zip(_keys_of(samples), samples, strict=True)
+    held = {k: s for k, s in keyed if k in known or id(s) in sure or s.split not in ("", *_PARTS)}
     named = {s.split for s in samples} if any(s.split == "train" for s in samples) else set()
     changes = {
         "new": [s.file for k, s in held.items() if k not in known and s.split in ("", *_PARTS)],

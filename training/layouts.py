@@ -46,6 +46,10 @@ _BESIDE = re.compile(
     r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
 )
 """Words beside the name of a class that do not change it: parts of the work, sizes."""
+_OF_A_PART = re.compile(r"data(set)?|sets?|split|crop(s|ped)?|images?|imgs?|patch(es)?|cells?|wbcs?")
+"""Words behind the name of a part of the work."""
+_MYELOCYTE = re.compile(r"(?<![A-Za-z])MY(?![A-Za-z])")
+"""Beside other words; small, it is nobody's cell."""
 _KINDS = re.compile(
     r"granulo[cz]yt(es?|en|y)?|granulocit(o|os|i)|granulosit(ler)?|polynucleaires?|class|type|x"
 )
@@ -117,7 +121,7 @@ def read(folder: Path) -> DataSet:
 def class_of(label: str) -> str | None:
     """Return the class that a data set calls `label`; None where it is no class of ours."""
     words = _words(label)
-    if len(words) > 1 and not re.search(r"\bMY", label):  # "my images": a myelocyte is MY, or stands alone
+    if len(words) > 1 and not _MYELOCYTE.search(label):  # "my images"
         words = [w for w in words if w != "my"]
     words = [w for w in words if not _BESIDE.fullmatch(w)]
     telling = [w for w in words if w not in _FORMS]
@@ -153,9 +157,14 @@ def split_of(label: str) -> str:
     key = _key(label)
     if key in _SPLITS:
         return _SPLITS[key]
-    # "LISC_train", "test cells": better a part of the work too much than a test image that is learned from.
-    named = (_SPLIT.fullmatch(word) for word in (key, *_words(label)))
-    parts = {{"val": "validation", "eval": "test"}.get(found[1], found[1]) for found in named if found}
+    words = _words(label)
+    while words and _OF_A_PART.fullmatch(words[-1]):  # "test cells"
+        words.pop()
+    # "LISC_train", "Raabin_TestB"; beside the name of a class it may stand anywhere: "train_monocytes".
+    if (last := "".join(words[-2:])) in _SPLITS:
+        return _SPLITS[last]
+    told = (_SPLIT.fullmatch(word) for word in (key, *(words if class_of(label) else words[-1:])))
+    parts = {{"val": "validation", "eval": "test"}.get(found[1], found[1]) for found in told if found}
     return parts.pop() if len(parts) == 1 else ""
 
 
@@ -332,7 +341,7 @@ def _read_yolo(folder: Path, place: Path) -> DataSet:
         if not labels.is_file():
             left_out.append(f"{below}: no boxes in labels/")
             continue
-        split = split_of(below.parts[0])
+        split = split_of(below.parts[0]) if len(below.parts) > 1 else ""
         for name, box in _yolo_boxes(labels, image):
             samples.append(Sample(image, str(below), name, "txl-pbc", split, image.stem, box))
     return DataSet("TXL-PBC", samples, left_out)
@@ -422,7 +431,8 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
 
 
 def _is_other(folder: str) -> bool:
-    return any(word.removesuffix("s") in _OTHER for word in _words(folder))
+    words = [word.removesuffix("s") for word in _words(folder) if not _BESIDE.fullmatch(word)]
+    return bool(words) and set(words) <= _OTHER
 
 
 def _laboratory(parents: Sequence[str]) -> str:
@@ -548,7 +558,8 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         known.add(real)
-        if "recipe.json" in files:  # a run: its drawn cells and figures are no images of the data set
+        if place != str(folder) and {"recipe.json", "split.csv"} <= set(files):
+            # A run: its drawn cells and figures are no images of the data set.
             folders.clear()
             continue
         yield from (Path(place, name) for name in files if not name.startswith("."))

@@ -9,7 +9,7 @@ from typing import NewType
 
 from edge.errors import UserError
 from edge.report import NOTICE
-from edge.whole import whole
+from edge.whole import named
 
 Html = NewType("Html", str)
 """Markup that is safe to put in a page."""
@@ -59,7 +59,7 @@ def write(file: Path, title: str, parts: Sequence[Html]) -> None:
         UserError: it cannot be written.
     """
     try:
-        with whole(file) as part:
+        with named(file) as part:
             part.write_text(document(title, parts), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; the page needs a place to be written to") from None

@@ -105,7 +105,7 @@ def prepare(
     Where the data set names no split, one of 70/20/10 is drawn by the recipe's seed: for the study recipe
     over all images, as it was there, else over whole blood films. Where it names a training part alone, a
     fifth of its films or images validates. Of a source that joins, what has no such part is learned from.
-    Doubted labels are left out of what is learned from, or divided.
+    Doubted labels are left out of what is learned from; a run that has begun keeps what it has.
 
     Args:
         recipe: says what to take.
@@ -126,17 +126,17 @@ def prepare(
             there = ", ".join(sources)
             raise UserError(f"--join {recipe.join}: one of several sources expected; there are {there}")
         joined = [s for s in found if s.source == recipe.join]
-        joined = _sure([s if s.split in _PARTS else replace(s, split="train") for s in joined])
-    found = _sure([s for s in found if s.source != recipe.join])
+        joined = [s if s.split in _PARTS else replace(s, split="train") for s in joined]
+    found = [s for s in found if s.source != recipe.join]
     if run and (run / "split.csv").exists():
         return division.keep(run / "split.csv", found + joined)
-    return _divided(found, recipe) + joined
+    return _sure(_divided(found, recipe) + joined)
 
 
 def _sure(samples: Sequence[data.Sample]) -> list[data.Sample]:
-    """Return the samples without the doubted labels that something could be learned from."""
+    """Return the samples without the doubted labels that something would be learned from."""
     sure = {id(s) for s in data.undoubted(samples)}
-    return [s for s in samples if id(s) in sure or s.split not in ("", "train", "validation")]
+    return [s for s in samples if id(s) in sure or s.split not in ("train", "validation")]
 
 
 def _divided(found: Sequence[data.Sample], recipe: Recipe) -> list[data.Sample]:

@@ -140,7 +140,8 @@ def _specimen(record: Record, mapping: SiteMapping) -> str:
         parts = [part.strip() for part in record.components(4)]
     given = [part for part in parts if part]
     layouts = (layout.split("^") for layout in (mapping.specimen, mapping.instrument_specimen))
-    place = next((layout.index(_FILLED) for layout in layouts if _FILLED in layout), 0)
+    places = (i for layout in layouts for i, part in enumerate(layout) if _FILLED in part)
+    place = next(places, 0)
     if len(given) < 2 or not place:
         return next(iter(given), "")
     return parts[place] if place < len(parts) else ""

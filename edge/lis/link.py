@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
-from edge.lis.frame import ACK, ENQ, EOT, NAK, SPOILT, STANDARD_TEXT, Frame, FrameReader, envelopes
+from edge.lis.frame import ACK, CR, ENQ, EOT, LF, NAK, SPOILT, STANDARD_TEXT, Frame, FrameReader, envelopes
 
 REPLY_S = 15.0
 """A sender waits this long for the reply to ENQ and to each frame."""
@@ -85,13 +85,14 @@ class Outcome(Enum):
     REFUSED_FRAME = "the LIS refused a frame six times (NAK): noise on the line, or other settings"
     INTERRUPTED = "the LIS interrupted, to send first"
     LINE_LOST = "the line was lost in the middle of a message"
+    UNANSWERED = "the line was lost before the LIS answered"
     UNWRITTEN = "the file could not be written into the folder"
     REFUSED = "the LIS refused the message"
 
     @property
     def arrived(self) -> bool | None:
         """Whether the LIS has the message; None where it may have it, and its answer was lost."""
-        if self in {Outcome.UNACKNOWLEDGED, Outcome.FELL_SILENT, Outcome.LINE_LOST}:
+        if self in {Outcome.UNACKNOWLEDGED, Outcome.UNANSWERED}:
             return None
         return self in {Outcome.RECEIVED, Outcome.WRITTEN}
 
@@ -213,13 +214,20 @@ class AstmLink:
         """Begin anew: the port is gone. A message being sent or received is dropped."""
         self._out = Output()
         if self.state in {State.ENQ_SENT, State.FRAME_SENT, State.SETTLING}:
-            self._out.events.append(Event(Outcome.LINE_LOST))
+            self._out.events.append(Event(Outcome.UNANSWERED if self._all_sent else Outcome.LINE_LOST))
             self._failed, self._hold_s = True, self._now_s + BROKEN_S
         self._drop("the line was lost")
         self.state, self._timer_s = State.IDLE, None
         return self._out
 
+    @property
+    def _all_sent(self) -> bool:
+        """True once the last frame is out: without it a receiver has no message."""
+        return self._at == len(self._frames) - 1 and self._sent > 0
+
     def _take(self, byte: int) -> None:
+        if self.state is State.IDLE and byte in (CR, LF):
+            return  # some end a transmission as they end a frame
         if self.state is not State.RECEIVING:
             self._signal(_CONTROLS.get(byte, Signal.NOISE))
             return
@@ -304,6 +312,9 @@ class AstmLink:
         self._failed = outcome is not Outcome.RECEIVED
         self._out.events.append(Event(outcome))
 
+    def _give_up(self) -> None:
+        self._end(Outcome.UNACKNOWLEDGED if self._all_sent else Outcome.FELL_SILENT, BROKEN_S)
+
     def _delivered(self) -> None:
         # After a repeat, a late ACK to it must not answer the next ENQ.
         self._end(Outcome.RECEIVED, SETTLE_S if self._sent > 1 else 0.0)
@@ -375,7 +386,7 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.FRAME_SENT, Signal.NAK_SIXTH): (lambda k: k._end(Outcome.REFUSED_FRAME, BROKEN_S), State.IDLE),
     (State.FRAME_SENT, Signal.EOT): (lambda k: k._end(Outcome.INTERRUPTED, INTERRUPT_S), State.IDLE),
     (State.FRAME_SENT, Signal.EOT_LAST): (lambda k: k._end(Outcome.RECEIVED, INTERRUPT_S), State.IDLE),
-    (State.FRAME_SENT, Signal.TIMEOUT): (lambda k: k._end(Outcome.FELL_SILENT, BROKEN_S), State.IDLE),
+    (State.FRAME_SENT, Signal.TIMEOUT): (AstmLink._give_up, State.IDLE),
     (State.SETTLING, Signal.TIMEOUT): (AstmLink._transmit, State.FRAME_SENT),
     (State.RECEIVING, Signal.FRAME): (AstmLink._keep, State.RECEIVING),
     (State.RECEIVING, Signal.FRAME_AGAIN): (lambda k: k._write(ACK, RECEIVE_S), State.RECEIVING),

@@ -52,7 +52,7 @@ class MllpLink:
     def lost(self) -> Output:
         """Begin anew: the port is gone."""
         kept = self._silent.outcome is Outcome.RECEIVED
-        lost = self._silent if kept else Event(Outcome.LINE_LOST)
+        lost = self._silent if kept else Event(Outcome.UNANSWERED)
         events = [lost] if self._waiting is not None else []
         self._waiting = self._buffer = None
         return Output(events=events)

@@ -147,14 +147,29 @@ class Sender:
         with closing(port):
             try:
                 self._serve(port, stop)
-            except PortError as error:
-                idle = self._current is None
+                # A message that a stop cut off: what the LIS may have of it must be known later.
                 self._settle(self._link.lost().events)
-                if (self._lazy or isinstance(error, HungUp)) and (idle or self._answered):
-                    # Many an HL7 system ends the connection after each message: that is no failure.
+            except PortError as error:
+                if self._ends_well(error):
                     return
                 self._broken(str(error))
                 stop.wait(self._reopening.next_s())
+
+    def _ends_well(self, error: PortError) -> bool:
+        """Tell whether the lost port is no failure: many an HL7 system hangs up after each message.
+
+        A message that was begun behind the answer to the one before, as the port was closing, was not tried.
+        """
+        left = self._lazy or isinstance(error, HungUp)
+        idle, answered = self._current is None, self._answered
+        events = self._link.lost().events
+        if left and answered:
+            events = [e for e in events if e.outcome is None or e.outcome.arrived]
+        self._settle(events)
+        well = left and (idle or answered or self._answered)
+        if well:
+            self._current = None
+        return well
 
     def _turn(self) -> Entry | None:
         """Return the message that may be sent now; a person who touches it ends the patience with it."""

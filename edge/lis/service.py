@@ -54,7 +54,8 @@ def open_link(config: LisConfig, mapping: SiteMapping) -> Link:
     Raises:
         UserError: the line has too few bits for the mapping's character set.
     """
-    if config.serial and config.serial_bits == 7 and mapping.encoding != "ascii":
+    on_a_line = config.serial and not config.serial.startswith("socket://")
+    if on_a_line and config.serial_bits == 7 and mapping.encoding != "ascii":
         raise UserError(
             f"serial_bits = 7 carries ASCII alone, and the LIS mapping's encoding is {mapping.encoding!r}: "
             'set 8 bits at both ends, or encoding = "ascii"'

@@ -115,7 +115,7 @@ def test_one_film_left_to_learn_from_is_told_before_any_training() -> None:
 
 def test_folds_run_as_tasks_and_are_told_together(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     divided = folds(SAMPLES[:59], 2, seed=1)
-    recipe: Any = {"epochs": 1}
+    recipe = Recipe(epochs=1)
     result = cross_validate(divided, recipe, tmp_path / "run", workers=1, task=judged)
     assert result == json.loads((tmp_path / "run" / "cross-validation.json").read_text())
     tests = [len(f.of("test")) for f in divided]
@@ -200,6 +200,13 @@ def test_a_fold_that_validates_what_it_cannot_learn_is_told_before_any_training(
     with pytest.raises(UserError, match="without c: no training image of class basophil"):
         crossvalidate.cross_validate([fold], Recipe(), tmp_path / "out", task=judged)
     assert not (tmp_path / "out").exists()
+    strange = crossvalidate.Fold(
+        "five",
+        tuple(replace(s, name="erythroblast") if s.name == "basophil" else s for s in fold.samples)
+        + (sample(1, split="validation"),),
+    )
+    result = crossvalidate.cross_validate([strange], Recipe(classes="five"), tmp_path / "out", task=judged)
+    assert result["folds"][0]["name"] == "five"
 
 
 def test_a_fold_that_can_judge_nothing_is_told_before_any_training(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def classes(samples: list[data.Sample]) -> dict[str, int]:
         ("Large lymph", "lymphocyte"),
         ("my", "immature_granulocyte"),
         ("MY cells", "immature_granulocyte"),
+        ("cells_MY", "immature_granulocyte"),
         ("My images", None),
         ("my monocytes", "monocyte"),
         ("SmallLymphocytes", "lymphocyte"),
@@ -378,6 +379,8 @@ def test_a_field_that_was_cut_short_is_named(tmp_path: Path) -> None:
         ("TrainingDataset", "train"),
         ("wbc_val", "validation"),
         ("evaluation", "test"),
+        ("Raabin_TestB", "test-b"),
+        ("TestB_crops", "test-b"),
     ],
 )
 def test_parts_are_known_by_what_they_are_usually_called(tmp_path: Path, named: str, split: str) -> None:
@@ -401,6 +404,13 @@ def test_a_folder_of_a_class_may_name_its_part_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("lab", ["Test Laboratory", "Val d'Aosta", "Bad Homburg", "other laboratory"])
+def test_a_laboratory_may_be_called_nearly_anything(tmp_path: Path, lab: str) -> None:
+    places = [f"{name}/{place}" for place in (lab, "Kassel") for name in ("mono", "lymph")]
+    assert len(sources(tmp_path, *places, images=25)) == 2
+    assert {s.split for s in layouts.read(tmp_path).samples} == {""}
+
+
 @pytest.mark.parametrize("other", ["Blasts", "artifacts", "smudge cells", "Unknown"])
 def test_what_is_of_no_class_below_one_is_refused_by_name(tmp_path: Path, other: str) -> None:
     write(tmp_path, "erythroblast/ward/a.png", f"lymphocyte/{other}/b.png")
@@ -410,7 +420,8 @@ def test_what_is_of_no_class_below_one_is_refused_by_name(tmp_path: Path, other:
 
 def test_a_run_inside_the_data_is_no_data(tmp_path: Path) -> None:
     write(tmp_path, "monocyte/a.png", "run/rendered/b.png", "run/figures/c.png")
-    (tmp_path / "run/recipe.json").write_text("{}")
+    for file in ("recipe.json", "run/recipe.json", "run/split.csv"):
+        (tmp_path / file).write_text("{}")
     assert [s.file for s in layouts.read(tmp_path).samples] == ["monocyte/a.png"]
 
 

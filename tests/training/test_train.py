@@ -276,6 +276,21 @@ def test_nothing_learns_from_a_doubted_label(made_data: Path, monkeypatch: pytes
     assert parts == before - Counter({"train": 1, "validation": 1})
 
 
+def test_a_run_that_learned_from_doubted_labels_goes_on_and_a_new_one_is_drawn_without(
+    made_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [replace(s, split="") for s in data.load(made_data)]
+    before = train.prepare(tiny(made_data), samples)
+    division.write(tmp_path / "split.csv", before)
+    doubted = {s.file for s in before[::3]}
+    monkeypatch.setattr(data, "undoubted", lambda given: [s for s in given if s.file not in doubted])
+    assert train.prepare(tiny(made_data), samples, tmp_path) == before
+    after = train.prepare(tiny(made_data), samples)
+    assert after == [s for s in before if s.file not in doubted or s.split == "test"]
+    division.write(tmp_path / "split.csv", after)
+    assert train.prepare(tiny(made_data), samples, tmp_path) == after
+
+
 def test_a_folder_called_train_is_no_split(made_data: Path) -> None:
     """A tree's source is the name of its folder, and that may be the name of a split."""
     samples = [replace(s, source="train", split="") for s in data.load(made_data)]

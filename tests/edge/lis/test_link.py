@@ -327,6 +327,29 @@ def test_frames_that_were_refused_and_never_came_whole_are_told(end: End) -> Non
     assert [e.discarded for e in end.events[1:]] == ["it ended without its last record"]
 
 
+@pytest.mark.parametrize("frames", [0, 1, len(FRAMES)])
+@pytest.mark.parametrize("lost", [True, False])
+def test_only_what_was_sent_to_its_end_may_have_arrived(end: End, frames: int, lost: bool) -> None:
+    end.send()
+    for _ in range(frames):
+        end.hear(A)
+    if lost:
+        (event,) = end.link.lost().events
+    else:
+        end.wait(REPLY_S)
+        (event,) = end.events
+    assert event.outcome is not None
+    assert event.outcome.arrived is (None if frames == len(FRAMES) else False)
+
+
+def test_a_line_that_is_ended_behind_eot_too_is_no_noise(end: End) -> None:
+    receiving(end)
+    for frame in FRAMES:
+        end.hear(frame)
+    end.hear(bytes([EOT]) + b"\r\n")
+    assert [e.discarded for e in end.events if e.discarded] == []
+
+
 def test_bytes_of_another_protocol_are_told_once(end: End) -> None:
     for _ in range(3):
         assert end.hear(b"\x0bMSH|^~\\&\r\x1c\r") == b""

@@ -72,7 +72,7 @@ def test_a_message_that_was_kept_has_arrived_where_no_more_is_said(link: MllpLin
     out = link.lost() if closed else link.advance(b"", REPLY_S)
     assert out.events == [Event(Outcome.RECEIVED, detail="CA")]
     link.send(MESSAGE, "8", REPLY_S)
-    assert link.lost().events == [Event(Outcome.LINE_LOST)]
+    assert link.lost().events == [Event(Outcome.UNANSWERED)]
 
 
 def test_no_acknowledgement_in_time(link: MllpLink) -> None:
@@ -90,7 +90,7 @@ def test_bytes_may_come_in_any_pieces_and_with_noise(link: MllpLink) -> None:
 
 def test_a_lost_port_loses_the_attempt(link: MllpLink) -> None:
     link.advance(b"\x0bMSH|half", 1.0)
-    assert link.lost().events == [Event(Outcome.LINE_LOST)]
+    assert link.lost().events == [Event(Outcome.UNANSWERED)]
     assert link.lost().events == []
     assert link.ready(1.0)
 

@@ -420,6 +420,66 @@ def test_a_lis_that_comes_to_us_is_heard_at_once_and_its_dead_connections_hold_n
     assert not any("lost" in notice for notice in running.notices), running.notices
 
 
+def answer(peer: socket.socket, code: str = "AA") -> bytes:
+    """Take a message, answer it unless the `code` is empty, and return it; b"" where none came."""
+    heard = b""
+    while not heard.endswith(b"\x1c\r"):
+        if not (data := peer.recv(4096)):
+            return b""
+        heard += data
+    if code:
+        peer.sendall(wrapped(acknowledge(heard[1:-2], code, "ascii", datetime.now(UTC))))
+    return heard
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("listening", [True, False])
+def test_a_lis_that_hangs_up_after_each_answer_gets_all_and_nothing_is_told(
+    database: Path, start: Start, listening: bool
+) -> None:
+    release(database, "S-1", "S-2", "S-3", "S-4")
+    compose, messages = composer("oru", read_mapping("plain")), []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listener = Listener("127.0.0.1", 0)
+        way = listener if listening else SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        running = start(way, MllpLink("ascii"), compose=compose, lazy=not listening)
+        until(lambda: listener._server or not listening)
+        while len(messages) < 4:
+            comes = (
+                socket.create_connection(("127.0.0.1", listener.port)) if listening else server.accept()[0]
+            )
+            with comes as peer:
+                messages += [heard] if (heard := answer(peer)) else []
+        until(lambda: all_received(database))
+    assert [m for m in running.notices if "lost" in m or "closed" in m] == []
+    with Outbox(database) as box:
+        assert [entry.attempts for entry in box.entries()] == [1] * 4
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("code", "state"), [("CA", State.RECEIVED), ("", State.WAITING)])
+def test_what_a_stop_cuts_off_is_kept_as_far_as_the_lis_may_have_it(
+    database: Path, start: Start, monkeypatch: pytest.MonkeyPatch, code: str, state: State
+) -> None:
+    monkeypatch.setattr(sender, "STOP_S", 0.2)
+    release(database, "S-1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        compose = composer("oru", read_mapping("plain"))
+        running = start(way, MllpLink("ascii"), compose=compose, lazy=True)
+        peer, _ = server.accept()
+        answer(peer, code)
+        time.sleep(0.3)
+        running.end()
+        peer.close()
+    with Outbox(database) as box:
+        assert box.entry(1).state is state
+        assert box.was_final("S-1")
+        if state is State.WAITING:
+            box.cancel(1, "wrong slide")
+            assert box.was_final("S-1"), "the LIS may have it"
+
+
 @pytest.mark.usefixtures("fast")
 def test_a_lis_that_hangs_up_after_its_commit_has_the_message(database: Path, start: Start) -> None:
     release(database, "S-1")

@@ -62,8 +62,10 @@ def test_a_message_is_composed_from_the_outbox(tmp_path: Path, protocol: str, be
 def test_seven_bits_carry_ascii_alone(tmp_path: Path) -> None:
     seven = config(tmp_path, serial="/dev/ttyUSB0", serial_bits=7)
     assert isinstance(open_link(seven, read_mapping("plain")), AstmLink)
+    wide = replace(read_mapping("plain"), encoding="iso8859-1")
     with pytest.raises(UserError, match="serial_bits = 7 carries ASCII alone"):
-        open_link(seven, replace(read_mapping("plain"), encoding="iso8859-1"))
+        open_link(seven, wide)
+    assert isinstance(open_link(config(tmp_path, serial="socket://h:1", serial_bits=7), wide), AstmLink)
 
 
 def test_a_query_is_composed(tmp_path: Path) -> None:
