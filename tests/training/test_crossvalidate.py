@@ -200,11 +200,8 @@ def test_a_fold_that_validates_what_it_cannot_learn_is_told_before_any_training(
     with pytest.raises(UserError, match="without c: no training image of class basophil"):
         crossvalidate.cross_validate([fold], Recipe(), tmp_path / "out", task=judged)
     assert not (tmp_path / "out").exists()
-    strange = crossvalidate.Fold(
-        "five",
-        tuple(replace(s, name="erythroblast") if s.name == "basophil" else s for s in fold.samples)
-        + (sample(1, split="validation"),),
-    )
+    others = [replace(s, name="erythroblast") if s.name == "basophil" else s for s in fold.samples]
+    strange = crossvalidate.Fold("five", (*others, sample(1, split="validation")))
     result = crossvalidate.cross_validate([strange], Recipe(classes="five"), tmp_path / "out", task=judged)
     assert result["folds"][0]["name"] == "five"
 

@@ -445,10 +445,8 @@ def test_a_lis_that_hangs_up_after_each_answer_gets_all_and_nothing_is_told(
         running = start(way, MllpLink("ascii"), compose=compose, lazy=not listening)
         until(lambda: listener._server or not listening)
         while len(messages) < 4:
-            comes = (
-                socket.create_connection(("127.0.0.1", listener.port)) if listening else server.accept()[0]
-            )
-            with comes as peer:
+            address = ("127.0.0.1", listener.port)
+            with socket.create_connection(address) if listening else server.accept()[0] as peer:
                 messages += [heard] if (heard := answer(peer)) else []
         until(lambda: all_received(database))
     assert [m for m in running.notices if "lost" in m or "closed" in m] == []
