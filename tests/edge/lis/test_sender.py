@@ -398,6 +398,18 @@ def test_a_line_that_echoes_is_told_and_not_tried_without_a_rest(database: Path,
         assert "echo" in made._box.entry(1).reason
 
 
+def answer(peer: socket.socket, code: str = "AA") -> bytes:
+    """Take a message, answer it unless the `code` is empty, and return it; b"" where none came."""
+    heard = b""
+    while not heard.endswith(b"\x1c\r"):
+        if not (data := peer.recv(4096)):
+            return b""
+        heard += data
+    if code:
+        peer.sendall(wrapped(acknowledge(heard[1:-2], code, "ascii", datetime.now(UTC))))
+    return heard
+
+
 @pytest.mark.usefixtures("fast")
 def test_a_lis_that_comes_to_us_is_heard_at_once_and_its_dead_connections_hold_nothing_up(
     database: Path, start: Start
@@ -412,24 +424,17 @@ def test_a_lis_that_comes_to_us_is_heard_at_once_and_its_dead_connections_hold_n
         socket.create_connection(("127.0.0.1", listener.port)).close()
     with socket.create_connection(("127.0.0.1", listener.port)) as peer:
         release(database, "S-1")
-        heard = b""
-        while not heard.endswith(b"\x1c\r"):
-            heard += peer.recv(4096)
-        peer.sendall(wrapped(acknowledge(heard[1:-2], "AA", "ascii", datetime.now(UTC))))
+        answer(peer)
         until(lambda: all_received(database))
     assert not any("lost" in notice for notice in running.notices), running.notices
 
 
-def answer(peer: socket.socket, code: str = "AA") -> bytes:
-    """Take a message, answer it unless the `code` is empty, and return it; b"" where none came."""
-    heard = b""
-    while not heard.endswith(b"\x1c\r"):
-        if not (data := peer.recv(4096)):
-            return b""
-        heard += data
-    if code:
-        peer.sendall(wrapped(acknowledge(heard[1:-2], code, "ascii", datetime.now(UTC))))
-    return heard
+def called(start: Start) -> tuple[Running, socket.socket]:
+    """Return a sender that has something to send, and the connection on which it called an HL7 server."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        running = start(way, MllpLink("ascii"), compose=composer("oru", read_mapping("plain")), lazy=True)
+        return running, server.accept()[0]
 
 
 @pytest.mark.usefixtures("fast")
@@ -461,15 +466,11 @@ def test_what_a_stop_cuts_off_is_kept_as_far_as_the_lis_may_have_it(
 ) -> None:
     monkeypatch.setattr(sender, "STOP_S", 0.2)
     release(database, "S-1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
-        compose = composer("oru", read_mapping("plain"))
-        running = start(way, MllpLink("ascii"), compose=compose, lazy=True)
-        peer, _ = server.accept()
-        answer(peer, code)
-        time.sleep(0.3)
-        running.end()
-        peer.close()
+    running, peer = called(start)
+    answer(peer, code)
+    time.sleep(0.3)
+    running.end()
+    peer.close()
     with Outbox(database) as box:
         assert box.entry(1).state is state
         assert box.was_final("S-1")
@@ -481,17 +482,10 @@ def test_what_a_stop_cuts_off_is_kept_as_far_as_the_lis_may_have_it(
 @pytest.mark.usefixtures("fast")
 def test_a_lis_that_hangs_up_after_its_commit_has_the_message(database: Path, start: Start) -> None:
     release(database, "S-1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
-        compose = composer("oru", read_mapping("plain"))
-        running = start(way, MllpLink("ascii"), compose=compose, lazy=True)
-        peer, _ = server.accept()
-        heard = b""
-        while not heard.endswith(b"\x1c\r"):
-            heard += peer.recv(4096)
-        peer.sendall(wrapped(acknowledge(heard[1:-2], "CA", "ascii", datetime.now(UTC))))
-        peer.close()
-        until(lambda: all_received(database))
+    running, peer = called(start)
+    answer(peer, "CA")
+    peer.close()
+    until(lambda: all_received(database))
     assert running.notices == ["message 1: received by the LIS"]
 
 
