@@ -100,12 +100,14 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not JSON ({error}); evaluate the model again") from None
     try:
         _check_keys(file, "", figures, ("accuracy", "classes", "confusion", "per_class", "predictions"))
-        float("" if isinstance(figures["accuracy"], str) else figures["accuracy"])
+        _check_keys(file, "", figures, ("ece",) if "reliability" in figures else ())
         size = len(figures["classes"])
+        if not isinstance(figures["accuracy"], int | float):
+            raise ValueError("accuracy is no number")
+        if not isinstance(figures.get("intervals", {}), dict):
+            raise ValueError("intervals are none")
         if np.array(figures["confusion"]).shape != (size, size):
             raise ValueError(f"confusion is no table of {size} classes")
-        _check_keys(file, "", figures, ("ece",) if "reliability" in figures else ())
-        dict(figures.get("intervals", {}))
         for number, cell in enumerate(figures["predictions"], 1):
             _check_keys(file, f"prediction {number}: ", cell, ("file", "class", "predicted"))
         for name, of_class in figures["per_class"].items():
