@@ -92,7 +92,7 @@ class Measures:
     stretch: float
     """The same over the width in the sharpest direction, from 1; nan where there are no edges."""
     white: float
-    """Brightness of the background in its darkest channel, 0..255."""
+    """Brightness of the background in green, the channel that the stain darkens, 0..255: a warm lamp's blue is dim."""
     clipped: float
     """Share of pixels that are white in all channels."""
     covered: float
@@ -120,6 +120,8 @@ class Inspector:
         self._limits = MOVING if steady else STILL
         self._unit = 0.0
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
+        self._blurred = False
+        """The frame before was refused as blurred, and measures nothing of the session."""
         self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
         self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
         self._bright = np.zeros((_TILES, _TILES), np.float32)
@@ -138,39 +140,46 @@ class Inspector:
         """
         unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
         found = measure(image, unit, self._bright if self._seen >= _SETTLED else None)
-        usual = self._remember(found, unit) if self.steady else np.nan
-        refused = self._refused(found, usual)
-        if self.steady and refused is None:
-            self.light.learn(found.glass)
+        if not self.steady:
+            refused = self._refused(found, np.nan)
+            return Verdict(refused, () if refused else self._warnings(found))
+        refused = self._refused(found, self._usual(unit))
+        self._remember(found, refused)
         return Verdict(refused, () if refused else self._warnings(found))
 
     def _ruler(self, image: Image) -> float | None:
         """Return a red cell's diameter in this session, measured at its beginning and now and then."""
-        if self.steady and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
+        if self.steady and not self._blurred and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
             measured = ruled_px(self.light.even(image))
             self._red_cells.extend([measured] if measured else [])
         return float(np.median(self._red_cells)) if self._red_cells else None
 
-    def _remember(self, found: Measures, unit: float) -> float:
-        """Take a frame into the session's memory; return the greatest width of edges that is usual in it.
+    def _usual(self, unit: float) -> float:
+        """Return the greatest width of edges that is usual in this session; nan before it is known.
 
         How far that lies above the sharp frames' width follows from how much those vary among themselves:
-        a tenth and a quarter of the frames are sharper than the two widths compared. A session may
-        so be blurred most of the time without the blur becoming usual.
+        a tenth and a quarter of the frames are sharper than the two widths compared.
         """
         if not 0.8 * self._unit <= unit <= 1.25 * self._unit:
             self._unit = unit
             self._widths.clear()
-        if not np.isnan(found.width):
+        if not self._widths:
+            return np.nan
+        sharpest, sharp = np.percentile(self._widths, (10, 25))
+        return float(sharp * np.clip(1.3 + _SPREAD * (sharp / sharpest - 1), *_USUAL))
+
+    def _remember(self, found: Measures, refused: Gate | None) -> None:
+        """Take a frame into the session's memory."""
+        if refused is None:
+            self.light.learn(found.glass)
+        # However long it lasts, blur does not become usual; but what a session began with may do so.
+        self._blurred = refused in (Gate.FOCUS, Gate.MOTION) and len(self._widths) >= _SETTLED
+        if not self._blurred and not np.isnan(found.width):
             self._widths.append(found.width)
         self._nuclei.append(found.nuclei)
         self._seen += 1
         parts = found.glass.reshape(_TILES, -1, _TILES, len(found.glass) // _TILES).max(axis=(1, 3))
         self._bright = np.maximum(_FADING * self._bright, parts / max(float(parts.max()), 1.0))
-        if not self._widths:
-            return np.nan
-        sharpest, sharp = np.percentile(self._widths, (10, 25))
-        return float(sharp * np.clip(1.3 + _SPREAD * (sharp / sharpest - 1), *_USUAL))
 
     def _refused(self, found: Measures, usual: float) -> Gate | None:
         limits = self._limits
@@ -221,7 +230,7 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
     return Measures(
         width=width,
         stretch=stretch,
-        white=min(whites),
+        white=whites[1],
         clipped=clipped,
         covered=float(tinted.mean()),
         colour=float(np.percentile(spread[tinted], 95)) if tinted.any() else 0.0,

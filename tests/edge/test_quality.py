@@ -186,3 +186,21 @@ def test_a_picture_without_colour_is_refused_and_bare_grey_glass_is_not(film: li
     for steady in (True, False):
         assert Inspector(steady=steady).inspect(noisy).refused is Gate.COLOURLESS
         assert Inspector(steady=steady).inspect(glass).refused is None
+
+
+def test_blur_that_lasts_does_not_become_usual(film: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.quality._REMEMBERED", 40)
+    inspector = Inspector(steady=True)
+    for image in film[:40]:
+        inspector.inspect(image, RED_PX)
+    blurred = [blur(image, 25, CELL_PX, RNG) for image in film[:20]]
+    assert {inspector.inspect(image, RED_PX).refused for image in 4 * blurred} == {Gate.FOCUS}
+    assert inspector.inspect(film[40 % len(film)], RED_PX) == Verdict()
+
+
+def test_the_dim_blue_of_a_warm_lamp_is_not_under_exposed(film: list[Image]) -> None:
+    inspector = Inspector(steady=True)
+    for image in film:
+        warm = (image * np.array((1.0, 0.75, 0.1))).astype(np.uint8)
+        verdict = inspector.inspect(warm, RED_PX)
+        assert Gate.UNDER not in (verdict.refused, *verdict.warnings)
