@@ -92,7 +92,7 @@ class Measures:
     stretch: float
     """The same over the width in the sharpest direction, from 1; nan where there are no edges."""
     white: float
-    """Brightness of the background in green, the channel that the stain darkens, 0..255: a warm lamp's blue is dim."""
+    """Brightness of the background in green, which the stain darkens, 0..255: a warm lamp is dim in blue."""
     clipped: float
     """Share of pixels that are white in all channels."""
     covered: float
