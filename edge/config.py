@@ -137,6 +137,8 @@ class Config(LisConfig):
 
     def __post_init__(self) -> None:
         LisConfig.__post_init__(self)
+        for name in ("camera", "url"):
+            _check(getattr(self, name) != "", name, "''", "where the pictures come from, or no such setting,")
         check_release(self.operator, self.wbc)
         _check(self.lis_wait_s >= 0, "lis_wait_s", self.lis_wait_s, "0 or more")
         _check(self.target is None or self.target > 0, "target", self.target, "a number above 0")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Cell, Image
+from edge.errors import UserError
 from edge.mosaic import MapView
 
 
@@ -149,13 +150,14 @@ class Wishes:
     ) -> Future[Any]:
         """Ask the main loop to release the result of this specimen; the answer comes in the future.
 
-        A wish that nobody has taken yet is cancelled by the next.
+        A wish that nobody has taken yet is refused in favour of the next.
         """
         wish = Release(specimen, counts, review, status, operator, wbc, Future())
         with self._lock:
             before, self._release = self._release, wish
-        if before is not None:
-            before.answer.cancel()
+        if before is not None and before.answer.set_running_or_notify_cancel():
+            told = "another release was asked for at the same moment; look at it, then release"
+            before.answer.set_exception(UserError(told))
         return wish.answer
 
     def take_release(self) -> Release | None:

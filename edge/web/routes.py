@@ -215,7 +215,7 @@ class Routes:
         """POST /outbox {"id": int, "action": "resend" or "cancel", "reason": str}: act on a message."""
         number, action = await _value(request, "id"), await _value(request, "action")
         reason = await _value(request, "reason")
-        if type(number) is not int or action not in {"resend", "cancel"} or not isinstance(reason, str):
+        if type(number) is not int or action not in ("resend", "cancel") or not isinstance(reason, str):
             raise HTTPException(400, '"id", "action" (resend or cancel) and "reason" are expected')
         reason = "".join(c for c in reason if c.isprintable())[:200]
 

@@ -122,8 +122,8 @@ class PageServer:
             bound = socket.create_server(address[:2], family=family)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
             return bound
-        except UnicodeError:
-            raise UserError(f"host = {self._host!r}: not a name of a machine") from None
+        except (UnicodeError, socket.gaierror):
+            raise UserError(f"host = {self._host!r}: no machine of this name is known; use --host") from None
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"

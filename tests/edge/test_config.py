@@ -54,6 +54,8 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\njson = ''", "json = ''; a path expected"),
         ("demo = true\nmap = 'a\\u0000.png'".replace("'", '"'), "without NUL"),
         ("demo = true\nserial = ''", "serial = '': where the LIS is"),
+        ("demo = true\nurl = ''", "url = '': where the pictures come from"),
+        ("demo = true\ncamera = ''", "camera = '': where the pictures come from"),
         ("demo = true\ndatabase = 'x.png'\nmap = './x.png'", "map = x.png: another file than database"),
         ("demo = true\njson = 'x.png'\nmap = 'x.png'", "map = x.png: another file than json"),
         ("demo = true\ndatabase = 'x'\nmap = 'flat-field.png'", "flat-field.png: another file than map"),

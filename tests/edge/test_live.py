@@ -1,5 +1,8 @@
 import threading
 
+import pytest
+
+from edge.errors import UserError
 from edge.live import Latest, View, Wishes
 
 
@@ -54,7 +57,8 @@ def test_a_newer_release_takes_the_place_of_one_that_nobody_took() -> None:
     wishes = Wishes()
     first = wishes.ask_release("S-1", {}, 0, "final", operator="A", wbc=None)
     wishes.ask_release("S-1", {}, 0, "final", operator="B", wbc=None)
-    assert first.cancelled()
+    with pytest.raises(UserError, match="at the same moment"):
+        first.result(0)
     asked = wishes.take_release()
     assert asked is not None
     assert asked.operator == "B"
@@ -78,3 +82,12 @@ def test_a_release_that_was_given_up_is_not_taken() -> None:
     wishes = Wishes()
     wishes.ask_release("S-1", {}, 0, "final", operator="A", wbc=None).cancel()
     assert wishes.take_release() is None
+
+
+def test_a_release_may_follow_one_that_was_given_up() -> None:
+    wishes = Wishes()
+    wishes.ask_release("S-1", {}, 0, "final", operator="A", wbc=None).cancel()
+    wishes.ask_release("S-1", {}, 0, "final", operator="B", wbc=None)
+    asked = wishes.take_release()
+    assert asked is not None
+    assert asked.operator == "B"

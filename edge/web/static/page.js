@@ -167,7 +167,8 @@ function showNotices() {
   const now = stale ? `no new picture for ${Math.round(silentMs / 1000)} s` : told;
   const notice = refused || [now, replaced].filter(Boolean).join(" · ");
   setText($("message"), notice || "");
-  $("message").hidden = !notice;
+  $("notice").hidden = !notice;
+  $("dismiss").hidden = refused !== "" || replaced === "";
   const goesOn = over ? "" : "; whether the count goes on is not known";
   const lost = stopped ? "the counter was stopped" : `connection lost, reconnecting${goesOn}`;
   const gone = `${lost}; these are the last numbers seen`;
@@ -345,7 +346,7 @@ function setConnected(now) {
 async function show(event) {
   const [before, now] = [shown?.state.specimen ?? event.state.specimen, event.state.specimen];
   // After a power cut, say, or as another page asked.
-  if (now !== before && now !== asked) replaced = `another specimen is counted now, ${now}; New specimen with ${before} goes on with that (press here to dismiss)`;
+  if (now !== before && now !== asked) replaced = `another specimen is counted now, ${now}; New specimen with ${before} goes on with that`;
   if (now === asked) asked = "";
   shown = event;
   newestMs = performance.now();
@@ -428,11 +429,12 @@ function showSigned() {
 async function sendRelease(submit) {
   submit.preventDefault();
   const text = $("wbc").value.trim().replace(",", ".");
-  const wbc = text === "" ? null : Number(text);
-  if (Number.isNaN(wbc)) {
+  // Number() alone would also take 0x10 for 16, and 1e999, which JSON has not, for none.
+  if (text && !/^\d+(\.\d+)?$/.test(text)) {
     $("release-refusal").textContent = "the leukocyte count must be a number, as 7.2";
     return;
   }
+  const wbc = text ? Number(text) : null;
   const reason = await wish("/release", { ...signed, operator: $("operator").value, wbc });
   $("release-refusal").textContent = reason;
   if (!reason) $("release-dialog").close();
@@ -490,6 +492,8 @@ let [lastKeyMs, pending, scanned] = [-SCAN_MS, 0, false];
 function onKey(press) {
   const burst = press.timeStamp - lastKeyMs < SCAN_MS;
   lastKeyMs = press.timeStamp;
+  // An Enter that is held has moved the focus: what is there now must not be confirmed unseen.
+  if (press.repeat && press.key === "Enter") return press.preventDefault();
   if (press.target instanceof HTMLInputElement) {
     if (burst && press.key === "Enter") onScan(press);
     return;
@@ -516,7 +520,7 @@ function onScan(press) {
   fields[place + 1]?.focus();
 }
 
-$("message").addEventListener("click", () => {
+$("dismiss").addEventListener("click", () => {
   replaced = "";
   showNotices();
 });

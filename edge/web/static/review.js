@@ -203,7 +203,9 @@ async function give(item, cell, name) {
   $("review-said").textContent = reason ? "" : `cell ${number} named ${look.human(name)}`;
   if (reason && !$("review-dialog").open) look.tell(said);
   if (reason) return redraw(item, number).catch(() => null);
-  paint(item, Object.assign(cell, { name, review: false, why: [], namings: namings + 1 }));
+  // A class that was named has changed as well: a slow double click must not name it twice.
+  const named = { name, review: false, why: [], namings: namings + 1, changedMs: performance.now() };
+  paint(item, Object.assign(cell, named));
   if (item.contains(document.activeElement)) item.nextElementSibling?.querySelector("select").focus();
 }
 

@@ -141,6 +141,11 @@ class Page:
 
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
 
+    def enter(self, kind: str, *, repeat: bool = False) -> None:
+        """Have Enter go down or up (`kind` is "keyDown" or "keyUp"), or repeat since it is held."""
+        key = {"type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        self.browser.execute_cdp_cmd("Input.dispatchKeyEvent", key | {"autoRepeat": repeat})
+
     def errors(self) -> list[str]:
         """What the console complained about since the last look."""
         return [entry["message"] for entry in self.browser.get_log("browser")]
@@ -526,6 +531,9 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     assert page.wishes.take_naming() is None, "a double click names once"
     page.until(lambda: page.run(FOCUSED) == "Class of cell 2")
     assert page.text("review-said") == "cell 1 named platelet"
+    page.run("arguments[0].click()", confirm[0])
+    assert page.text("review-refusal") == "Cell 1: decided anew just now; look at it, then confirm."
+    assert page.wishes.take_naming() is None, "nor does a slow one name twice"
     # By keys alone: the class before it in the list, and Enter.
     page.press("\ue013")
     page.until(lambda: page.run(f"{CARDS}[1].classList.contains('chosen')"))
@@ -547,6 +555,23 @@ def test_a_person_names_the_cells_one_after_another(page: Page, screen: str) -> 
     assert page.run(FOCUSED) == "Class of cell 1"
     assert page.run("document.documentElement.scrollWidth") == SCREENS[screen][0]
     assert page.errors() == []
+
+
+@pytest.mark.parametrize("part", ["select", ".confirm"])
+def test_an_enter_that_is_held_names_one_cell(page: Page, part: str) -> None:
+    page.show(doubted(view(), (1, 2, 3)))
+    page.press("c")
+    page.until(lambda: page.run(f"{CARDS}.length") == 3)
+    page.run(f"{CARDS}[0].querySelector('{part}').focus()")
+    sleep(0.3)
+    page.enter("keyDown")
+    assert asked_name(page) == ("S-1", 1, "platelet", 0)
+    page.until(lambda: page.run(FOCUSED) == "Class of cell 2")
+    sleep(0.3)
+    page.enter("keyDown", repeat=True)
+    page.enter("keyUp")
+    sleep(0.3)
+    assert page.wishes.take_naming() is None
 
 
 def test_a_name_that_is_refused_is_told_and_its_cell_shown_anew(page: Page) -> None:
@@ -962,7 +987,7 @@ def test_a_long_message_pushes_no_button_away(page: Page, width: int, height: in
         return left < right && (!one.contains(over) || left < 0);
     }).map((one) => one.id || one.className)"""
     assert page.run(hidden) == []
-    assert page.run("document.getElementById('message').clientWidth") > 150
+    assert page.run("document.getElementById('notice').clientWidth") > 150
     assert page.run("document.documentElement.scrollHeight") == height
 
 
@@ -1083,10 +1108,12 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     why = "fewer than the 200 cells of a final result; 4 to review"
     assert page.text("release-what") == f"150 cells counted; {why}: it goes out as preliminary."
     page.browser.find_element("id", "operator").send_keys("Dr A")
-    page.browser.find_element("id", "wbc").send_keys("x")
-    page.browser.find_element("css selector", "#release-form [type=submit]").click()
-    page.until(lambda: "must be a number" in page.text("release-refusal"))
-    page.browser.find_element("id", "wbc").clear()
+    for nonsense in ("x", "0x10", "1e999"):
+        page.run("document.getElementById('release-refusal').textContent = ''")
+        page.browser.find_element("id", "wbc").send_keys(nonsense)
+        page.browser.find_element("css selector", "#release-form [type=submit]").click()
+        page.until(lambda: "must be a number" in page.text("release-refusal"))
+        page.browser.find_element("id", "wbc").clear()
     page.browser.find_element("id", "wbc").send_keys("7,2")
     page.browser.find_element("css selector", "#release-form [type=submit]").click()
     asked: list[Any] = []
@@ -1101,19 +1128,47 @@ def test_a_release_is_sent_with_who_and_how_many(page: Page) -> None:
     page.errors()  # the refusals are logged by the browser
 
 
+def test_an_enter_that_is_held_opens_the_release_and_sends_none(page: Page) -> None:
+    page.show(view(lis=lis(), phase="paused"))
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.run("document.getElementById('release').focus()")
+    page.enter("keyDown")
+    page.until(lambda: page.run("document.activeElement.id") == "operator")
+    sleep(0.3)
+    page.enter("keyDown", repeat=True)
+    page.enter("keyUp")
+    sleep(0.3)
+    assert page.wishes.take_release() is None
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_long_specimen_is_read_whole_before_its_release(page: Page, screen: str) -> None:
+    page.show(view(specimen=LONG, lis=lis(), phase="paused"), screen)
+    page.until(lambda: page.browser.find_element("id", "release").is_enabled())
+    page.press("r")
+    page.until(lambda: page.visible("release-dialog"))
+    page.run("document.getElementById('release-refusal').textContent = arguments[0]", LONG)
+    assert page.run("((e) => e.scrollWidth - e.clientWidth)(document.getElementById('release-dialog'))") == 0
+
+
 def test_a_specimen_that_nobody_here_asked_for_is_told_until_somebody_acts(page: Page) -> None:
     page.show(view(message=""))
     assert not page.visible("message")
     page.latest.put(view(specimen="20261129-231741-10440", message=""))
     words = "another specimen is counted now, 20261129-231741-10440; New specimen with S-1 goes on with that"
-    words += " (press here to dismiss)"
     page.until(lambda: page.text("message") == words)
     page.latest.put(view(specimen="20261129-231741-10440", message="stage lost", total=151))
     page.until(lambda: page.text("total") == "151")
     assert page.text("message") == f"stage lost · {words}"
     page.latest.put(view(specimen="20261129-231741-10440", message=""))
-    page.browser.find_element("id", "message").click()
+    page.press("\ue004")
+    assert page.run("document.activeElement.id") == "dismiss"
+    sleep(0.3)
+    page.press("\ue007")
     page.until(lambda: not page.visible("message"))
+    page.latest.put(view(specimen="20261129-231741-10440", message="stage lost"))
+    page.until(lambda: page.visible("message"))
+    assert not page.visible("dismiss"), "that is told as long as it is so"
 
 
 def test_a_correction_keeps_the_leukocyte_count_and_shows_what_it_replaces(page: Page) -> None:

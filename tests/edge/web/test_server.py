@@ -454,6 +454,12 @@ def test_an_address_of_another_machine_cannot_be_opened() -> None:
         PageServer(app_with("secret"), "192.0.2.1", 0).start()
 
 
+@pytest.mark.parametrize("host", ["nosuch.invalid", f"{'a' * 70}.invalid"])
+def test_a_host_that_is_none_is_named(host: str) -> None:
+    with pytest.raises(UserError, match=f"host = '{host}': no machine of this name .*--host"):
+        PageServer(app_with("secret"), host, 0).start()
+
+
 def test_stop_without_start_and_twice() -> None:
     server = PageServer(app_with(None), "localhost", 0)
     server.stop()
@@ -621,6 +627,8 @@ def test_a_message_is_cancelled_and_sent_again(mailing: httpx.Client) -> None:
         ({"id": 9, "action": "resend", "reason": ""}, "not in the outbox"),
         ({"id": "1", "action": "resend", "reason": ""}, "are expected"),
         ({"id": 1, "action": "delete", "reason": ""}, "are expected"),
+        ({"id": 1, "action": ["resend"], "reason": ""}, "are expected"),
+        ({"id": 1, "action": {}, "reason": ""}, "are expected"),
         ({"id": 1}, "is expected"),
     ],
 )
