@@ -129,19 +129,36 @@ def _inspect(data: bytes) -> tuple[int, int]:
 
 # The next marker; in a scan, 0xff00 is data and ffd0 to ffd7 restart it.
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_LOST = bytes(32)
+"""Zeros stand where a file lost a block. OpenCV shows grey from there on."""
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     width = height = 0
     at = 2
+    sequential = full = False
     while marker := _JPEG_MARKER.search(data, at):
         (code,) = marker[1]
+        if sequential and full and data.find(_LOST, at, marker.start()) >= 0:
+            raise BadImage("damaged: a part of the JPEG was lost")
         if code == 0xD9:
             return width, height
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, marker.end() + 3)
+            sequential = code in (0xC0, 0xC1)
         at = marker.end() + int(struct.unpack_from(">H", data, marker.end())[0])
+        full = full or (code == 0xC4 and _never_only_zeros(data[marker.end() + 2 : at]))
     raise BadImage("cut short: a JPEG without its end")
+
+
+def _never_only_zeros(tables: bytes) -> bool:
+    """Tell whether one of these Huffman tables ends no block by zeros: no part is only zeros then."""
+    at = 0
+    while at + 17 < len(tables):
+        if tables[at] & 0x10 and tables[at + 17] != 0:  # a table of AC coefficients; its shortest code
+            return True
+        at += 17 + sum(tables[at + 1 : at + 17])
+    return False
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

@@ -10,8 +10,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge.camera import FrameSource, open_camera
-from edge.cells import Cell, Frame, Skip
+from edge.cells import Cell, Frame, Image, Skip
 from edge.classify import Classifier
 from edge.config import Config, flat_field_place
 from edge.errors import UserError
@@ -33,6 +35,8 @@ from edge.whole import write_json
 
 _READABLE_S = 1.5
 """A message is shown so long at least."""
+_STANDS_S = 2.0
+_STANDS = "the camera gives the same picture again and again: connect or start it anew"
 
 
 class _Unwanted(Exception):
@@ -138,8 +142,11 @@ class Instrument:
                     ended = self._read(session, source, locator, display.show)
                 except UserError as broken:
                     error = broken
-                session.settle(paused=self._held)
-                self._map.refresh(session, at_once=True)
+                try:
+                    session.settle(paused=self._held)
+                    self._map.refresh(session, at_once=True)
+                except UserError as broken:
+                    error, ended = error or broken, False
                 again = ended and not source.moving and 0 < before == session.frames
                 message = "nothing new: this specimen's images were read before" if again else ""
                 display.show(self._state(session, "finished", message))
@@ -265,8 +272,8 @@ class Instrument:
         self, session: Session, source: FrameSource, locator: Locator, show: Callable[[dict[str, Any]], None]
     ) -> bool:
         """Take the source to its end or to the target; return True at its end."""
-        pace, notice = _Pace(), _Notice()
-        frames = self._wanted(session, source)
+        pace, notice, frozen = _Pace(), _Notice(), _Frozen()
+        frames = self._wanted(session, source, show)
         inspector = Inspector(steady=source.moving)
         with suppress(_Unwanted):
             for step in run(frames, locator, self._classifier, session.counter, inspector):
@@ -274,7 +281,8 @@ class Instrument:
                 self._taken = True
                 if isinstance(step, Step):
                     self._place = step.tracked.place
-                    message = notice.tick(_message(step))
+                    stands = source.live and frozen.tick(step.frame.image)
+                    message = notice.tick(_STANDS if stands else _message(step))
                     state = self._state(session, "counting", message, fps=pace.tick(), step=step)
                     self._shown = View(step.frame.image, labels(step, self._classifier), {})
                 else:
@@ -285,13 +293,16 @@ class Instrument:
                     return False
         return not (session.complete or self._interrupted)
 
-    def _wanted(self, session: Session, source: FrameSource) -> Iterator[Frame | Skip | None]:
-        """Yield the frames to count from: none while paused (None before it).
+    def _wanted(
+        self, session: Session, source: FrameSource, show: Callable[[dict[str, Any]], None]
+    ) -> Iterator[Frame | Skip | None]:
+        """Yield the frames to count from: none while paused (None before it), nor images read before.
 
         Raises:
             _Unwanted: somebody interrupts, or the target is reached.
         """
         frames = source.frames()
+        passed = 0
         if source.moving:
             size = session.counter.frame_size or (self._flat_field.size if self._flat_field else None)
             frames = within_rim(frames, size)
@@ -311,8 +322,15 @@ class Instrument:
                 self._hold(session, frame, source.live)
             if self._interrupted or session.complete:
                 raise _Unwanted
-            if not self._held and session.wants(frame):
+            if self._held:
+                continue
+            if session.wants(frame):
                 yield frame
+                continue
+            passed += 1
+            state = self._state(session, "counting", f"images read before: {passed}")
+            self._show(session, state)
+            show(state)
 
     def _hold(self, session: Session, frame: Frame | Skip, live: bool) -> None:
         """Show the frame while paused: once for a live source, else until somebody goes on.
@@ -396,6 +414,21 @@ class _Notice:
         if message:
             self._message, self._until_s = message, now + _READABLE_S
         return self._message if now < self._until_s else ""
+
+
+class _Frozen:
+    """Knows a live picture that stands still: no sensor gives the same noise twice."""
+
+    def __init__(self) -> None:
+        self._image: Image | None = None
+        self._since_s = 0.0
+
+    def tick(self, image: Image) -> bool:
+        """Tell whether this picture and all of the last seconds are the same."""
+        now = time.monotonic()
+        if self._image is None or not np.array_equal(image, self._image):
+            self._image, self._since_s = image, now
+        return now - self._since_s > _STANDS_S
 
 
 def _message(step: Step) -> str:

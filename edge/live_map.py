@@ -11,7 +11,7 @@ _DRAWN_S = 1.0
 _REST = 20
 """At least so many times what the last one took: a long map on a small computer must not slow the count."""
 _STORED_S = 5.0
-"""Seconds between two times that the map is stored: a power cut costs no more of it."""
+"""Seconds between two times that the map and the numbers of frames are stored: a power cut costs no more."""
 
 
 class LiveMap:
@@ -25,7 +25,7 @@ class LiveMap:
         self._version, self._due_s, self._stored_s = 0, 0.0, time.monotonic()
 
     def refresh(self, session: Session, *, at_once: bool = False) -> None:
-        """Draw the map anew and store it, where it has changed and the last time is a while ago.
+        """Draw the map anew and have it stored, where it has changed and the last time is a while ago.
 
         `at_once` does not wait for that.
 
@@ -42,4 +42,4 @@ class LiveMap:
             self.state = facts and facts | {"version": self._version}
         if now >= self._stored_s + _STORED_S:
             self._stored_s = now
-            session.save_map()
+            session.save()

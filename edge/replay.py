@@ -12,11 +12,12 @@ from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
 from edge.void import Mask, fill
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
 """Files of a folder with other endings are passed over, but for `UNREAD`."""
 UNREAD = frozenset(
     {
-        *(".gif", ".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd"),
+        *(".gif", ".ppm", ".pgm", ".pnm", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".mpo"),
+        *(".exr", ".psd"),
         *(".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".svs", ".ndpi", ".czi", ".lif", ".nd2"),
     }
 )
@@ -192,10 +193,15 @@ def _list_images(folder: Path) -> list[Path]:
         raise UserError(f"{error.filename}: {error.strerror}; this account must be able to read the folder")
 
     found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [n for n in folders if not n.startswith(".") and not _leads_back(Path(place, n))]
         found += [Path(place, name) for name in names if not name.startswith(".") and _is_picture(Path(name))]
     return sorted(found, key=lambda file: _natural(file.relative_to(folder).as_posix()))
+
+
+def _leads_back(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in."""
+    return folder.is_symlink() and any(above.resolve() == folder.resolve() for above in folder.parents)
 
 
 def _is_picture(file: Path) -> bool:

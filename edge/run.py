@@ -16,17 +16,18 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from edge.cells import Frame, Skip
 from edge.classify import Classifier
 from edge.config import Config, Parser, add_options, flat_field_place, read_config
 from edge.errors import UserError
-from edge.flatfield import take_flat_field, write_flat_field
+from edge.flatfield import FRAMES, take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
 from edge.lis.mapping import read_mapping
 from edge.lis.outbox import Outbox, State
@@ -44,6 +45,8 @@ EXIT_ERROR, EXIT_SKIPPED, EXIT_UNSENT = 1, 3, 4
 the outbox. A stop by a signal gives 128 + its number."""
 _WAITS_TOLD_S = 5.0
 """Between two lines that tell how long a result is still waited for."""
+_TOLD_S = 2.0
+"""Seconds between two words on how far the flat field is."""
 _REASONS = 3
 """Of skipped frames, the commonest that are told."""
 
@@ -209,12 +212,28 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> in
     return 0
 
 
-def _take_flat_field(config: Config) -> int:
+def _take_flat_field(config: Config, stop: Stop) -> int:
     """Take a flat field, store it and say where; return the exit code."""
     path = flat_field_place(config)
-    with closing(open_source(config)) as source:
-        say("flat field: reading pictures of the empty spot")
-        write_flat_field(path, take_flat_field(within_rim(source.frames())))
+
+    def told(frames: Iterable[Frame | Skip]) -> Iterator[Frame | Skip]:
+        due = time.monotonic()
+        for number, frame in enumerate(frames):
+            if stop.event.is_set():
+                raise UserError("stopped: no flat field was taken")
+            if time.monotonic() >= due:
+                due = time.monotonic() + _TOLD_S
+                say(f"flat field: picture {number + 1} of {FRAMES} of the empty spot")
+            yield frame
+
+    try:
+        with closing(open_source(config)) as source:
+            write_flat_field(path, take_flat_field(told(within_rim(source.frames()))))
+    except UserError as problem:
+        if not stop.event.is_set():
+            raise
+        complain(str(problem))
+        return 128 + stop.signal
     print(f"flat field: written to {path}")
     return 0
 
@@ -237,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         config = read_config(options.pop("config"), options)
-        return _take_flat_field(config) if config.flat_field else _count_until_stopped(config, stop)
+        return _take_flat_field(config, stop) if config.flat_field else _count_until_stopped(config, stop)
 
     return run(work)
 

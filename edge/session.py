@@ -77,6 +77,7 @@ class Session:
         """Contents of those."""
         # An image of which a target left something over is read again.
         self._frames = resumed.frames if moving else len(resumed.files)
+        self._saved_frames = self._frames
         self._lost = resumed.lost
         self._unstored = False
         self._corner = (0, 0)
@@ -308,15 +309,19 @@ class Session:
         )
         self._unstored = unstored
         self._accept(cells, revised, moved)
-        self.save_map()
+        self._saved_frames = self._frames
+        self.save()
         return cells
 
-    def save_map(self) -> None:
-        """Store what the map has won since it was last stored.
+    def save(self) -> None:
+        """Store what the map, and the numbers of frames and gates, have won since they were last stored.
 
         Raises:
             UserError: it cannot be stored.
         """
+        if self._frames != self._saved_frames:
+            self._store.add(self._row, frames=self._frames, lost=self._lost, gates=self._gates)
+            self._saved_frames = self._frames
         self._store.save_map(self._row, self._mosaic.take_changed())
 
     @property

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,11 +11,14 @@ import pytest
 
 from benchmarks.quality import shading
 from edge.cells import Frame, Image, Skip
+from edge.config import Config
 from edge.demo import DemoSource
 from edge.errors import UserError
 from edge.flatfield import FlatField, read_flat_field, take_flat_field, write_flat_field
 from edge.gates import Gate
 from edge.quality import Inspector
+from edge.replay import ImageFolder
+from edge.run import Stop, _take_flat_field
 
 SIZE = (480, 640)
 RNG = np.random.default_rng(0)
@@ -142,3 +147,38 @@ def test_the_command_takes_a_field_and_a_count_uses_it(tmp_path: Path) -> None:
     assert run("--flat-field-file", str(tmp_path / "flat-field.png")).returncode == 0
     missing = run("--flat-field-file", str(tmp_path / "nowhere.png"))
     assert (missing.returncode, "nowhere.png: No such file" in missing.stderr) == (1, True)
+
+
+def test_one_red_cell_is_no_empty_spot_and_a_grain_of_dust_is() -> None:
+    for radius, taken in ((22, False), (5, True)):
+        frames = empty(lamp(), 2)
+        for frame in frames:
+            cv2.circle(frame.image, (300, 200), radius, (170, 130, 140), -1)
+        if taken:
+            take_flat_field(frames)
+        else:
+            with pytest.raises(UserError, match="move to an empty spot"):
+                take_flat_field(frames)
+
+
+def test_an_interrupted_field_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for frame in empty(lamp(), 2):
+        cv2.imwrite(str(tmp_path / "empty" / f"{frame.index}.png"), frame.image)
+    folder, file = tmp_path / "empty", tmp_path / "flat-field.png"
+    stop = Stop()
+    frames = ImageFolder.frames
+
+    def frames_and_interrupt(self: ImageFolder) -> Iterator[Frame | Skip]:
+        for frame in frames(self):
+            yield frame
+            stop._caught(signal.SIGINT, None)
+
+    monkeypatch.setattr(ImageFolder, "frames", frames_and_interrupt)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    config = Config(images=folder, flat_field=True, flat_field_file=file)
+    assert _take_flat_field(config, stop) == 128 + signal.SIGINT
+    assert not file.exists()
+    assert "no flat field was taken" in capsys.readouterr().err

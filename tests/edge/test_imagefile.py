@@ -171,3 +171,15 @@ def test_a_stream_may_show_grey_glass(channels: int) -> None:
         decode_image(data)
     assert (decode_image(data, grey=True) == 180).all()
     assert decode_image(data, grey=True).shape == (40, 50, 3)
+
+
+@pytest.mark.parametrize("optimised", [0, 1])
+def test_a_jpeg_with_a_lost_block_is_damaged_and_one_with_a_blank_part_is_not(optimised: int) -> None:
+    large = np.random.default_rng(4).integers(0, 255, (240, 320, 3)).astype(np.uint8)
+    data = encode(".jpg", large)
+    middle = len(data) // 2
+    with pytest.raises(BadImage, match="a part of the JPEG was lost"):
+        decode_image(data[:middle] + bytes(4096) + data[middle + 4096 :])
+    large[:] = (250, 230, 255)
+    large[:8, :8] = 60
+    decode_image(encode(".jpg", large, cv2.IMWRITE_JPEG_OPTIMIZE, optimised))

@@ -20,7 +20,7 @@ from edge.config import Config
 from edge.demo import DemoSource
 from edge.errors import UserError
 from edge.gates import GOOD, Verdict
-from edge.instrument import Instrument, open_flat_field
+from edge.instrument import Instrument, _Frozen, open_flat_field
 from edge.live import Release, View
 from edge.localise import Located, Locator
 from edge.preprocess import crop
@@ -456,3 +456,52 @@ def test_the_field_beside_the_database_is_for_a_camera_alone(tmp_path: Path) -> 
         open_flat_field(Config(camera="0", database=database))
     (tmp_path / "other").mkdir()
     assert open_flat_field(Config(camera="0", database=tmp_path / "other" / "c.sqlite")) is None
+
+
+def test_what_cannot_be_stored_to_the_end_breaks_the_input_off_and_is_told(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise UserError("disk full")
+
+    config = Config(video=film, headless=True, json=tmp_path / "r.json")
+    with Store(tmp_path / "c.sqlite") as store:
+        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
+        monkeypatch.setattr(Session, "settle", full)
+        outcome = instrument.count("S")
+    assert (str(outcome.error), outcome.ended, outcome.unwritten) == ("disk full", False, None)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert (result["specimen"], result["complete"]) == ("S", False)
+
+
+def test_a_camera_that_gives_one_picture_again_and_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("edge.instrument.time.monotonic", lambda: now[0])
+    frozen, picture = _Frozen(), np.full((48, 64, 3), 235, np.uint8)
+    for now[0] in np.arange(0.0, 2.0, 0.1):
+        assert not frozen.tick(picture.copy())
+    now[0] = 2.1
+    assert frozen.tick(picture.copy())
+    assert not frozen.tick(picture + 1)
+
+
+def test_images_that_were_read_before_are_told_while_they_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        image = np.full((60, 80, 3), 200 + number, np.uint8)
+        image[..., 1] -= 40
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    show, told = Instrument._show, list[str]()
+
+    def show_and_note(self: Instrument, session: Session, state: dict[str, Any]) -> None:
+        show(self, session, state)
+        told.append(state["message"])
+
+    monkeypatch.setattr(Instrument, "_show", show_and_note)
+    with Store(tmp_path / "c.sqlite") as store:
+        for _ in range(2):
+            Instrument(
+                Config(images=tmp_path, headless=True), store, Classifier(), threading.Event(), None
+            ).count("S")
+    assert told[-3:] == [f"images read before: {number}" for number in (1, 2, 3)]

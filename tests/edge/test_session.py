@@ -16,6 +16,7 @@ from edge.localise import Locator
 from edge.pipeline import Step, detect
 from edge.session import Session
 from edge.store import Store
+from edge.track import Tracked
 from tests.edge.test_fields import at, picture, turned
 from tests.edge.test_track import detection, frame
 from training.data import load, read_image
@@ -96,6 +97,19 @@ def test_a_cell_that_was_returned_is_on_disk(store: Store, tmp_path: Path) -> No
     shown = session.take(step(session, "a.png", 0))
     with Store(tmp_path / "counts.sqlite") as other:
         assert len(list(other._cells(1))) == len(shown) == 1
+
+
+def test_frames_that_brought_nothing_are_saved_before_the_count_ends(store: Store) -> None:
+    def moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.5, target=None)
+
+    session = moving()
+    picture = Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8))
+    for _ in range(3):
+        session.take(Step(picture, (), Tracked((), (), False, None), Verdict(Gate.FOCUS)))
+    session.save()
+    again = moving()
+    assert (again.frames, again.result(complete=False)["gated"]) == (3, {"out of focus": 3})
 
 
 def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
@@ -338,7 +352,7 @@ def test_a_map_begun_anew_has_nothing_of_what_was_seen_before(store: Store) -> N
     session = begin_moving()
     for x in range(0, 660, 100):
         show(session, hand[:, x : x + 640])
-    session.save_map()
+    session.save()
     for _ in range(16):
         show(session, slide[:, :640])
     session.settle()
