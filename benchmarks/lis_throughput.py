@@ -22,8 +22,8 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from edge.lis.astm_link import AstmLink
 from edge.lis.frame import ACK, ENQ, EOT, envelopes
-from edge.lis.link import AstmLink
 from edge.lis.mapping import read_mapping
 from edge.lis.outbox import Outbox
 from edge.lis.port import Opener, Port, SerialOpener, SocketOpener, Wiring

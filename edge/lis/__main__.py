@@ -21,8 +21,9 @@ from types import FrameType
 
 from edge.config import LisConfig, Parser, add_options, check_specimen, read_lis_config
 from edge.errors import UserError
+from edge.lis.astm_link import AstmLink, Role
 from edge.lis.check import check
-from edge.lis.link import AstmLink, Link, Outcome, Role
+from edge.lis.link import Link, Outcome
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox

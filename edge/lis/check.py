@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from edge.config import LisConfig
 from edge.lis.astm import test_message
+from edge.lis.astm_link import REPLY_S, Role
 from edge.lis.frame import ACK, ENQ, EOT, NAK
-from edge.lis.link import REPLY_S, Link, Outcome, Role
+from edge.lis.link import Link, Outcome
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.port import NotYet, Port, PortError, SerialOpener
 from edge.lis.sender import COLLISIONS

@@ -12,8 +12,9 @@ from edge.cells import CellClass, Role
 from edge.config import LisConfig
 from edge.errors import UserError
 from edge.lis import astm, hl7
+from edge.lis.astm_link import AstmLink
 from edge.lis.folder import FolderLink, FolderOpener
-from edge.lis.link import AstmLink, Link
+from edge.lis.link import Link
 from edge.lis.mapping import SiteMapping, read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox, State

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from edge.lis import hl7
 from edge.lis.astm import orders
+from edge.lis.astm_link import AstmLink, Role, State
 from edge.lis.frame import ENVELOPE, LONGEST_TEXT, FrameReader, envelopes
-from edge.lis.link import LONGEST_MESSAGE, AstmLink, Output, Role, State
+from edge.lis.link import LONGEST_MESSAGE, Output
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.records import Delimiters, build, parse

@@ -16,8 +16,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from edge.lis.astm_link import AstmLink, Role, State
 from edge.lis.frame import ACK, ENQ, EOT, NAK, STX
-from edge.lis.link import AstmLink, Outcome, Role, State
+from edge.lis.link import Outcome
 from tests.edge.lis.receiver import Receiver
 
 FAULTS_END_S = 300.0

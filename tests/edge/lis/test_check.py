@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.config import LisConfig
+from edge.lis import astm_link
 from edge.lis import check as module
-from edge.lis import link
 from edge.lis.check import check
 from edge.lis.frame import ACK, ENQ, NAK
 from edge.lis.service import SenderLock
@@ -17,8 +17,8 @@ from tests.edge.lis.receiver import Lis, Receiver
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "REPLY_S", 0.5)
-    monkeypatch.setattr(link, "SETTLE_S", 0.05)
+    monkeypatch.setattr(astm_link, "REPLY_S", 0.5)
+    monkeypatch.setattr(astm_link, "SETTLE_S", 0.05)
     monkeypatch.setattr(module, "LISTEN_S", 0.3)
     monkeypatch.setattr(module, "SCAN_S", 0.3)
 

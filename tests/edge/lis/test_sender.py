@@ -1,4 +1,4 @@
-"""The sender on real lines that fail. The standard's timers are shortened here; `test_link` tests them."""
+"""The sender on real lines that fail. The standard's timers are short here; `test_astm_link` tests them."""
 
 import random
 import signal
@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UserError
-from edge.lis import frame, link, outbox, sender
+from edge.lis import astm_link, frame, outbox, sender
+from edge.lis.astm_link import AstmLink
 from edge.lis.folder import FolderLink, FolderOpener
 from edge.lis.hl7 import acknowledge
-from edge.lis.link import AstmLink, Link, Outcome
+from edge.lis.link import Link, Outcome
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink, wrapped
 from edge.lis.outbox import Outbox, State
@@ -35,11 +36,11 @@ ACK, NAK, ENQ = bytes([frame.ACK]), bytes([frame.NAK]), bytes([frame.ENQ])
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
-        (link, "REPLY_S", 0.5),
-        (link, "BUSY_S", 0.1),
-        (link, "BROKEN_S", 0.2),
-        (link, "SETTLE_S", 0.1),
-        (link, "INTERRUPT_S", 0.3),
+        (astm_link, "REPLY_S", 0.5),
+        (astm_link, "BUSY_S", 0.1),
+        (astm_link, "BROKEN_S", 0.2),
+        (astm_link, "SETTLE_S", 0.1),
+        (astm_link, "INTERRUPT_S", 0.3),
         (sender, "FIRST_WAIT_S", 0.1),
         (sender, "LONGEST_WAIT_S", 0.3),
         (sender, "REOPEN_S", 0.05),

@@ -9,8 +9,8 @@ import pytest
 from edge.cells import CellClass, Role
 from edge.config import LisConfig
 from edge.errors import UserError
+from edge.lis.astm_link import AstmLink
 from edge.lis.folder import FolderLink
-from edge.lis.link import AstmLink
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Outbox, State

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UserError
+from edge.lis.astm_link import AstmLink, Role
 from edge.lis.frame import ACK, ENQ, envelopes
-from edge.lis.link import AstmLink, Event, Role
+from edge.lis.link import Event
 from edge.lis.simulate import Host, PtyOpener
 
 

@@ -2,22 +2,20 @@
 
 import pytest
 
-from edge.lis.frame import ACK, ENQ, EOT, LF, NAK, envelope, envelopes
-from edge.lis.link import (
+from edge.lis.astm_link import (
     _TABLE,
     BROKEN_S,
     BUSY_S,
-    LONGEST_MESSAGE,
     RECEIVE_S,
     REPLY_S,
     SETTLE_S,
     AstmLink,
-    Event,
-    Outcome,
     Role,
     Signal,
     State,
 )
+from edge.lis.frame import ACK, ENQ, EOT, LF, NAK, envelope, envelopes
+from edge.lis.link import LONGEST_MESSAGE, Event, Outcome
 
 MESSAGE = [b"H|\\^&|7\r", b"O|1|S-1\r", b"L|1|N\r"]
 FRAMES = envelopes(MESSAGE)
