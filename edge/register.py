@@ -206,6 +206,27 @@ def refine(reference: Thumb, thumb: Thumb, pose: Pose, *, turn_too: bool = True)
     return judge(a, b, pose)
 
 
+def held(reference: Thumb, thumb: Thumb, pose: Pose, angle: float) -> Fit | None:
+    """Correct a pose that is right but for its angle; None where it moves away from there.
+
+    Args:
+        reference: what `thumb` lies on.
+        thumb: what to lay.
+        pose: of the thumb on the reference.
+        angle: radians, that the thumb is laid at instead: turned about what both show most of.
+    """
+    b = thumb.astype(np.float32)
+    laid, inside = _laid(b, pose, reference.shape), _laid(np.ones_like(b), pose, reference.shape) > 0.99
+    if not inside.any():
+        return None
+    both = np.abs(_even(laid, inside) * _even(reference.astype(np.float32), inside)) * inside
+    x, y = _middle(both)
+    kept = replace(pose, angle=angle)
+    away_x, away_y = kept.to_slide(*pose.to_frame(x, y))
+    kept = replace(kept, x=kept.x + x - away_x, y=kept.y + y - away_y)
+    return refine(reference, thumb, kept, turn_too=False)
+
+
 def judge(reference: Floats, thumb: Floats, pose: Pose) -> Fit:
     """Return how well `thumb` fits where `pose` lays it on `reference`."""
     shape = reference.shape

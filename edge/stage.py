@@ -29,6 +29,7 @@ from edge.register import (
     beside,
     beside_common,
     frame_pose,
+    held,
     judge,
     limited,
     refine,
@@ -42,7 +43,8 @@ _LEAST_CORRELATION, _LEAST_OVERLAP = 0.7, 0.3
 how much of the field the two must share."""
 _LEAST_BESIDE, _LEAST_SHARE, _WEAK = 0.6, 0.03, 0.3
 """How well what lies beside the strongest structure must agree too, what share of the contrast must lie
-there, and below what share a place that was lost is believed only once a second frame agrees."""
+there, and below what share a place that was lost is believed only once a second frame agrees: as it is where
+the whole agrees less than closely."""
 _SHORT_WAY = 0.12
 """Share of the field that a stage moves from frame to frame at most where one structure alone is followed."""
 _CLOSE = 0.9
@@ -58,6 +60,9 @@ _SAME_WAY_UP = math.radians(20)
 """Key views turned less than this against a frame are compared with it as they stand."""
 _STILL = math.radians(0.06)
 """The camera counts as not turned while a frame seems turned by less: the fit's noise must not add up."""
+_TURNED, _TURNED_WEAKLY = 1.02, 1.2
+"""By what factor more the camera as it was must leave unexplained for a turn to be believed; the second where
+little lies beside the strongest structure: on a nearly bare slide fits that turn by degrees are as good."""
 _NEAR = 3
 """Key views near the last place that a frame is compared with, at most."""
 _TRIES = 8
@@ -212,7 +217,7 @@ class Stage:
         if self._placed and self._last is not None and _distance(self._last, view) < _SHORT_WAY:
             return True
         holds, share = _holds(reference, thumb, fit.pose)
-        if not holds or self._placed or share >= _WEAK:
+        if not holds or self._placed or (share >= _WEAK and fit.correlation >= _CLOSE):
             return holds
         self._guesses.append(view)
         return any(_distance(guess, view) < _KEY_DISTANCE for guess in guesses)
@@ -291,15 +296,18 @@ class Stage:
     def _steady(self, reference: KeyView, thumb: Thumb, pose: Pose) -> KeyView:
         """Return the view that lies at `pose` on the reference, the camera's angle kept if it may be so."""
         view = _view(reference, thumb, pose)
-        if self._last is None or _turned(view, self._last) > _STILL:
+        if self._last is None:
             return view
-        centre = (thumb.shape[1] - 1) / 2, (thumb.shape[0] - 1) / 2
-        x, y = pose.to_slide(*centre)
-        kept = replace(pose, angle=turn(self._last.angle - reference.angle))
-        dx, dy = kept.to_slide(*centre)
-        kept = replace(kept, x=kept.x + x - dx, y=kept.y + y - dy)
-        fit = refine(reference.thumb, thumb, kept, turn_too=False)
-        return view if fit is None else _view(reference, thumb, fit.pose)
+        fit = held(reference.thumb, thumb, pose, turn(self._last.angle - reference.angle))
+        if fit is None:
+            return view
+        if _turned(view, self._last) > _STILL:
+            free = judge(reference.thumb.astype(np.float32), thumb.astype(np.float32), pose)
+            weak = beside(reference.thumb, thumb, pose)[1] < _WEAK
+            worse = _TURNED_WEAKLY if weak else _TURNED
+            if 1 - fit.correlation > worse * (1 - free.correlation) + 0.0001:
+                return view
+        return _view(reference, thumb, fit.pose)
 
     def _without_dust(self, key: KeyView) -> KeyView:
         """Return a key view as frames are seen: its dust meets none in them, and would speak against them."""

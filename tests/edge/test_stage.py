@@ -58,6 +58,18 @@ def sparse(seed: int, red: int = 250) -> np.ndarray:
     return np.repeat(cv2.GaussianBlur(sheet, (0, 0), 1)[..., None], 3, axis=2)
 
 
+def test_the_camera_does_not_seem_to_turn_above_a_nearly_bare_slide() -> None:
+    bare, noise, stage = sparse(6), np.random.default_rng(6), Stage()
+    way = [(8 * i, 0) for i in range(120)] + [(952, 8 * i) for i in range(30)]
+    way += [(952 - 8 * i, 232) for i in range(120)]
+    for x, y in way:
+        seen = film(bare, x, y) + noise.normal(0, 2, (240, 320, 3))
+        place = stage.place(np.clip(seen, 0, 255).astype(np.uint8))
+        assert place is not None
+        assert abs(np.degrees(place.angle)) < 0.15
+        assert place.to_slide(159.5, 119.5) == pytest.approx((159.5 + x, 119.5 + y), abs=3)
+
+
 def test_a_field_of_a_nearly_bare_slide_is_not_taken_for_another_by_its_leukocyte() -> None:
     bare = sparse(5)
     stage = Stage()
