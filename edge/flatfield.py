@@ -116,7 +116,8 @@ def _check_empty(image: Image) -> None:
     areas = cv2.connectedComponentsWithStats(shadow)[2][1:, cv2.CC_STAT_AREA]
     if areas.sum() > _SHADOWED * shadow.size or areas.max(initial=0) > _GRAIN * shadow.size:
         raise UserError(
-            "flat field: cells or dirt are in the picture; move to an empty spot, beside the smear"
+            "flat field: cells or dirt are in the picture; move to an empty spot, beside the smear; "
+            "what stays there, clean off the slide or the camera"
         )
 
 

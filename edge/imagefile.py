@@ -134,18 +134,20 @@ _LOST = bytes(32)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    width = height = 0
+    width = height = planes = 0
     at = 2
-    sequential = full = False
+    sequential = whole = full = False
     while marker := _JPEG_MARKER.search(data, at):
         (code,) = marker[1]
-        if sequential and full and data.find(_LOST, at, marker.start()) >= 0:
+        if whole and full and _LOST in data[at : marker.start()].rstrip(b"\0"):
             raise BadImage("damaged: a part of the JPEG was lost")
         if code == 0xD9:
             return width, height
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, marker.end() + 3)
+            height, width, planes = struct.unpack_from(">HHB", data, marker.end() + 3)
             sequential = code in (0xC0, 0xC1)
+        if code == 0xDA:  # a scan of one colour alone may be blank in zeros
+            whole = sequential and struct.unpack_from("B", data, marker.end() + 2) == (planes,)
         at = marker.end() + int(struct.unpack_from(">H", data, marker.end())[0])
         full = full or (code == 0xC4 and _never_only_zeros(data[marker.end() + 2 : at]))
     raise BadImage("cut short: a JPEG without its end")

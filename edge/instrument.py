@@ -35,7 +35,8 @@ from edge.whole import write_json
 
 _READABLE_S = 1.5
 """A message is shown so long at least."""
-_STANDS_S = 2.0
+_STANDS_S = 10.0
+"""A live picture that stays the same so long is told: a server of single pictures may change them seldom."""
 _STANDS = "the camera gives the same picture again and again: connect or start it anew"
 
 
@@ -144,9 +145,9 @@ class Instrument:
                     error = broken
                 try:
                     session.settle(paused=self._held)
-                    self._map.refresh(session, at_once=True)
                 except UserError as broken:
                     error, ended = error or broken, False
+                self._map.refresh(session, at_once=True)
                 again = ended and not source.moving and 0 < before == session.frames
                 message = "nothing new: this specimen's images were read before" if again else ""
                 display.show(self._state(session, "finished", message))
@@ -278,11 +279,12 @@ class Instrument:
         with suppress(_Unwanted):
             for step in run(frames, locator, self._classifier, session.counter, inspector):
                 session.take(step)
+                self._map.store(session)
                 self._taken = True
                 if isinstance(step, Step):
                     self._place = step.tracked.place
                     stands = source.live and frozen.tick(step.frame.image)
-                    message = notice.tick(_STANDS if stands else _message(step))
+                    message = notice.tick(_message(step) or (_STANDS if stands else ""))
                     state = self._state(session, "counting", message, fps=pace.tick(), step=step)
                     self._shown = View(step.frame.image, labels(step, self._classifier), {})
                 else:

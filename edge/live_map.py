@@ -25,13 +25,7 @@ class LiveMap:
         self._version, self._due_s, self._stored_s = 0, 0.0, time.monotonic()
 
     def refresh(self, session: Session, *, at_once: bool = False) -> None:
-        """Draw the map anew and have it stored, where it has changed and the last time is a while ago.
-
-        `at_once` does not wait for that.
-
-        Raises:
-            UserError: it cannot be stored.
-        """
+        """Draw the map anew where it has changed and the last time is a while ago, or `at_once`."""
         now = time.monotonic()
         if session.map_version != self._version and (at_once or now >= self._due_s):
             self._version = session.map_version
@@ -40,6 +34,14 @@ class LiveMap:
             self._due_s = done + max(_DRAWN_S, _REST * (done - now))
             facts = session.map_facts(self.view)
             self.state = facts and facts | {"version": self._version}
+
+    def store(self, session: Session) -> None:
+        """Store the map, and the numbers of frames with it, where the last time is a while ago.
+
+        Raises:
+            UserError: it cannot be stored.
+        """
+        now = time.monotonic()
         if now >= self._stored_s + _STORED_S:
             self._stored_s = now
             session.save()

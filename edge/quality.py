@@ -50,6 +50,8 @@ Of 960 labelled crops of three laboratories, whole and cut tightly, none has edg
 
 _BURNT = 250
 """Brightness (0..255) from which a channel is burnt out: of a film, white comes back a little darker."""
+_DEAD = 10.0
+"""Background (0..255) that no channel of a working camera is below: under a warm lamp blue has twice that."""
 _WARN_OVER, _WARN_UNDER, _WARN_CROWDED = 0.25, 100.0, 0.75
 _SPARSE = 0.15
 """Share of the frame covered by cells, under which the spot is called sparse."""
@@ -93,6 +95,8 @@ class Measures:
     """The same over the width in the sharpest direction, from 1; nan where there are no edges."""
     white: float
     """Brightness of the background in green, which the stain darkens, 0..255: a warm lamp is dim in blue."""
+    dimmest: float
+    """The same in its darkest channel."""
     clipped: float
     """Share of pixels that are white in all channels."""
     covered: float
@@ -120,10 +124,10 @@ class Inspector:
         self._limits = MOVING if steady else STILL
         self._unit = 0.0
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
-        self._blurred = False
-        """The frame before was refused as blurred, and measures nothing of the session."""
         self._nuclei: deque[float] = deque(maxlen=_REMEMBERED)
         self._red_cells: deque[float] = deque(maxlen=_SETTLED + 1)
+        self._measured: float | None = None
+        """A red cell's diameter in this frame, pixels."""
         self._bright = np.zeros((_TILES, _TILES), np.float32)
         """The brightest that each part was: what lies on the slide moves, what the light does stays."""
         self._seen = 0
@@ -144,15 +148,16 @@ class Inspector:
             refused = self._refused(found, np.nan)
             return Verdict(refused, () if refused else self._warnings(found))
         refused = self._refused(found, self._usual(unit))
-        self._remember(found, refused)
+        self._remember(found, unit, refused)
         return Verdict(refused, () if refused else self._warnings(found))
 
     def _ruler(self, image: Image) -> float | None:
         """Return a red cell's diameter in this session, measured at its beginning and now and then."""
-        if self.steady and not self._blurred and (self._seen < _SETTLED or self._seen % _SETTLED == 0):
-            measured = ruled_px(self.light.even(image))
-            self._red_cells.extend([measured] if measured else [])
-        return float(np.median(self._red_cells)) if self._red_cells else None
+        self._measured = None
+        if self.steady and (len(self._red_cells) < _SETTLED or self._seen % _SETTLED == 0):
+            self._measured = ruled_px(self.light.even(image))
+        known = [*self._red_cells, *([self._measured] if self._measured else [])]
+        return float(np.median(known)) if known else None
 
     def _usual(self, unit: float) -> float:
         """Return the greatest width of edges that is usual in this session; nan before it is known.
@@ -168,14 +173,22 @@ class Inspector:
         sharpest, sharp = np.percentile(self._widths, (10, 25))
         return float(sharp * np.clip(1.3 + _SPREAD * (sharp / sharpest - 1), *_USUAL))
 
-    def _remember(self, found: Measures, refused: Gate | None) -> None:
-        """Take a frame into the session's memory."""
+    def _remember(self, found: Measures, unit: float, refused: Gate | None) -> None:
+        """Take a frame into the session's memory: of glass with specks neither the edges nor the ruler."""
         if refused is None:
             self.light.learn(found.glass)
         # However long it lasts, blur does not become usual; but what a session began with may do so.
-        self._blurred = refused in (Gate.FOCUS, Gate.MOTION) and len(self._widths) >= _SETTLED
-        if not self._blurred and not np.isnan(found.width):
+        blurred = refused in (Gate.FOCUS, Gate.MOTION) and len(self._widths) >= _SETTLED
+        shows = found.covered >= _LEAST_TINTED
+        if shows and not blurred and not np.isnan(found.width):
             self._widths.append(found.width)
+        # Unless it is sharp by its own red cells: then the magnification is another than the session's.
+        if (
+            self._measured
+            and shows
+            and (not blurred or found.width * unit <= self._limits.blur_least * self._measured)
+        ):
+            self._red_cells.append(self._measured)
         self._nuclei.append(found.nuclei)
         self._seen += 1
         parts = found.glass.reshape(_TILES, -1, _TILES, len(found.glass) // _TILES).max(axis=(1, 3))
@@ -185,7 +198,7 @@ class Inspector:
         limits = self._limits
         if found.clipped > limits.over:
             return Gate.OVER
-        if found.white < limits.under:
+        if found.white < limits.under or found.dimmest < _DEAD:
             return Gate.UNDER
         if found.covered > _LEAST_TINTED and found.colour <= _COLOUR:
             return Gate.COLOURLESS
@@ -231,6 +244,7 @@ def measure(image: Image, red_cell_px: float, light: NDArray[np.float32] | None 
         width=width,
         stretch=stretch,
         white=whites[1],
+        dimmest=min(whites),
         clipped=clipped,
         covered=float(tinted.mean()),
         colour=float(np.percentile(spread[tinted], 95)) if tinted.any() else 0.0,

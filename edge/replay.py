@@ -192,16 +192,16 @@ def _list_images(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: {error.strerror}; this account must be able to read the folder")
 
-    found = []
+    found, walked = [], set[tuple[int, int]]()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [n for n in folders if not n.startswith(".") and not _leads_back(Path(place, n))]
+        here = os.stat(place)
+        if (here.st_dev, here.st_ino) in walked:  # by a link
+            folders.clear()
+            continue
+        walked.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names if not name.startswith(".") and _is_picture(Path(name))]
     return sorted(found, key=lambda file: _natural(file.relative_to(folder).as_posix()))
-
-
-def _leads_back(folder: Path) -> bool:
-    """Tell whether a folder is a link to one that it lies in."""
-    return folder.is_symlink() and any(above.resolve() == folder.resolve() for above in folder.parents)
 
 
 def _is_picture(file: Path) -> bool:

@@ -211,6 +211,7 @@ class Session:
                 lost=self._lost,
                 gates=self._gates,
             )
+            self._saved_frames = self._frames
         self._unstored = False
         if file:
             self._read[file] = step.tracked.again

@@ -180,6 +180,7 @@ def test_a_jpeg_with_a_lost_block_is_damaged_and_one_with_a_blank_part_is_not(op
     middle = len(data) // 2
     with pytest.raises(BadImage, match="a part of the JPEG was lost"):
         decode_image(data[:middle] + bytes(4096) + data[middle + 4096 :])
+    decode_image(data[:-2] + bytes(64) + data[-2:])
     large[:] = (250, 230, 255)
     large[:8, :8] = 60
     decode_image(encode(".jpg", large, cv2.IMWRITE_JPEG_OPTIMIZE, optimised))

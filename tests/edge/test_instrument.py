@@ -464,11 +464,15 @@ def test_what_cannot_be_stored_to_the_end_breaks_the_input_off_and_is_told(
     def full(*_: object, **__: object) -> None:
         raise UserError("disk full")
 
-    config = Config(video=film, headless=True, json=tmp_path / "r.json")
+    config, stop = Config(video=film, headless=True, json=tmp_path / "r.json"), threading.Event()
     with Store(tmp_path / "c.sqlite") as store:
-        instrument = Instrument(config, store, Classifier(), threading.Event(), None)
-        monkeypatch.setattr(Session, "settle", full)
-        outcome = instrument.count("S")
+        instrument = Instrument(config, store, Classifier(), stop, None)
+        monkeypatch.setattr("edge.live_map._STORED_S", 0.0)
+        with monkeypatch.context() as disk:
+            disk.setattr(Store, "add", full)
+            outcome = instrument.count("S")
+            threading.Timer(0.5, stop.set).start()
+            assert instrument.idle(outcome) == (None, outcome)
     assert (str(outcome.error), outcome.ended, outcome.unwritten) == ("disk full", False, None)
     result = json.loads((tmp_path / "r.json").read_text())
     assert (result["specimen"], result["complete"]) == ("S", False)
@@ -478,9 +482,9 @@ def test_a_camera_that_gives_one_picture_again_and_again_is_told(monkeypatch: py
     now = [0.0]
     monkeypatch.setattr("edge.instrument.time.monotonic", lambda: now[0])
     frozen, picture = _Frozen(), np.full((48, 64, 3), 235, np.uint8)
-    for now[0] in np.arange(0.0, 2.0, 0.1):
+    for now[0] in np.arange(0.0, 10.0, 0.5):
         assert not frozen.tick(picture.copy())
-    now[0] = 2.1
+    now[0] = 10.1
     assert frozen.tick(picture.copy())
     assert not frozen.tick(picture + 1)
 

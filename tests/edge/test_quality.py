@@ -204,3 +204,28 @@ def test_the_dim_blue_of_a_warm_lamp_is_not_under_exposed(film: list[Image]) -> 
         warm = (image * np.array((1.0, 0.75, 0.1))).astype(np.uint8)
         verdict = inspector.inspect(warm, RED_PX)
         assert Gate.UNDER not in (verdict.refused, *verdict.warnings)
+    dead = film[0] * np.array((1, 1, 0), np.uint8)
+    assert inspector.inspect(dead, RED_PX).refused is Gate.UNDER
+
+
+def specks(rng: np.random.Generator) -> Image:
+    """Bare glass with dirt on it."""
+    glass = np.clip(rng.normal(225, 1.5, (480, 640, 3)), 0, 255)
+    for x, y in rng.integers((0, 0), (640, 480), (25, 2)):
+        cv2.circle(glass, (int(x), int(y)), int(rng.integers(2, 6)), (60, 60, 60), -1)
+    return glass.astype(np.uint8)
+
+
+@pytest.mark.parametrize(("beginning", "after"), [("specks", 40), ("half the magnification", 560)])
+def test_what_a_session_begins_with_does_not_refuse_the_smear(
+    film: list[Image], beginning: str, after: int
+) -> None:
+    inspector, rng = Inspector(steady=True), np.random.default_rng(1)
+    for number in range(45):
+        small = cv2.resize(
+            np.tile(film[number % len(film)], (2, 2, 1)), (640, 480), interpolation=cv2.INTER_AREA
+        )
+        inspector.inspect(specks(rng) if beginning == "specks" else small)
+    soft = [cv2.GaussianBlur(image, (0, 0), 1.5) for image in film]
+    refused = [inspector.inspect(soft[i % len(soft)]).refused for i in range(after)]
+    assert set(refused[-40:]) == {None}

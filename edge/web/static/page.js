@@ -430,7 +430,7 @@ async function sendRelease(submit) {
   submit.preventDefault();
   const text = $("wbc").value.trim().replace(",", ".");
   // Number() alone would also take 0x10 for 16, and 1e999, which JSON has not, for none.
-  if (text && !/^\d+(\.\d+)?$/.test(text)) {
+  if (text && !/^(\d+\.?\d*|\.\d+)$/.test(text)) {
     $("release-refusal").textContent = "the leukocyte count must be a number, as 7.2";
     return;
   }
