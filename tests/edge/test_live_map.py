@@ -56,7 +56,9 @@ def test_a_changed_map_is_drawn_again_after_a_while_or_at_once(
     now_s += 1.1
     live.refresh(session)
     assert live.state["version"] == session.map_version
+    live.store(session)
     assert begin(store).map_view() is None, "stored every five seconds"
     now_s += 5
-    live.refresh(session)
+    live.store(session)
     assert begin(store).map_view() is not None
+    assert begin(store).frames == 3
