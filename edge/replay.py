@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 
@@ -189,12 +190,15 @@ class ImageFolder:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
+    def refuse(error: OSError) -> NoReturn:
         raise UserError(f"{error.filename}: {error.strerror}; this account must be able to read the folder")
 
     found, walked = [], set[tuple[int, int]]()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        here = os.stat(place)
+        try:
+            here = os.stat(place)
+        except OSError as error:
+            refuse(error)
         if (here.st_dev, here.st_ino) in walked:  # by a link
             folders.clear()
             continue

@@ -63,6 +63,8 @@ _STILL = math.radians(0.06)
 _TURNED, _TURNED_WEAKLY = 1.02, 1.2
 """By what factor more the camera as it was must leave unexplained for a turn to be believed; the second where
 little lies beside the strongest structure: on a nearly bare slide fits that turn by degrees are as good."""
+_ROUNDING = 0.0001
+"""What rounding alone may add to what is left unexplained."""
 _NEAR = 3
 """Key views near the last place that a frame is compared with, at most."""
 _TRIES = 8
@@ -305,7 +307,7 @@ class Stage:
             free = judge(reference.thumb.astype(np.float32), thumb.astype(np.float32), pose)
             weak = beside(reference.thumb, thumb, pose)[1] < _WEAK
             worse = _TURNED_WEAKLY if weak else _TURNED
-            if 1 - fit.correlation > worse * (1 - free.correlation) + 0.0001:
+            if 1 - fit.correlation > worse * (1 - free.correlation) + _ROUNDING:
                 return view
         return _view(reference, thumb, fit.pose)
 
