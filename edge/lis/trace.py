@@ -2,7 +2,7 @@
 
 import os
 import socket
-from contextlib import suppress
+from collections import deque
 from pathlib import Path
 
 _NAMES = {
@@ -15,6 +15,8 @@ _THEIRS = frozenset({"H", "L", "MSH", "MSA"})
 """Records without identifiers; a comment of the LIS may hold anything."""
 LONGEST = 8192
 """Characters of a trace that are kept of one attempt."""
+_KEPT = 500
+"""Lines kept for a monitor that is slow."""
 
 
 class Trace:
@@ -71,12 +73,13 @@ def monitor_path(database: Path) -> Path:
 
 
 class Broadcast:
-    """Sends lines to a monitor, if one is there; never waits for it."""
+    """Sends lines to a monitor, if one is there, without waiting: what finds no room goes with the next."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        self._lines: deque[bytes] = deque(maxlen=_KEPT)
 
     @property
     def heard(self) -> bool:
@@ -85,8 +88,15 @@ class Broadcast:
 
     def say(self, line: str) -> None:
         """Tell the monitor a line."""
-        with suppress(OSError):
-            self._socket.sendto(line.encode("utf-8", "replace")[:LONGEST], self._path)
+        self._lines.append(line.encode("utf-8", "replace")[:LONGEST])
+        try:
+            while self._lines:
+                self._socket.sendto(self._lines[0], self._path)
+                self._lines.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:  # no monitor is there
+            self._lines.clear()
 
     def close(self) -> None:
         """Let the socket go."""

@@ -1,4 +1,5 @@
 import socket
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,20 @@ def test_a_monitor_hears_and_its_absence_does_no_harm(tmp_path: Path) -> None:
         for _ in range(10_000):
             speaker.say("x" * 1000)  # a monitor that hangs holds nobody up
     speaker.close()
+
+
+def test_a_monitor_that_is_slow_gets_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "monitor"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as monitor, closing(Broadcast(path)) as lines:
+        lines.say("nobody is there")
+        monitor.bind(str(path))
+        monitor.setblocking(False)
+        for number in range(300):
+            lines.say(str(number))
+        heard = []
+        for _ in range(100):
+            with suppress(BlockingIOError):
+                while True:
+                    heard.append(monitor.recv(100).decode())
+            lines.say("")
+    assert [line for line in heard if line] == [str(number) for number in range(300)]
