@@ -160,8 +160,9 @@ class Inspector:
         return float(np.median(known)) if known else None
 
     def _usual(self, unit: float) -> float:
-        """Return the greatest width of edges that is usual in this session; nan before it is known.
+        """Return the greatest width of edges that is usual here; nan before it is known.
 
+        Widths by another ruler are forgotten first.
         How far that lies above the sharp frames' width follows from how much those vary among themselves:
         a tenth and a quarter of the frames are sharper than the two widths compared.
         """
