@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,16 +27,21 @@ DRAWN = ("rendered", "textbook")
 FITTED = "fitted_with"
 """In a card: what tells the cells that a .keras file was fitted to (`training.adapt`)."""
 _PARTS = ("train", "validation", "test")
+_TAUGHT = ("train", "validation")
+"""The parts that a model learns from, or is chosen by."""
 _SHOWN = 3
 """Files that an error names."""
 
 
 def write(file: Path, samples: Sequence[data.Sample]) -> None:
-    """Write which image is in which part, and from which source and film; all of it or nothing."""
+    """Write which image is in which part, from which source and film, and what tells its copies.
+
+    All of it is written, or nothing.
+    """
     with whole(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines)
-        writer.writerow(["file", "class", "source", "split", "film"])
-        writer.writerows([s.file, s.name, s.source, s.split, s.film] for s in samples)
+        writer.writerow(["file", "class", "source", "split", "film", "content"])
+        writer.writerows([s.file, s.name, s.source, s.split, s.film, _contents(s)[1]] for s in samples)
 
 
 def read(file: Path) -> dict[Key, str]:
@@ -44,11 +50,25 @@ def read(file: Path) -> dict[Key, str]:
     Raises:
         UserError: it is missing or is no such file.
     """
+    lines = _lines(file)
+    return {key: line.split for key, line in zip(_keys(line.cell for line in lines), lines, strict=True)}
+
+
+class _Line(NamedTuple):
+    cell: tuple[str, str, str]
+    """Its source, file and class."""
+    split: str
+    content: int
+    """What tells the image; 0 in a run of before this was written."""
+
+
+def _lines(file: Path) -> list[_Line]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-        keys = _keys((row["source"], row["file"], row["class"]) for row in rows)
-        return {key: row["split"] for key, row in zip(keys, rows, strict=True)}
+            return [
+                _Line((row["source"], row["file"], row["class"]), row["split"], int(row.get("content") or 0))
+                for row in csv.DictReader(lines)
+            ]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{file}: not the split of a run ({error!r}); train the model again") from None
 
@@ -124,7 +144,7 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
     """
     file = model.parent / "split.csv"
     if file.exists():
-        taught = {key[:3] for key, part in read(file).items() if part in ("train", "validation")}
+        taught = {key[:3] for key, part in read(file).items() if part in _TAUGHT}
         return [s for s in samples if (s.source, s.file, s.name) in taught]
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
@@ -139,11 +159,11 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
     """Return those that a model has learned from, or was chosen by, by the content of their files.
 
     There are none where nothing is kept of a converted file's training (`training.home`), or nothing that can
-    be read, nor where a .keras file was not fitted anew (`training.adapt`).
+    be read.
     """
     if model.suffix == ".keras":
-        known = fitted_with(model)
-        return [s for s in samples if _is_known(s, known)] if known else []
+        cells, images = fitted_with(model), _taught(model.parent / "split.csv")
+        return [s for s in samples if _is_known(s, cells) or _is_known(replace(s, box=None), images)]
     try:
         with np.load(kept_of(model), allow_pickle=False) as arrays:
             if str(arrays["model"]) != hashlib.sha256(model.read_bytes()).hexdigest():
@@ -152,6 +172,12 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return []
     return [s for s in samples if _is_known(s, known)]
+
+
+def _taught(file: Path) -> Hashes:
+    """Return what tells the images that a run learned from, or was chosen by, as far as its split tells."""
+    lines = _lines(file) if file.exists() else []
+    return frozenset(line.content for line in lines if line.split in _TAUGHT)
 
 
 def fitted_with(model: Path) -> Hashes:
@@ -175,7 +201,7 @@ def hashes(samples: Iterable[data.Sample]) -> Hashes:
 
 def met(samples: Iterable[data.Sample]) -> Hashes:
     """Return what tells the cells that a run with these samples has learned from, or was chosen by."""
-    return hashes(s for s in samples if s.split in ("train", "validation"))
+    return hashes(s for s in samples if s.split in _TAUGHT)
 
 
 def check_unseen(site: Sequence[data.Sample], known: Hashes) -> None:
@@ -194,7 +220,7 @@ def check_unseen(site: Sequence[data.Sample], known: Hashes) -> None:
 def _is_known(sample: data.Sample, known: Hashes) -> bool:
     # Without a box it may be any cell of its image.
     try:
-        return _contents(sample)[0 if sample.box else 1] in known
+        return bool(known) and _contents(sample)[0 if sample.box else 1] in known
     except OSError:  # it cannot be read: nobody has learned from it
         return False
 

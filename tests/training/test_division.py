@@ -27,7 +27,10 @@ DATA = [replace(s, split=s.split if s.source == "bccd" else "") for s in RUN[:-1
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for s in RUN:
+        s.path.write_text(f"the image {s.file}")
     division.write(tmp_path / "split.csv", RUN)
     return tmp_path / "split.csv"
 
@@ -87,6 +90,24 @@ def test_what_a_model_learned_from_is_known_by_its_run_or_its_card(file: Path, t
     pbc, strange = sample("x", "train"), sample("x", "train", "lisc")
     bccd = sample("y", "other-laboratory", "bccd")
     assert division.learned([pbc, strange, bccd, sample("z", "test")], model) == [pbc, bccd]
+
+
+def test_copies_of_what_a_run_learned_from_are_known_by_their_content(file: Path, tmp_path: Path) -> None:
+    model, copies = file.with_name("model.keras"), tmp_path / "copies"
+    copies.mkdir()
+    cells = []
+    for s in RUN:
+        (copies / f"{s.file}-again").write_text(f"the image {s.file}")
+        cells.append(replace(s, path=copies / f"{s.file}-again", file=f"{s.file}-again", source="", split=""))
+    assert division.learned(cells, model) == []
+    known = [s for s, ours in zip(cells, RUN, strict=True) if ours.split in ("train", "validation")]
+    assert division.recognised(cells, model) == known
+    lines = file.read_text().splitlines()  # an earlier run kept no content
+    file.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    assert division.recognised(cells, model) == []
+    file.write_text(f"{lines[0]}\na,monocyte,pbc,train,,x\n")
+    with pytest.raises(UserError, match="not the split of a run"):
+        division.recognised(cells, model)
 
 
 def test_a_split_wins_over_a_source_of_its_name() -> None:

@@ -39,7 +39,7 @@ def test_a_run_leaves_a_model_its_card_its_history_and_its_split(made_data: Path
     assert len(trained.facts["familiar"]["means"]) == 8
     assert [row["epoch"] for row in read_history(tmp_path / "run" / "history.csv")] == [0, 1]
     split = (tmp_path / "run" / "split.csv").read_text().splitlines()
-    assert split[0] == "file,class,source,split,film"
+    assert split[0] == "file,class,source,split,film,content"
     assert Counter(line.split(",")[3] for line in split[1:]) == {"train": 32, "validation": 16, "test": 16}
     assert train.train(recipe, tmp_path / "run") == file  # nothing is done twice
     assert len(read_history(tmp_path / "run" / "history.csv")) == 2
