@@ -125,6 +125,10 @@ class PageServer:
         except (UnicodeError, socket.gaierror):
             raise UserError(f"host = {self._host!r}: no machine of this name is known; use --host") from None
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UserError(
+                    f"host = {self._host!r}: not an address of this machine; --host 0.0.0.0 takes all of them"
+                ) from None
             taken = error.errno == errno.EADDRINUSE
             reason = "is taken by another program" if taken else f"cannot be opened ({error.strerror})"
             raise UserError(
