@@ -44,9 +44,12 @@ class Decision:
         for cell in counted:
             stored = decode_crop(cell.crop)
             dark = math.nan if stored is None else density(stored)
+            if self._nuclei.known:  # those before it were looked at again then, and are stored so
+                self._untold.clear()
+            else:
+                self._untold.append((cell, dark))
             self._sizes.note(cell.network, cell.box.side)
             self._nuclei.note(cell.network, cell.strangeness, dark)
-            self._untold.append((cell, dark))
 
     def cell(self, number: int, sightings: "Sightings", *, again: bool = False) -> Cell:
         """Return the counted cell, its class decided by all its sightings, its size and its nucleus.

@@ -606,6 +606,25 @@ def test_a_sure_cell_that_is_too_pale_goes_to_review_once_it_is_known_how_dark_n
     assert again.reconsidered() == ()
 
 
+def test_cells_of_a_specimen_that_is_opened_again_are_not_judged_by_those_counted_after_them() -> None:
+    """Else a final result would leave again as a corrected one, with nothing new counted."""
+    decision = Decision(NAMED, 0.9)
+    cells = [decision.cell(n, stained(3 * n + 60, 0.97, 0.02, 0.01)) for n in range(1, 10)]
+    cells.append(decision.cell(10, stained(120, 0.97, 0.02, 0.01)))
+    assert not any(cell.review for cell in [*cells, *decision.reconsidered()])
+    cells += [decision.cell(n, stained(20, 0.97, 0.02, 0.01)) for n in range(11, 60)]
+    assert decision.cell(60, stained(120, 0.97, 0.02, 0.01)).review
+    assert Decision(NAMED, 0.9, cells).reconsidered() == ()
+
+
+def test_what_a_power_cut_left_unjudged_is_judged_on_resuming() -> None:
+    decision = Decision(NAMED, 0.9)
+    cells = [decision.cell(1, stained(150, 0.97, 0.02, 0.01))]
+    cells += [decision.cell(n, stained(30 + n, 0.97, 0.02, 0.01)) for n in range(2, 9)]
+    (told,) = Decision(NAMED, 0.9, cells).reconsidered()
+    assert told.number == 1
+
+
 def test_a_nucleus_is_as_dark_as_the_least_blurred_picture_shows() -> None:
     decision = Decision(NAMED, 0.9)
     for number in range(1, 11):
