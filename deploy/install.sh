@@ -38,17 +38,30 @@ if systemctl is-active --quiet wbc; then
     trap 'exit 143' TERM
 fi
 systemctl stop wbc 2>/dev/null || true
-counts=/var/lib/wbc/counts/counts.sqlite
-if [ -e "$counts" ]; then
-    runuser -u wbc -- /usr/bin/python3 -I - "$counts" /var/lib/wbc/counts/before-update.sqlite <<'COPY'
-import os, sqlite3, sys
-new = sys.argv[2] + ".new"
-if os.path.exists(new):
-    os.remove(new)
-sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", (new,))
-os.replace(new, sys.argv[2])
+runuser -u wbc -- /usr/bin/python3 -I - /etc/wbc/edge.toml /var/lib/wbc <<'COPY' ||
+import sqlite3, sys, tomllib
+from pathlib import Path
+
+settings, home = map(Path, sys.argv[1:])
+try:
+    chosen = tomllib.loads(settings.read_text("utf-8-sig")) if settings.exists() else {}
+    counts = home / chosen.get("database", "counts/counts.sqlite")
+except (OSError, ValueError, TypeError) as error:
+    sys.exit(f"{settings}: {error}")
+try:
+    if counts.exists():
+        database = sqlite3.connect(counts)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        # Of each version of the file the newest copy stays: what is run next may bring it to another.
+        copy = counts.with_name(f"before-update-{version}.sqlite")
+        new = copy.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        database.execute("VACUUM INTO ?", (str(new),))
+        new.replace(copy)
+except (OSError, sqlite3.Error) as error:
+    sys.exit(f"{counts}: {error}")
 COPY
-fi
+    fail "the counts cannot be copied (see above); make room, or move a damaged file away, then run this again"
 for model in /opt/wbc/venv/lib/python3*/site-packages/edge/model/wbc.tflite; do
     [ -e "$model" ] || continue
     kept=/opt/wbc/models/$(sha256sum "$model" | cut -c1-12)
