@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
@@ -24,7 +24,10 @@ DATABASE = Path("counts/counts.sqlite")
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that says in one line what is wrong; its help says the rest."""
+    """A command line that says in one line what is wrong; its help says the rest. No option is shortened."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """End the program with exit code 2."""
@@ -62,8 +65,8 @@ class LisConfig:
         if len(ways) > 1:
             raise UserError(f"one way to the LIS expected, {' and '.join(ways)} given")
         for name in ("serial", "lis_listen"):
-            _check(getattr(self, name) != "", name, "''", "where the LIS is, or no such setting,")
-        _check(self.lis_mapping != "", "lis_mapping", "''", "a profile or a file")
+            _check(getattr(self, name) != "", name, "", "where the LIS is, or no such setting,")
+        _check(self.lis_mapping != "", "lis_mapping", "", "a profile or a file")
         a_file = self.serial is not None and os.path.isfile(self.serial)
         _check(not a_file, "serial", self.serial, "a serial device")
         _check(0 < self.serial_baud <= 4_000_000, "serial_baud", self.serial_baud, "1 to 4000000")
@@ -138,7 +141,7 @@ class Config(LisConfig):
     def __post_init__(self) -> None:
         LisConfig.__post_init__(self)
         for name in ("camera", "url"):
-            _check(getattr(self, name) != "", name, "''", "where the pictures come from, or no such setting,")
+            _check(getattr(self, name) != "", name, "", "where the pictures come from, or no such setting,")
         check_release(self.operator, self.wbc)
         _check(self.lis_wait_s >= 0, "lis_wait_s", self.lis_wait_s, "0 or more")
         _check(self.target is None or self.target > 0, "target", self.target, "a number above 0")
@@ -180,6 +183,7 @@ class Config(LisConfig):
             if (file := getattr(self, name)) is not None:
                 _check_alone(named, name, file)
         _check_alone(named, "flat_field_file", flat_field_place(self))
+        _check(self.model.name != "", "model", self.model, "a .tflite file")
         _check_alone(named, "model", self.model.with_suffix(".json"))
 
     @property
@@ -190,14 +194,16 @@ class Config(LisConfig):
     @property
     def unused(self) -> dict[str, list[str]]:
         """What was set in vain: the settings, by what they would need."""
+        by_network = (self.serial or "").startswith("socket:")
         needs = {
             "a serial line": (
-                self.serial,
+                self.serial and not by_network,
                 ("serial_baud", "serial_bits", "serial_parity", "serial_stop", "serial_flow"),
             ),
             "a way to the LIS": (self.lis, ("lis_protocol", "lis_mapping", "lis_frame", "lis_trace")),
             "a headless count into the LIS": (self.headless and self.lis, ("operator", "wbc", "lis_wait_s")),
             "a camera": (self.camera, ("width", "height")),
+            "a live page": (not self.headless, ("host", "port", "password_file")),
         }
         default = {field.name: field.default for field in dataclasses.fields(self)}
         vain = {
@@ -269,6 +275,8 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
+_Settings = TypeVar("_Settings", bound=LisConfig)
+
 _OF_ONE_COUNT = ("specimen", "wbc", "flat_field")
 """Settings that a file must not give to every count that comes."""
 
@@ -289,8 +297,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type[LisConfig]) -> N
 def read_lis_config(file: Path | None, options: Mapping[str, Any]) -> LisConfig:
     """Return the LIS's part of the settings of `file` overruled by `options`; see `read_config`."""
     known = {field.name for field in dataclasses.fields(LisConfig)}
-    settings = {key: value for key, value in _settings(file, options).items() if key in known}
-    return LisConfig(**settings)
+    return _made(LisConfig, file, {key: value for key, value in options.items() if key in known})
 
 
 def read_config(file: Path | None, options: Mapping[str, Any]) -> Config:
@@ -301,15 +308,30 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> Config:
     Raises:
         UserError: the file cannot be read, a key is unknown, or a value has the wrong type or range.
     """
-    return Config(**_settings(file, options))
+    return _made(Config, file, options)
 
 
-def _settings(file: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    settings = _read_toml(file) if file else {}
+def _made(kind: type[_Settings], file: Path | None, options: Mapping[str, Any]) -> _Settings:
+    known = {field.name for field in dataclasses.fields(kind)}
+    settings = {key: value for key, value in (_read_toml(file) if file else {}).items() if key in known}
     for choice in (SOURCES, LIS_WAYS):
         if any(options.get(name) for name in choice):
             settings = {key: value for key, value in settings.items() if key not in choice}
-    return {**settings, **options}
+    try:
+        return kind(**{**settings, **options})
+    except UserError as error:
+        if set(settings) <= set(options) or str(error) == _refusal(kind, options):
+            raise
+        raise UserError(f"{file}: {error}") from None
+
+
+def _refusal(kind: type[LisConfig], options: Mapping[str, Any]) -> str:
+    """Return what is wrong with the options by themselves."""
+    try:
+        kind(**options)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -371,4 +393,5 @@ def value_type(annotation: Any) -> type:
 
 def _check(good: bool, name: str, value: object, expected: str) -> None:
     if not good:
-        raise UserError(f"{name} = {value}: {expected} expected")
+        shown = repr(value) if isinstance(value, str) else value
+        raise UserError(f"{name} = {shown}: {expected} expected")

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import HELP, SOURCES, Config, Parser, add_options, check_specimen, read_config
+from edge.config import (
+    HELP,
+    SOURCES,
+    Config,
+    Parser,
+    add_options,
+    check_specimen,
+    read_config,
+    read_lis_config,
+)
 from edge.errors import UserError
 
 
@@ -60,6 +69,8 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
         ("demo = true\njson = 'x.png'\nmap = 'x.png'", "map = x.png: another file than json"),
         ("demo = true\ndatabase = 'x'\nmap = 'flat-field.png'", "flat-field.png: another file than map"),
         ("demo = true\ndatabase = 'x'\nflat_field_file = 'x'", "flat_field_file = x: another file"),
+        ("demo = true\nmodel = '/'", "model = /: a .tflite file expected"),
+        ("demo = true\nserial_parity = ''", "serial_parity = '': one of none"),
         ("demo = ", "not a TOML file"),
         (f"target = {'[' * 5000}", "not a TOML file"),
     ],
@@ -67,6 +78,30 @@ def test_a_source_on_the_command_line_replaces_that_of_the_file(tmp_path: Path) 
 def test_bad_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_config(toml(tmp_path, text), {})
+
+
+def test_what_is_wrong_in_the_file_is_told_with_its_name(tmp_path: Path) -> None:
+    file = toml(tmp_path, "port = -1")
+    for read in (read_config(file, {"demo": True, "port": 1}), read_lis_config(file, {})):
+        assert read.database
+    with pytest.raises(UserError, match=rf"^{re.escape(str(file))}: port = -1"):
+        read_config(file, {"demo": True})
+    with pytest.raises(UserError, match=r"^port = -2"):
+        read_config(file, {"demo": True, "port": -2})
+    with pytest.raises(UserError, match=r"^one of --camera.* none given"):
+        read_config(file, {"port": 8000})
+    with pytest.raises(UserError, match=rf"^{re.escape(str(file))}: serial_bits = 9"):
+        read_lis_config(toml(tmp_path, "serial_bits = 9"), {})
+
+
+def test_settings_in_vain_are_told(tmp_path: Path) -> None:
+    page = Config(demo=True, headless=True, port=9, password_file=tmp_path / "p").unused
+    assert page == {"a live page": ["port", "password_file"]}
+    line = {"serial_parity": "even", "serial_baud": 300}
+    vain = {"a serial line": ["serial_baud", "serial_parity"]}
+    assert Config(demo=True, serial="socket://lis:5000", **line).unused == vain
+    assert Config(demo=True, lis_listen="0.0.0.0:5000", **line).unused == vain
+    assert Config(demo=True, serial="rfc2217://lis:5000", **line).unused == {}
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
