@@ -159,8 +159,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self.explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)  # identifiers are for this account alone
+            # SQLite keeps no file for some names, as :memory:, but for every whole path.
+            self._db = sqlite3.connect(path.absolute(), timeout=_PATIENCE_S, isolation_level=None)
             try:
                 self._check_ours()
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -209,7 +210,8 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            operational = isinstance(error, sqlite3.OperationalError)
+            if isinstance(error, sqlite3.DatabaseError) and (not operational or "no such" in str(error)):
                 raise self._damaged(error) from error
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise UserError(

@@ -5,6 +5,7 @@ the cells with their places, the key views of the slide, the files already read.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,18 +111,19 @@ class Store:
 
     def _resumed(self, specimen: int) -> Resumed:
         ((frames, lost),) = self._select("SELECT frames, lost FROM specimen WHERE id = ?", specimen)
+        fields = self._select("SELECT name, again, shown FROM field WHERE specimen = ?", specimen)
+        cells = tuple(self._cells(specimen))
+        if [cell.number for cell in cells] != list(range(1, len(cells) + 1)):
+            raise ValueError("a cell is missing")
         return Resumed(
             specimen,
-            tuple(self._cells(specimen)),
+            cells,
             frames,
             lost,
+            {file: bool(again) for file, again, _ in fields},
             {
-                file: bool(again)
-                for file, again in self._select("SELECT name, again FROM field WHERE specimen = ?", specimen)
-            },
-            {
-                file: tuple((Box(*box), number) for number, *box in json.loads(shown))
-                for file, shown in self._select("SELECT name, shown FROM field WHERE specimen = ?", specimen)
+                file: tuple((Box(*_finite(box)), number) for number, *box in json.loads(shown))
+                for file, _, shown in fields
             },
             tuple(self._keys(specimen)),
             tuple(
@@ -308,14 +310,14 @@ class Store:
                 number=number,
                 name=named or name,
                 confidence=confidence,
-                probabilities=np.array(json.loads(probabilities), np.float32),
+                probabilities=np.array(_finite(json.loads(probabilities)), np.float32),
                 strangeness=strange,
                 source=json.loads(source),
-                box=Box(*json.loads(box)),
+                box=Box(*_finite(json.loads(box))),
                 slide=(x, y),
                 review=bool(review) and not namings,
                 crop=crop,
-                network=np.array(json.loads(network), np.float32),
+                network=np.array(_finite(json.loads(network)), np.float32),
                 namings=namings,
             )
 
@@ -330,6 +332,17 @@ class Store:
     def _select(self, query: str, specimen: int) -> list[tuple]:  # type: ignore[type-arg]
         with self._db.explained():
             return self._db.execute(query, (specimen,)).fetchall()
+
+
+def _finite(numbers: list[float]) -> list[float]:
+    """Return what was stored as numbers.
+
+    Raises:
+        ValueError, TypeError: they are none, or endless.
+    """
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("endless numbers")
+    return numbers
 
 
 def _cell_row(cell: Cell) -> tuple[object, ...]:

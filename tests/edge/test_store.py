@@ -184,6 +184,10 @@ def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path, ver
         "UPDATE cell SET box = '[1]'",
         "UPDATE key_view SET height = 7",
         "UPDATE skip SET source = 'x'",
+        "UPDATE cell SET probabilities = '[NaN, 1]'",
+        "UPDATE cell SET box = '[0, 0, Infinity, 9]'",
+        """UPDATE cell SET box = '[0, 0, "9", 9]'""",
+        "UPDATE cell SET number = 2",
     ],
 )
 def test_a_row_that_makes_no_sense_is_told(tmp_path: Path, damage: str) -> None:
@@ -198,6 +202,27 @@ def test_a_row_that_makes_no_sense_is_told(tmp_path: Path, damage: str) -> None:
         pytest.raises(UserError, match="what is stored makes no sense"),
     ):
         store.open_specimen("S-1", SHA, "video", moving=True)
+
+
+def test_a_file_without_one_of_its_tables_is_damaged(tmp_path: Path) -> None:
+    Store(tmp_path / "c.sqlite").close()
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as db, db:
+        db.execute("DROP TABLE skip")
+    with Store(tmp_path / "c.sqlite") as store, pytest.raises(UserError, match=r"no such table.*is damaged"):
+        store.open_specimen("S-1", SHA, "video", moving=True)
+
+
+def test_a_name_that_sqlite_keeps_no_file_for_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Store(Path(":memory:")).close()
+    assert (tmp_path / ":memory:").is_file()
+
+
+def test_the_folder_that_is_made_for_the_counts_is_for_this_account_alone(tmp_path: Path) -> None:
+    Store(tmp_path / "counts" / "c.sqlite").close()
+    assert (tmp_path / "counts").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
