@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edge.config import HELP, Parser, path_of, read_lis_config
 from edge.errors import UserError
@@ -35,6 +36,16 @@ class Exported:
     """Specimens that they come from."""
     contradicted: int
     """Pictures that were left out, because they were named differently in two specimens."""
+
+
+class _Row(NamedTuple):
+    file: str
+    name: str
+    film: int
+    x: float
+    y: float
+    width: float
+    height: float
 
 
 def export(database: Path, folder: Path, specimen: str | None = None) -> Exported:
@@ -63,7 +74,8 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
     if not named:
         whose = "of a specimen of this name" if specimen else "of a real smear"
         raise UserError(f"{database}: no cell {whose} was named by a person; name some on the page first")
-    rows: dict[str, tuple[object, ...]] = {}
+    rows: dict[str, _Row] = {}
+    pictures: dict[str, bytes] = {}
     contradicted = set()
     table = folder / "cells.csv"
     try:
@@ -72,16 +84,18 @@ def export(database: Path, folder: Path, specimen: str | None = None) -> Exporte
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         for film, name, crop in named:
             file = f"{hashlib.blake2b(crop, digest_size=8).hexdigest()}.jpg"
-            row = (file, name, film, *_box(crop))
-            if rows.setdefault(file, row)[1] != name:
+            row = _Row(file, name, film, *_box(crop))
+            pictures[file] = crop
+            if rows.setdefault(file, row).name != name:
                 contradicted.add(file)
-            (folder / "cells" / file).write_bytes(crop)
         kept = [row for file, row in rows.items() if file not in contradicted]
+        for row in kept:
+            (folder / "cells" / row.file).write_bytes(pictures[row.file])
         with whole(table) as part, part.open("w", newline="", encoding="utf-8") as written:
             csv.writer(written, lineterminator="\n").writerows([_COLUMNS, *kept])
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; name another folder") from None
-    return Exported(Counter(str(row[1]) for row in kept), len({row[2] for row in kept}), len(contradicted))
+    return Exported(Counter(row.name for row in kept), len({row.film for row in kept}), len(contradicted))
 
 
 def _box(crop: bytes) -> tuple[float, float, float, float]:

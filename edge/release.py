@@ -23,7 +23,7 @@ class Releases:
 
     def renew(self) -> None:
         """Have the LIS asked at the next need: another specimen is counted, or a result was released."""
-        self._known: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
         self._due_s = 0.0
 
     def state(self, session: Session, *, broken: bool) -> dict[str, Any] | None:
@@ -33,8 +33,7 @@ class Releases:
         """
         if self._lis is None:
             return None
-        release_as = self._release_as(self._lis, session, broken)
-        return self._state(self._lis, session) | {"release_as": release_as}
+        return self._state(session) | {"release_as": self._release_as(session, broken)}
 
     def answer(self, asked: Release, session: Session, phase: str) -> None:
         """Release the result if it still is as the person saw it who asks; else tell why not.
@@ -57,12 +56,12 @@ class Releases:
             raise UserError(f"the count is now that of {session.specimen}; look at it, then release")
         lis, broken = self._way(), phase == "failed"
         self.renew()
-        now = session.counts, len(session.doubtful), self._release_as(lis, session, broken)
+        now = session.counts, len(session.doubtful), self._release_as(session, broken)
         if (asked.counts, asked.review, asked.status) != now:
             raise UserError("the count has changed meanwhile; look at it, then release")
-        known = lis.messages(session.specimen)
+        earlier = lis.messages(session.specimen)
         entry = self.release(session, not broken, asked.operator, asked.wbc)
-        if entry.id in known:
+        if entry.id in earlier:
             raise UserError(f"released before, unchanged (message {entry.id}): nothing was sent again")
         return entry
 
@@ -81,12 +80,12 @@ class Releases:
             raise UserError("no way to the LIS is set; --serial names its port")
         return self._lis
 
-    def _release_as(self, lis: LisService, session: Session, broken: bool) -> Status:
+    def _release_as(self, session: Session, broken: bool) -> Status:
         """Return the status with which a result would leave now."""
         settled = not (broken or session.unsettled)
-        return status(settled, was_final=self._state(lis, session)["was_final"])
+        return status(settled, was_final=self._state(session)["was_final"])
 
-    def _state(self, lis: LisService, session: Session) -> dict[str, Any]:
+    def _state(self, session: Session) -> dict[str, Any]:
         if time.monotonic() >= self._due_s:
-            self._known, self._due_s = lis.state(session.specimen), time.monotonic() + _STATE_S
-        return self._known
+            self._told, self._due_s = self._way().state(session.specimen), time.monotonic() + _STATE_S
+        return self._told

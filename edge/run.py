@@ -11,6 +11,7 @@ if __name__ == "__main__":
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import dataclasses
+import secrets
 import signal
 import stat
 import sys
@@ -34,6 +35,7 @@ from edge.lis.outbox import Outbox, State
 from edge.lis.service import LisService
 from edge.report import NOTICE, Status
 from edge.rim import within_rim
+from edge.session import REASONS
 from edge.startup import complain, run, say
 from edge.store import Store
 
@@ -47,8 +49,6 @@ _WAITS_TOLD_S = 5.0
 """Between two lines that tell how long a result is still waited for."""
 _TOLD_S = 2.0
 """Seconds between two words on how far the flat field is."""
-_REASONS = 3
-"""Of skipped frames, the commonest that are told."""
 
 
 class Stop:
@@ -108,7 +108,8 @@ def _count_until_stopped(config: Config, stop: Stop) -> int:
         instrument = Instrument(config, store, classifier, stop.event, lis)
         if not config.headless:
             stack.callback(_serve(config, instrument, stop.event).stop)
-        made_up = "" if config.specimen else f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        # A Pi's clock may begin again where it stood at the last shutdown.
+        made_up = "" if config.specimen else f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         specimen = config.specimen or made_up
         if made_up:
             say(f"specimen {made_up}, by date and time; --specimen names it")
@@ -203,9 +204,9 @@ def _exit_code(config: Config, outcome: Outcome, stop: Stop, made_up: str) -> in
         where = "see 'skipped' in the result" if config.json else "--json FILE keeps which"
         reasons = [
             f"{count} times {reason}" if count > 1 else reason
-            for reason, count in skipped.most_common(_REASONS)
+            for reason, count in skipped.most_common(REASONS)
         ]
-        more = "; and others" if len(skipped) > _REASONS else ""
+        more = "; and others" if len(skipped) > REASONS else ""
         told = "; ".join(reasons) + more
         complain(f"skipped frames: {skipped.total()} ({told}); {where}")
         return EXIT_SKIPPED
@@ -242,7 +243,6 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m edge.run",
         description=f"Count white blood cells, live. {NOTICE}",
-        allow_abbrev=False,
     )
     add_options(parser, Config)
     return parser

@@ -21,7 +21,7 @@ from edge.sightings import Decision, Known
 from edge.store import Store
 from edge.track import Counter, MovingStage
 
-_REASONS = 3
+REASONS = 3
 """As many of the reasons for which frames were skipped are shown."""
 _DIGITS = 16
 _CONTENT = re.compile(f" [0-9a-f]{{{_DIGITS}}}$")
@@ -432,7 +432,7 @@ class Session:
             "frames": self._frames,
             "fields": self.counter.fields,
             "skipped": len(self._skips),
-            "skips": dict(self.skipped.most_common(_REASONS)),
+            "skips": dict(self.skipped.most_common(REASONS)),
             "lost": self._lost,
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),

@@ -130,14 +130,8 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
     _needs_way(config)
     if config.lis_protocol != "astm" or config.lis_folder:
         raise UserError("a query needs lis_protocol = astm on a serial line or TCP")
-    # Not on the command line: sudo and the shell keep those.
-    print("specimen: ", end="" if sys.stdin.isatty() else "\n", flush=True)
-    try:
-        specimen = sys.stdin.readline().strip()
-    except UnicodeDecodeError:
-        raise UserError(f"the specimen came in another character set than {sys.stdin.encoding}") from None
-    check_specimen(specimen)
-    with Outbox(config.database) as box:
+    with _existing(config) as box:
+        specimen = _ask_specimen()
         service = _Sending(config)
         entry = box.query(specimen)
         try:
@@ -157,6 +151,17 @@ def query(config: LisConfig, options: argparse.Namespace) -> int:
         return 0
     print(f"no order came; the query: {reason}")
     return 130 if service.stopped.is_set() else 1
+
+
+def _ask_specimen() -> str:
+    # Not on the command line: sudo and the shell keep those.
+    print("specimen: ", end="" if sys.stdin.isatty() else "\n", flush=True)
+    try:
+        specimen = sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise UserError(f"the specimen came in another character set than {sys.stdin.encoding}") from None
+    check_specimen(specimen)
+    return specimen
 
 
 class _Sending:

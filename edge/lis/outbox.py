@@ -348,6 +348,7 @@ class Outbox:
 
     def orders(self, specimen: str | None = None, limit: int = 200, *, since: str = "") -> list[Order]:
         """Return the orders kept, newest first; of one specimen, or `since` a time (UTC), where given."""
+        since = max(since, _iso(datetime.now(UTC) - ORDERS_KEPT))
         with self._db.understood():
             rows = self._db.execute(
                 "SELECT specimen, tests, patient_id, patient_name FROM lis_order "

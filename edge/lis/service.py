@@ -89,7 +89,8 @@ class SenderLock:
     """Held by the one program that sends from a database."""
 
     def __init__(self, database: Path) -> None:
-        self._lock = FileLock(database.with_name(database.name + "-lis.lock"))
+        file = database.resolve()  # a link to it is another name
+        self._lock = FileLock(file.with_name(f"{file.name}-lis.lock"))
 
     def take(self) -> bool:
         """As `edge.lock.FileLock.take`.
@@ -153,6 +154,7 @@ class LisService:
                 self._opener.open().close()
             except PortError as error:
                 self._notice(f"{error}; results wait until it is")
+        self._box.keep_orders((), patient=False)  # old ones go
         if not self._lock.take():
             self._notice("another program sends from this database; it will send this one's results")
         self._thread.start()

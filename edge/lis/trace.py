@@ -69,7 +69,8 @@ class Trace:
 
 def monitor_path(database: Path) -> Path:
     """Return the socket on which `monitor` listens beside a database."""
-    return database.with_name(database.name + "-lis.monitor")
+    file = database.resolve()  # a link to it is another name
+    return file.with_name(f"{file.name}-lis.monitor")
 
 
 class Broadcast:

@@ -64,11 +64,13 @@ def test_a_picture_that_was_named_differently_is_left_out(
     database = tmp_path / "c.sqlite"
     counted(database, "A", "monocyte", "monocyte")
     counted(database, "B", "basophil", "monocyte")
+    counted(database, "C", "monocyte")
     assert main([str(tmp_path / "out"), "--database", str(database)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("monocyte: 1\nleft out, as they were named differently in two specimens: 1\n")
     assert "two specimens at least" in told
     assert named(tmp_path / "out") == ["monocyte"]
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [b"file,class,source,split\n", b"\xff\xfe"])

@@ -164,7 +164,15 @@ def test_a_monitor_that_cannot_listen_is_told(database: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["resend", 1], ["cancel", 1, "--reason", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["resend", 1],
+        ["cancel", 1, "--reason", "x"],
+        ["query", "--serial", "socket://127.0.0.1:9"],
+    ],
+)
 def test_a_mistyped_database_is_not_made(tmp_path: Path, arguments: list[object]) -> None:
     done = run(*arguments, "--database", tmp_path / "none.sqlite")
     assert (done.returncode, "no such file" in done.stderr) == (1, True)

@@ -293,8 +293,9 @@ def test_orders_are_kept_replaced_cancelled_and_forgotten(box: Outbox) -> None:
     assert box.orders() == [Order("S-1", ("DIFF", "CBC"), "P7", "Doe^J")]
     old = (datetime.now(UTC) - ORDERS_KEPT - timedelta(days=1)).isoformat(timespec="milliseconds")
     box._db.execute("UPDATE lis_order SET received = ?", (old,))
+    assert box.orders() == [], "they are not told"
     box.keep_orders([], patient=True)
-    assert box.orders() == []
+    assert box._db.execute("SELECT count(*) FROM lis_order").fetchone() == (0,), "and go"
 
 
 def test_two_threads_of_two_programs_share_the_file(database: Path, box: Outbox) -> None:

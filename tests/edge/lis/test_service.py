@@ -10,6 +10,7 @@ from edge.cells import CellClass, Role
 from edge.config import LisConfig
 from edge.errors import UserError
 from edge.lis.astm_link import AstmLink
+from edge.lis.content import Order
 from edge.lis.folder import FolderLink
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
@@ -141,6 +142,29 @@ def test_a_lock_that_another_user_made_is_taken(tmp_path: Path, monkeypatch: pyt
     lock = SenderLock(tmp_path / "c.sqlite")
     assert lock.take()
     lock.free()
+
+
+def test_two_names_of_a_database_have_one_sender(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    lock, other = (SenderLock(tmp_path / name / "c.sqlite") for name in ("folder", "link"))
+    assert lock.take()
+    assert not other.take()
+    lock.free()
+    assert other.take()
+    other.free()
+
+
+def test_old_orders_go_when_the_service_starts(tmp_path: Path) -> None:
+    begin(tmp_path / "c.sqlite", "S-1")
+    (tmp_path / "out").mkdir()
+    with Outbox(tmp_path / "c.sqlite") as box:
+        box.keep_orders([Order("S-1", ("DIFF",), "P7", "Doe^J")], patient=True)
+        box._db.execute("UPDATE lis_order SET received = '2020-01-01T00:00:00.000+00:00'")
+        service = LisService(config(tmp_path, lis_folder=tmp_path / "out"), CLASSES, print)
+        service.start()
+        service.stop()
+        assert box._db.execute("SELECT count(*) FROM lis_order").fetchone() == (0,)
 
 
 def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
