@@ -102,11 +102,20 @@ def shown_alone(image: Image) -> Image:
     return np.asarray(image * mask[..., None], np.uint8)
 
 
+def framed_in_white(image: Image) -> Image:
+    """Return an image in the middle of a white one 2.2 times as large."""
+    side = round(0.6 * max(image.shape))
+    return np.asarray(
+        cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_CONSTANT, value=(255,) * 3), np.uint8
+    )
+
+
 CHANGES: dict[str, Callable[[Image], Image]] = {
     "cut to its box": cut_out(1.0),
     "cut 5 % into": cut_out(0.9),
     "turned on black": turned_on_black,
     "alone on black": shown_alone,
+    "framed in white": framed_in_white,
 }
 """What people do to images of one cell before they share them."""
 

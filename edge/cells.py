@@ -53,6 +53,10 @@ class Box:
         """The longer side in pixels."""
         return max(self.width, self.height)
 
+    def moved(self, x: float, y: float) -> "Box":
+        """Return it so many pixels further to the right, and down."""
+        return Box(self.x + x, self.y + y, self.width, self.height)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

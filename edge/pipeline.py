@@ -12,7 +12,7 @@ from edge.localise import Locator, is_cut_out
 from edge.preprocess import TIGHT, crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
-from edge.void import cuts
+from edge.void import cuts, within_frame
 
 _NEAR_BORDER = 0.35
 """Sides of a box from the border up to which it may be that of a part alone."""
@@ -60,7 +60,8 @@ def _may_be_part(frame: Frame, box: Box) -> bool:
 
 def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
     """Return a frame as an even light shows it, as far as that is known, and what the gates say of it."""
-    verdict = inspector.inspect(frame.image)
+    shown = frame.image if inspector.steady else within_frame(frame.image)[0]
+    verdict = inspector.inspect(shown)
     return replace(frame, image=inspector.light.even(frame.image)), verdict
 
 

@@ -98,8 +98,8 @@ def result(
         lost: frames that could not be laid on the slide and were not counted from.
         gates: frames that the quality gates refused, or warned of.
         seen: how much of the smear the map shows (`edge.mosaic.Coverage.facts`); None without a map.
-        images: single ones that were read to their end: "source", and whether each shows a place photographed
-            before ("again"); None for a moving stage.
+        images: single ones that were read to their end: "source", whether each shows a place photographed
+            before ("again"), and the numbers of the "cells" on it; None for a moving stage.
         complete: True where the whole input was read, or the target was reached.
     """
     counted = differential((c.name for c in cells), card.classes)

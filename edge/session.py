@@ -73,8 +73,12 @@ class Session:
         self._read = dict(resumed.files)
         """Image files that were read (`_key`); True for one that showed a place photographed before."""
         self._shown = dict(resumed.shown)
-        self._earlier = {found[0] for key in self._read if (found := _CONTENT.search(key))}
-        """Contents of those."""
+        self._earlier = {
+            found[0]: self._shown.get(key, ())
+            for key, again in self._read.items()
+            if (found := _CONTENT.search(key))
+        }
+        """Contents of those, and the cells on them."""
         # An image of which a target left something over is read again.
         self._frames = resumed.frames if moving else len(resumed.files)
         self._saved_frames = self._frames
@@ -160,11 +164,18 @@ class Session:
             return False
         if (found := _CONTENT.search(key)) is None or found[0] not in self._earlier:
             return True
+        shown = self._earlier[found[0]]
         self._store.add(
-            self._row, file=key, again=True, frames=self._frames + 1, lost=self._lost, gates=self._gates
+            self._row,
+            file=key,
+            again=True,
+            shown=shown,
+            frames=self._frames + 1,
+            lost=self._lost,
+            gates=self._gates,
         )
         self._frames += 1
-        self._read[key] = True
+        self._read[key], self._shown[key] = True, shown
         return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
@@ -216,7 +227,7 @@ class Session:
         if file:
             self._read[file] = step.tracked.again
             self._shown[file] = shown
-            self._earlier.add(file[-_DIGITS - 1 :])
+            self._earlier[file[-_DIGITS - 1 :]] = shown
         self._accept(cells, revised, moved)
         return cells
 
@@ -240,8 +251,7 @@ class Session:
         x, y = self._corner
         if not (x or y):
             return cells
-        moved = (dataclasses.replace(c.box, x=c.box.x + x, y=c.box.y + y) for c in cells)
-        return tuple(dataclasses.replace(c, box=box) for c, box in zip(cells, moved, strict=True))
+        return tuple(dataclasses.replace(c, box=c.box.moved(x, y)) for c in cells)
 
     def _skip(self, skip: Skip) -> None:
         if (skip.source, skip.reason) in self._skipped_files:
@@ -358,8 +368,11 @@ class Session:
         """Return the images read, as the result has them; None for a moving stage."""
         if self._moving:
             return None
-        read = sorted((_CONTENT.sub("", key), again) for key, again in self._read.items())
-        return [{"source": source, "again": again} for source, again in read]
+        read = sorted((_CONTENT.sub("", key), again, key) for key, again in self._read.items())
+        return [
+            {"source": source, "again": again, "cells": sorted({n for _, n in self._shown.get(key, ())})}
+            for source, again, key in read
+        ]
 
     def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the first of `cells`, as far as the target allows."""
@@ -398,7 +411,8 @@ class Session:
         all is well), total, target, unsettled (why a result would not be final), review (cells that a person
         must look at), namings (how often persons gave cells their classes), revisions (grows when counted
         cells are decided again), frames, fields, skipped, skips (of the commonest reasons: how many frames
-        each), lost (frames of a place that the map does not show), gated and warned (frames by gate), fps,
+        each), lost (frames of a place that the map does not show), empty (images on which no whole cell was
+        found; 0 for a moving stage), gated and warned (frames by gate), fps,
         source, classes (name, role, count, percent, low, high, per_100 each; None where nothing is counted),
         model (name, sha256), stage ([x, y, angle] as `edge.pose.Pose`, or None), frame ([width, height] in
         pixels, or None), rim (True where a black rim round the picture is left out, see `edge.rim`).
@@ -434,6 +448,7 @@ class Session:
             "skipped": len(self._skips),
             "skips": dict(self.skipped.most_common(REASONS)),
             "lost": self._lost,
+            "empty": sum(not self._shown.get(key) for key in self._read),
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),
             "fps": round(fps, 1),

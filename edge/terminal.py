@@ -128,6 +128,8 @@ def table(state: dict[str, Any], specimen: str = "") -> Table:
     caption = f"frames {state['frames']}, fields {state['fields']}, to review {state['review']}"
     if state["rim"]:
         caption += ", without the black rim of the picture"
+    if state["empty"]:
+        caption += f", images without a cell {state['empty']}"
     if state["skipped"]:
         caption += f", skipped {state['skipped']}"
     if refused := state["gated"] | ({"stage lost": state["lost"]} if state["lost"] else {}):

@@ -42,6 +42,9 @@ _LEAST_CUT = 0.2
 _CUT_OUT = 0.6
 """Share of an image that is no picture, from which its cells were cut out all around: there is no more."""
 
+_LEAST_EDGE = 0.8
+"""Share of a picture's width that is of another colour than the frame in the first line behind that."""
+
 Mask = NDArray[np.bool_]
 
 
@@ -78,6 +81,38 @@ def fill(image: Image) -> tuple[Image, Mask | None]:
     whole = image.copy()
     whole[empty] = glass.astype(np.uint8)
     return whole, empty
+
+
+def within_frame(image: Image) -> tuple[Image, tuple[int, int]]:
+    """Return what of an image lies within a plain upright frame, and the upper left corner of that, (x, y).
+
+    A wide frame misleads whoever measures the image: its light is taken for that of glass, and the picture is
+    a small one in it. Unlike in `fill` it may be of any colour. Along glass that is over-exposed the picture
+    does not end: whatever lies there is round, and touches the first line that is not plain in a few pixels.
+
+    Args:
+        image: RGB, shape (height, width, 3).
+    """
+    top, bottom = _plain_lines(image), _plain_lines(image[::-1])
+    columns = image.transpose(1, 0, 2)
+    left, right = _plain_lines(columns), _plain_lines(columns[::-1])
+    height, width = image.shape[:2]
+    if not any((top, bottom, left, right)):
+        return image, (0, 0)
+    return np.ascontiguousarray(image[top : height - bottom, left : width - right]), (left, top)
+
+
+def _plain_lines(lines: Image) -> int:
+    """Return how many of the first lines are a frame: of one colour, the next one nearly all of another."""
+    colour = np.median(lines[0], axis=0).astype(np.int16)
+    if np.abs(lines[0] - colour).max() > _ONE_COLOUR:
+        return 0
+    away = np.abs(lines - colour).max(axis=2)
+    for strange in (away > _ONE_COLOUR, away > _NEAR_COLOUR):  # as JPEG mixes a few lines before the picture
+        first = int(strange.any(axis=1).argmax())
+        if strange[first].sum() > _LEAST_EDGE * strange.any(axis=0).sum():
+            return first
+    return 0
 
 
 def cuts(empty: Mask, image: Image, box: Box) -> bool:

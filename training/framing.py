@@ -21,6 +21,7 @@ from edge.localise import Locator
 from edge.preprocess import CONTEXT, crop
 from edge.ruler import stain
 from edge.sightings import one_cell
+from edge.void import within_frame
 
 _STAINED = 0.45
 """A nucleus is stained at least this much of the darkest stain in the image's middle."""
@@ -93,10 +94,11 @@ def measure_cell(image: Image, known: Box | None = None) -> tuple[Box, float]:
     """
     if known is not None:
         return known, known.side
-    located = _locator().locate(image)
-    box = _chosen(located, image)
+    shown, corner = within_frame(image)
+    located = _locator().locate(shown)
+    box = _chosen(located, shown)
     sides = (cell.box.side for cell in located if cell.whole and one_cell(cell.box, box))
-    return box, next(sides, math.nan)
+    return box.moved(*corner), next(sides, math.nan)
 
 
 def _chosen(located: Sequence[Located], image: Image) -> Box:

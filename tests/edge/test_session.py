@@ -75,7 +75,14 @@ def test_the_result_is_the_contract(store: Store) -> None:
         "neutrophil": {"count": 4, "percent": 100.0, "low": pytest.approx(39.76, abs=0.01), "high": 100.0}
     }
     assert result["skipped"] == [{"source": "b.png", "reason": "truncated"}]
-    assert result["images"] == [{"source": "a.png", "again": False}, {"source": "c.png", "again": False}]
+    assert result["images"] == [
+        {"source": "a.png", "again": False, "cells": [1, 2, 3]},
+        {"source": "c.png", "again": False, "cells": [4, 5, 6]},
+    ]
+    assert session.state("counting")["empty"] == 0
+    session.take(step(session, "d.png"))
+    assert session.result(complete=True)["images"][2]["cells"] == []
+    assert session.state("counting")["empty"] == 1
     assert result["cells"][2] == {
         "number": 3,
         "class": "erythroblast",
@@ -146,7 +153,7 @@ def test_a_copy_of_an_image_of_an_earlier_run_adds_nothing(store: Store) -> None
     for session in (again, begin(store)):
         found = session.result(complete=True)
         assert (found["frames"], found["fields"], found["total"]) == (2, 1, 1)
-        assert found["images"][1] == {"source": "copy.png", "again": True}
+        assert found["images"][1] == {"source": "copy.png", "again": True, "cells": [1]}
     assert again.wants(Frame(1, 0.0, np.ones((20, 20, 3), np.uint8), "b.png"))
 
 

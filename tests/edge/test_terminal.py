@@ -21,6 +21,7 @@ def state() -> dict[str, Any]:
         "fields": 3,
         "skipped": 1,
         "lost": 7,
+        "empty": 3,
         "gated": {"out of focus": 12, "too crowded": 1},
         "rim": False,
         "message": "stage lost",
@@ -52,7 +53,7 @@ def test_the_table_shows_counts_limits_and_what_is_wrong(state: dict[str, Any]) 
         "75.0",
         "34.9-96.8",
         "25.0 per 100",
-        "skipped 1",
+        "images without a cell 3, skipped 1",
         "not counted from: out of focus 12, too crowded 1, stage lost 7",
         "stage lost",
     ):

@@ -4,7 +4,7 @@ import pytest
 
 from edge.cells import Box
 from edge.quality import Inspector
-from edge.void import cuts, fill, filled
+from edge.void import cuts, fill, filled, within_frame
 
 GLASS, NUCLEUS = (225, 215, 200), (95, 60, 140)
 
@@ -53,6 +53,32 @@ def test_a_dark_rim_and_a_plain_frame_become_glass(
     whole = filled(framed)
     assert np.median(whole[:15], axis=(0, 1)) == pytest.approx(GLASS, abs=8)
     assert np.array_equal(whole[40:120], framed[40:120])
+
+
+@pytest.mark.parametrize(
+    ("colour", "quality"),
+    [((255, 255, 255), None), ((255, 255, 255), 85), ((245, 245, 245), 85), ((0, 0, 0), None)],
+)
+@pytest.mark.parametrize("sides", [(300, 90, 70, 200), (0, 0, 40, 0)])
+def test_a_picture_is_seen_without_the_plain_frame_around_it(
+    picture: np.ndarray, colour: tuple[int, ...], sides: tuple[int, ...], quality: int | None
+) -> None:
+    framed = cv2.copyMakeBorder(picture, *sides, cv2.BORDER_CONSTANT, value=colour)
+    if quality is not None:
+        _, data = cv2.imencode(".jpg", framed, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        framed = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    shown, (left, top) = within_frame(framed)
+    assert np.array_equal(shown, framed[top : top + shown.shape[0], left : left + shown.shape[1]])
+    # JPEG mixes up to a block of the frame with the picture.
+    assert shown.shape == pytest.approx(picture.shape, abs=0 if quality is None else 8)
+    assert (left, top) == pytest.approx((sides[2], sides[0]), abs=0 if quality is None else 8)
+
+
+def test_glass_that_is_burnt_out_is_no_frame(picture: np.ndarray) -> None:
+    burnt = np.where(picture.mean(axis=2, keepdims=True) > 180, 255, picture).astype(np.uint8)
+    assert (burnt[:30] == 255).all()
+    for image in (burnt, np.full_like(picture, 255), picture):
+        assert within_frame(image)[0].shape == image.shape
 
 
 def round_view(cell: int, radius: int = 100) -> np.ndarray:
