@@ -20,12 +20,16 @@ from edge.pose import Pose
 from edge.sightings import one_cell
 from edge.void import reaching
 
-_RECENT = 300
-"""Photographs remembered at a time: 50 MB of them."""
+_RECENT, _MOST_BYTES = 300, 60_000_000
+"""Photographs remembered at a time, and bytes of them."""
 _WORK_SIDE = 240
 """Photographs are compared at this many pixels of their longer side. Small ones are enlarged, since they show
 too few landmarks as they are: of 270 views of cells of Zheng 1, 120 pixels wide, one was not laid on its
 photograph, five without that."""
+_LARGE_SIDE, _CELL_SIDE = 480, 30
+"""At up to so many where cells would be smaller than so many pixels: of 117 cells on eight photographs of
+1800 x 1200 pixels, each a 33rd of them and turned by any angle, 45 were counted twice without that, and none
+with it."""
 _LANDMARKS = 300
 """Of a photograph, at most."""
 _ENOUGH = 4
@@ -107,11 +111,16 @@ class Photograph:
 
     Args:
         image: as it came.
+        boxes: of the cells that will be compared, in its pixels.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, boxes: Sequence[Box] = ()) -> None:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        self.scale = _WORK_SIDE / max(grey.shape)
+        longer, work = max(grey.shape), float(_WORK_SIDE)
+        if boxes:
+            told = _CELL_SIDE * longer / float(np.median([box.side for box in boxes]))
+            work = max(work, min(told, _LARGE_SIDE, longer))
+        self.scale = work / longer
         """Its pixels per pixel of the photograph."""
         size = [max(1, round(self.scale * side)) for side in grey.shape[::-1]]
         method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
@@ -121,6 +130,11 @@ class Photograph:
         """Where it shows picture, shape (height, width): not what was laid around a turned or cut one."""
         self.cells: tuple[tuple[Box, int], ...] = ()
         """Box, in pixels of the photograph, and number of each cell."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its pictures."""
+        return self.grey.nbytes + self.shown.nbytes
 
     @cached_property
     def marks(self) -> Landmarks:
@@ -201,7 +215,7 @@ def _scaling(old: Photograph, new: Photograph, laid: Fit) -> float:
 
 
 class Album:
-    """The last 300 photographs with cells; older ones of cells that few show."""
+    """The last 300 photographs with cells, fewer of large ones; older ones of cells that few show."""
 
     def __init__(self) -> None:
         self._photographs: list[Photograph] = []
@@ -214,7 +228,7 @@ class Album:
     def add(self, photograph: Photograph) -> None:
         """Remember a photograph, and forget the oldest: one of cells that enough others show, if any."""
         self._photographs.append(photograph)
-        if len(self._photographs) > _RECENT:
+        while len(self._photographs) > _RECENT or sum(p.size_bytes for p in self._photographs) > _MOST_BYTES:
             shown = Counter(number for p in self._photographs for _, number in p.cells)
             often = (p for p in self._photographs if all(shown[number] > _ENOUGH for _, number in p.cells))
             self._photographs.remove(next(often, self._photographs[0]))

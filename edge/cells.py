@@ -98,7 +98,7 @@ class Located:
     box: Box
     """The cell with its cytoplasm, clipped to the frame."""
     whole: bool
-    """False where the frame's border cuts the nucleus: the cell cannot be classified yet."""
+    """False where the frame's border cuts the cell: it cannot be classified yet."""
     sure: bool
     """False where the locator doubts that it is one."""
 

@@ -53,8 +53,9 @@ class StillFields:
             self.fields += 1
             return Tracked((), (), lost=False, place=None)
         size = (frame.image.shape[1], frame.image.shape[0])
-        picture = Photograph(frame.image)
-        seen = self._album.known(picture, [d.box for d in detections])
+        boxes = [d.box for d in detections]
+        picture = Photograph(frame.image, boxes)
+        seen = self._album.known(picture, boxes)
         here = self._known.get(frame.source, {})
         cells: list[Cell] = []
         revised = [*self._decision.reconsidered()]
@@ -79,7 +80,8 @@ class StillFields:
         self._album.add(picture)
         kept = self._album.numbers
         self._sightings = {n: s for n, s in self._sightings.items() if n in kept}
-        again = any(number is not None for number in seen)
+        # What an earlier run had counted on this very image is known by its pictures too.
+        again = any(n is not None and box not in here for box, n in zip(boxes, seen, strict=True))
         self.fields += not again
         return Tracked(
             tuple(cells), tuple(numbers), lost=False, place=None, again=again, revised=tuple(revised)
@@ -100,7 +102,7 @@ class StillFields:
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""
         if cells := tuple(shown) or tuple(self._known.get(frame.source, {}).items()):
-            picture = Photograph(frame.image)
+            picture = Photograph(frame.image, [box for box, _ in cells])
             picture.cells = cells
             self._album.add(picture)
 

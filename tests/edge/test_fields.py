@@ -258,6 +258,50 @@ def test_the_same_view_at_another_resolution_is_known() -> None:
     assert counter.update(Frame(1, 0.0, large, "b"), [seen]).numbers == (1,)
 
 
+def test_small_cells_of_a_large_photograph_turned_by_any_angle_are_known() -> None:
+    """At 240 pixels of its longer side such a cell would be seven pixels wide."""
+    rng = np.random.default_rng(3)
+    slide = np.full((1700, 1700, 3), 225, np.uint8)
+    for x, y in rng.uniform(20, 1680, (2500, 2)):  # red cells
+        cv2.circle(slide, (int(x), int(y)), 14, (205, 160, 150), -1)
+    places = [(x, y) for x in range(500, 1250, 120) for y in range(500, 1250, 120)]
+    for x, y in places:
+        for _ in range(4):
+            dx, dy = rng.uniform(-13, 13, 2)
+            cv2.circle(slide, (int(x + dx), int(y + dy)), int(rng.uniform(7, 13)), (100, 60, 140), -1)
+    slide = np.asarray(cv2.GaussianBlur(slide, (0, 0), 1.5), np.uint8)
+    counter = StillFields(DECISION)
+    for index, degrees in enumerate((0, 37, 100, 163, 214, 300)):
+        move = cv2.getRotationMatrix2D((850, 850), degrees, 1)
+        move[:, 2] += (900 - 850, 600 - 850)
+        view = cv2.warpAffine(slide, move, (1800, 1200), borderMode=cv2.BORDER_REFLECT)
+        view = np.clip(view + rng.normal(0, 2, view.shape), 0, 255).astype(np.uint8)
+        seen = [at(move, x, y) for x, y in places]
+        tracked = counter.update(Frame(index, 0.0, view, f"{index}"), seen)
+        assert tracked.numbers == tuple(range(1, len(places) + 1))
+
+
+def test_an_image_that_is_read_on_shows_no_place_photographed_before() -> None:
+    first, image = StillFields(DECISION), picture(1)
+    (cell,) = first.update(Frame(0, 0.0, image, "a"), [detection(150, 100)]).cells
+    on = StillFields(DECISION, {("a", cell.box): 1}, count=1)
+    on.recall(Frame(0, 0.0, image, "a"))  # as its stored picture is remembered
+    tracked = on.update(Frame(0, 0.0, image, "a"), [detection(150, 100), detection(250, 180)])
+    assert (tracked.numbers, tracked.again, on.fields) == ((1, 2), False, 1)
+    tracked = on.update(Frame(1, 0.0, image, "b"), [detection(150, 100), detection(250, 180)])
+    assert (tracked.numbers, tracked.again, on.fields) == ((1, 2), True, 1)
+
+
+def test_fewer_large_photographs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(album, "_MOST_BYTES", 5 * 2 * 240 * 180)
+    held = album.Album()
+    for number in range(8):
+        photograph = album.Photograph(picture(number))
+        photograph.cells = ((Box(125, 75, 50, 50), number),)
+        held.add(photograph)
+    assert held.numbers == {3, 4, 5, 6, 7}
+
+
 def test_the_oldest_photographs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(album, "_RECENT", 12)
     counter = StillFields(DECISION)
