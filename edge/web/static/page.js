@@ -91,6 +91,8 @@ function showState(state) {
   if (skips.reduce((sum, [, number]) => sum + number, 0) < state.skipped) told.push("and others");
   setText($("skipped"), `${whole(state.skipped)} (${told.join("; ")})`);
   $("skipped-line").hidden = state.skipped === 0;
+  $("without").textContent = `${whole(state.empty)} image${state.empty === 1 ? "" : "s"}`;
+  $("without-line").hidden = state.empty === 0;
   $("source").textContent = state.source;
   $("rim-line").hidden = !state.rim;
   $("position").textContent = state.stage ? `x ${Math.round(state.stage[0])} y ${Math.round(state.stage[1])}` : "";

@@ -65,6 +65,7 @@ STATE: dict[str, Any] = {
     "skipped": 5,
     "skips": {"cut short": 2, "not an image": 1},
     "gated": {},
+    "empty": 11,
     "rim": False,
     "warned": {},
     "fps": 11.84,
@@ -224,6 +225,7 @@ def test_the_numbers_are_those_of_the_state(page: Page) -> None:
         "frames": "1,204",
         "fields": "37",
         "skipped": "5 (2 times cut short; not an image; and others)",
+        "without": "11 images",
         "fps": "11.8/s",
         "source": "demo",
         "position": "x 12 y 531",
@@ -330,11 +332,12 @@ def test_before_the_first_cell_there_is_no_percentage(page: Page) -> None:
     none_yet = [
         entry | {"count": 0, "percent": None, "low": None, "high": None} for entry in STATE["classes"]
     ]
-    page.show(view(total=0, target=None, message="", skipped=0, stage=None, classes=none_yet))
+    page.show(view(total=0, target=None, message="", skipped=0, empty=0, stage=None, classes=none_yet))
     assert page.row("neutrophil") == ["neutrophil", "0", "\u2013", ""]
     assert page.text("target") == "cells"
     assert not page.visible("message")
     assert not page.visible("skipped-line")
+    assert not page.visible("without-line")
 
 
 def test_the_page_follows_the_count(page: Page) -> None:
