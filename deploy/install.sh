@@ -39,9 +39,10 @@ if systemctl is-active --quiet wbc; then
 fi
 systemctl stop wbc 2>/dev/null || true
 runuser -u wbc -- /usr/bin/python3 -I - /etc/wbc/edge.toml /var/lib/wbc <<'COPY' ||
-import sqlite3, sys, tomllib
+import os, sqlite3, sys, tomllib
 from pathlib import Path
 
+os.umask(0o077)
 settings, home = map(Path, sys.argv[1:])
 try:
     chosen = tomllib.loads(settings.read_text("utf-8-sig")) if settings.exists() else {}

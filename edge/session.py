@@ -18,7 +18,7 @@ from edge.mosaic import MapView, Mosaic, write_map
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
 from edge.sightings import Decision, Known
-from edge.store import Store
+from edge.store import Shown, Store
 from edge.track import Counter, MovingStage
 
 REASONS = 3
@@ -73,12 +73,11 @@ class Session:
         self._read = dict(resumed.files)
         """Image files that were read (`_key`); True for one that showed a place photographed before."""
         self._shown = dict(resumed.shown)
-        self._earlier = {
-            found[0]: self._shown.get(key, ())
-            for key, again in self._read.items()
-            if (found := _CONTENT.search(key))
-        }
+        self._earlier: dict[str, Shown] = {}
         """Contents of those, and the cells on them."""
+        for key in self._read:
+            if found := _CONTENT.search(key):  # of a copy none are stored
+                self._earlier[found[0]] = self._earlier.get(found[0], ()) or self._shown.get(key, ())
         # An image of which a target left something over is read again.
         self._frames = resumed.frames if moving else len(resumed.files)
         self._saved_frames = self._frames
@@ -164,18 +163,11 @@ class Session:
             return False
         if (found := _CONTENT.search(key)) is None or found[0] not in self._earlier:
             return True
-        shown = self._earlier[found[0]]
         self._store.add(
-            self._row,
-            file=key,
-            again=True,
-            shown=shown,
-            frames=self._frames + 1,
-            lost=self._lost,
-            gates=self._gates,
+            self._row, file=key, again=True, frames=self._frames + 1, lost=self._lost, gates=self._gates
         )
         self._frames += 1
-        self._read[key], self._shown[key] = True, shown
+        self._read[key] = True
         return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
@@ -364,13 +356,18 @@ class Session:
             return None
         return f"{frame.name} {hashlib.blake2b(frame.image.tobytes(), digest_size=8).hexdigest()}"
 
+    def _cells_on(self, key: str) -> Shown:
+        """Return the cells on an image that was read."""
+        found = _CONTENT.search(key)
+        return self._shown.get(key, ()) or (self._earlier[found[0]] if found else ())
+
     def _images(self) -> list[dict[str, Any]] | None:
         """Return the images read, as the result has them; None for a moving stage."""
         if self._moving:
             return None
         read = sorted((_CONTENT.sub("", key), again, key) for key, again in self._read.items())
         return [
-            {"source": source, "again": again, "cells": sorted({n for _, n in self._shown.get(key, ())})}
+            {"source": source, "again": again, "cells": sorted({n for _, n in self._cells_on(key)})}
             for source, again, key in read
         ]
 
@@ -448,7 +445,7 @@ class Session:
             "skipped": len(self._skips),
             "skips": dict(self.skipped.most_common(REASONS)),
             "lost": self._lost,
-            "empty": sum(not self._shown.get(key) for key in self._read),
+            "empty": sum(not self._cells_on(key) for key in self._read),
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),
             "fps": round(fps, 1),

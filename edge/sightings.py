@@ -44,10 +44,11 @@ class Decision:
         for cell in counted:
             stored = decode_crop(cell.crop)
             dark = math.nan if stored is None else density(stored)
-            if self._nuclei.known:  # those before it were looked at again then, and are stored so
-                self._untold.clear()
-            else:
+            if not self._nuclei.known:
                 self._untold.append((cell, dark))
+            elif self._untold and cell.source != self._untold[-1][0].source:
+                # Before the next image or frame they were looked at again, and are stored as they were seen.
+                self._untold.clear()
             self._sizes.note(cell.network, cell.box.side)
             self._nuclei.note(cell.network, cell.strangeness, dark)
 

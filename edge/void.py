@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cells import Box, Image
+from edge.imagefile import MIN_SIDE_PX
 
 _BLACK = 16
 """Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
@@ -23,7 +24,7 @@ _SEAM = 2
 _OUTER = 2
 """Mark of what reaches the border."""
 _SAMPLED = 1000
-"""Places across the longer side, about, at which the light is measured."""
+"""Places across the longer side, or along a line, about, that are looked at."""
 _BRIGHT = 95
 """Percentile of what is left that stands for bare glass."""
 _PLAIN, _ONE_COLOUR = 1, 3
@@ -97,13 +98,15 @@ def within_frame(image: Image) -> tuple[Image, tuple[int, int]]:
     columns = image.transpose(1, 0, 2)
     left, right = _plain_lines(columns), _plain_lines(columns[::-1])
     height, width = image.shape[:2]
-    if not any((top, bottom, left, right)):
+    shown = image[top : max(top, height - bottom), left : max(left, width - right)]
+    if shown.shape == image.shape or min(shown.shape[:2]) < MIN_SIDE_PX:  # a speck or a line is no picture
         return image, (0, 0)
-    return np.ascontiguousarray(image[top : height - bottom, left : width - right]), (left, top)
+    return np.ascontiguousarray(shown), (left, top)
 
 
 def _plain_lines(lines: Image) -> int:
     """Return how many of the first lines are a frame: of one colour, the next one nearly all of another."""
+    lines = lines[:, :: max(1, lines.shape[1] // _SAMPLED)]
     colour = np.median(lines[0], axis=0).astype(np.int16)
     if np.abs(lines[0] - colour).max() > _ONE_COLOUR:
         return 0

@@ -41,7 +41,9 @@ def write(file: Path, samples: Sequence[data.Sample]) -> None:
     with whole(file) as part, part.open("w", newline="", encoding="utf-8") as lines:
         writer = csv.writer(lines)
         writer.writerow(["file", "class", "source", "split", "film", "content"])
-        writer.writerows([s.file, s.name, s.source, s.split, s.film, _contents(s)[1]] for s in samples)
+        for s in samples:
+            content = _contents(s)[1] if s.split in _TAUGHT else ""
+            writer.writerow([s.file, s.name, s.source, s.split, s.film, content])
 
 
 def read(file: Path) -> dict[Key, str]:
@@ -59,7 +61,7 @@ class _Line(NamedTuple):
     """Its source, file and class."""
     split: str
     content: int
-    """What tells the image; 0 in a run of before this was written."""
+    """What tells the image, of the parts that taught; else, and in a run of before this was written, 0."""
 
 
 def _lines(file: Path) -> list[_Line]:
@@ -177,7 +179,7 @@ def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]
 def _taught(file: Path) -> Hashes:
     """Return what tells the images that a run learned from, or was chosen by, as far as its split tells."""
     lines = _lines(file) if file.exists() else []
-    return frozenset(line.content for line in lines if line.split in _TAUGHT)
+    return frozenset(line.content for line in lines if line.split in _TAUGHT and line.content)
 
 
 def fitted_with(model: Path) -> Hashes:

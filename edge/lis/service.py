@@ -154,7 +154,8 @@ class LisService:
                 self._opener.open().close()
             except PortError as error:
                 self._notice(f"{error}; results wait until it is")
-        self._box.keep_orders((), patient=False)  # old ones go
+        with suppress(UserError):  # where the database is held they go another time
+            self._box.keep_orders((), patient=False)  # old ones go
         if not self._lock.take():
             self._notice("another program sends from this database; it will send this one's results")
         self._thread.start()

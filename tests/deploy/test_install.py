@@ -41,6 +41,7 @@ def test_the_counts_as_they_were_are_kept_for_each_version_of_the_file(
     for _ in range(2):
         assert copy_counts(settings, home).returncode == 0
     copies = sorted(counts.parent.glob("before-update*"))
+    assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}, "identifiers are in them"
     assert [copy.name for copy in copies] == [f"before-update-{v}.sqlite" for v in (7, len(MIGRATIONS))]
     with closing(sqlite3.connect(copies[0])) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (7,)

@@ -154,6 +154,7 @@ def test_a_copy_of_an_image_of_an_earlier_run_adds_nothing(store: Store) -> None
         found = session.result(complete=True)
         assert (found["frames"], found["fields"], found["total"]) == (2, 1, 1)
         assert found["images"][1] == {"source": "copy.png", "again": True, "cells": [1]}
+        assert session.state("counting")["empty"] == 0
     assert again.wants(Frame(1, 0.0, np.ones((20, 20, 3), np.uint8), "b.png"))
 
 

@@ -612,16 +612,20 @@ def test_cells_of_a_specimen_that_is_opened_again_are_not_judged_by_those_counte
     cells = [decision.cell(n, stained(3 * n + 60, 0.97, 0.02, 0.01)) for n in range(1, 10)]
     cells.append(decision.cell(10, stained(120, 0.97, 0.02, 0.01)))
     assert not any(cell.review for cell in [*cells, *decision.reconsidered()])
-    cells += [decision.cell(n, stained(20, 0.97, 0.02, 0.01)) for n in range(11, 60)]
+    later = [decision.cell(n, stained(20, 0.97, 0.02, 0.01)) for n in range(11, 60)]
     assert decision.cell(60, stained(120, 0.97, 0.02, 0.01)).review
+    cells += [replace(cell, source=1) for cell in later]
     assert Decision(NAMED, 0.9, cells).reconsidered() == ()
 
 
-def test_what_a_power_cut_left_unjudged_is_judged_on_resuming() -> None:
+@pytest.mark.parametrize("number", [8, 12])
+def test_what_a_power_cut_left_unjudged_is_judged_on_resuming(number: int) -> None:
+    """The cells of one image are stored before the next one has those before it looked at again."""
     decision = Decision(NAMED, 0.9)
     cells = [decision.cell(1, stained(150, 0.97, 0.02, 0.01))]
-    cells += [decision.cell(n, stained(30 + n, 0.97, 0.02, 0.01)) for n in range(2, 9)]
+    cells += [decision.cell(n, stained(30 + n, 0.97, 0.02, 0.01)) for n in range(2, number + 1)]
     (told,) = Decision(NAMED, 0.9, cells).reconsidered()
+    assert told == decision.reconsidered()[0]
     assert told.number == 1
 
 

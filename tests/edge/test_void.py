@@ -81,6 +81,13 @@ def test_glass_that_is_burnt_out_is_no_frame(picture: np.ndarray) -> None:
         assert within_frame(image)[0].shape == image.shape
 
 
+def test_halves_a_speck_and_a_line_are_no_framed_picture() -> None:
+    halves, speck, line = (np.full((200, 300, 3), 230, np.uint8) for _ in range(3))
+    halves[100:], speck[120, 80], line[:, 40] = 90, 0, 0
+    for image in (halves, halves.transpose(1, 0, 2), speck, line, halves[99:101, :2], halves[:1]):
+        assert within_frame(image)[0].shape == image.shape
+
+
 def round_view(cell: int, radius: int = 100) -> np.ndarray:
     """A cell, its middle `cell` pixels from the left, in the round view of an eyepiece."""
     y, x = np.ogrid[:220, :260]

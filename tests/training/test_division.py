@@ -110,6 +110,15 @@ def test_copies_of_what_a_run_learned_from_are_known_by_their_content(file: Path
         division.recognised(cells, model)
 
 
+def test_of_an_image_that_teaches_nothing_the_list_alone_is_kept(file: Path) -> None:
+    for s in RUN:
+        if s.split not in ("train", "validation"):
+            s.path.unlink(missing_ok=True)
+    division.write(file, RUN)
+    contents = [line.rpartition(",")[2] for line in file.read_text().splitlines()[1:]]
+    assert [bool(content) for content in contents] == [s.split in ("train", "validation") for s in RUN]
+
+
 def test_a_split_wins_over_a_source_of_its_name() -> None:
     samples = [sample("a", "train", "test"), sample("b", "test", "test")]
     assert select(samples, "test") == samples[1:]

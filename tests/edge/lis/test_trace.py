@@ -55,7 +55,9 @@ def test_what_was_not_shown_is_forgotten() -> None:
 
 
 def test_a_monitor_hears_and_its_absence_does_no_harm(tmp_path: Path) -> None:
-    path = monitor_path(tmp_path / "c.sqlite")
+    (tmp_path / "link").symlink_to(tmp_path)
+    path = monitor_path(tmp_path / "link" / "c.sqlite")
+    assert path == monitor_path(tmp_path / "c.sqlite")
     speaker = Broadcast(path)
     speaker.say("nobody hears")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as monitor:
