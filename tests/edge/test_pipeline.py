@@ -55,13 +55,17 @@ def test_the_gates_look_at_what_lies_within_a_frame(shared_data: Path) -> None:
     assert Inspector(steady=False).inspect(np.asarray(framed, np.uint8)) != verdicts[0]
 
 
+@pytest.mark.parametrize("framed", [False, True])
 def test_an_image_that_may_show_a_part_of_a_cell_comes_last(
-    classifier: Classifier, shared_data: Path
+    classifier: Classifier, shared_data: Path, framed: bool
 ) -> None:
     file = min((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))
     image = np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB), np.uint8)
     (box,) = (found.box for found in Locator().locate(image))
     beside = np.ascontiguousarray(image[:, round(box.x - 0.1 * box.side) :])
+    if framed:
+        white = cv2.copyMakeBorder(beside, 150, 150, 150, 150, cv2.BORDER_CONSTANT, value=(255,) * 3)
+        beside = np.asarray(white, np.uint8)
     frames = [Frame(0, 0.0, beside, "beside"), Frame(1, 0.0, image, "whole")]
     counter = StillFields(Decision(classifier.card.classes, 0.5))
     steps = [
