@@ -33,7 +33,7 @@ frame may differ from its colour."""
 _BLOCK, _NEAR_COLOUR = 8, 16
 """Pixels beside a frame in which JPEG mixes it with the picture, and how far from its colour it is then."""
 _LEAST_FRAME = 0.03
-"""Share of an image that such a frame covers, and of its border."""
+"""Share of an image that a frame covers, and of its border."""
 _DARKER = 20
 """Grey levels by which a frame is darker than glass: a lighter one may be over-exposed glass."""
 _STAINED = 0.55
@@ -99,7 +99,8 @@ def within_frame(image: Image) -> tuple[Image, tuple[int, int]]:
     left, right = _plain_lines(columns), _plain_lines(columns[::-1])
     height, width = image.shape[:2]
     shown = image[top : max(top, height - bottom), left : max(left, width - right)]
-    if shown.shape == image.shape or min(shown.shape[:2]) < MIN_SIDE_PX:  # a speck or a line is no picture
+    narrow = shown.size > (1 - _LEAST_FRAME) * image.size
+    if narrow or min(shown.shape[:2]) < MIN_SIDE_PX:  # a speck or a line is no picture
         return image, (0, 0)
     return np.ascontiguousarray(shown), (left, top)
 
