@@ -78,6 +78,8 @@ class Session:
         for key in self._read:
             if found := _CONTENT.search(key):  # of a copy none are stored
                 self._earlier[found[0]] = self._earlier.get(found[0], ()) or self._shown.get(key, ())
+        self._empty = sum(not self._cells_on(key) for key in self._read)
+        """Images on which no whole cell was found."""
         # An image of which a target left something over is read again.
         self._frames = resumed.frames if moving else len(resumed.files)
         self._saved_frames = self._frames
@@ -168,6 +170,7 @@ class Session:
         )
         self._frames += 1
         self._read[key] = True
+        self._empty += not self._earlier[found[0]]
         return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
@@ -220,6 +223,7 @@ class Session:
             self._read[file] = step.tracked.again
             self._shown[file] = shown
             self._earlier[file[-_DIGITS - 1 :]] = shown
+            self._empty += not shown
         self._accept(cells, revised, moved)
         return cells
 
@@ -445,7 +449,7 @@ class Session:
             "skipped": len(self._skips),
             "skips": dict(self.skipped.most_common(REASONS)),
             "lost": self._lost,
-            "empty": sum(not self._cells_on(key) for key in self._read),
+            "empty": self._empty,
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),
             "fps": round(fps, 1),
