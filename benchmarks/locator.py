@@ -23,7 +23,7 @@ from edge.classify import Classifier
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.preprocess import crop
 from edge.startup import run
-from edge.void import filled
+from edge.void import filled, within_frame
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.framing import find_cell, single_cell_box
 from training.locating import Locate, empty_fields, measure
@@ -134,7 +134,7 @@ def show_single(
     names = [c.name for c in classifier.card.classes]
     once = right = framed = 0
     for sample in samples:
-        image = filled(change(read_image(sample.path)))
+        image = filled(within_frame(change(read_image(sample.path)))[0])
         boxes = [found.box for found in locator.locate(image) if found.whole]
         once += len(boxes) == 1
         middle = np.array(image.shape[1::-1]) / 2

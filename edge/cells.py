@@ -72,7 +72,10 @@ class Frame:
     corner: tuple[int, int] = (0, 0)
     """Where the image's upper left pixel lies in the picture of the source (`edge.rim`), pixels."""
     empty: NDArray[np.bool_] | None = None
-    """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere."""
+    """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere.
+
+    A plain frame around the picture is no part of the image.
+    """
 
     @property
     def source(self) -> int | str:

@@ -14,7 +14,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -27,7 +27,6 @@ from edge.errors import UserError
 from edge.modelfile import ModelFile
 from edge.preprocess import TIGHT
 from edge.ruler import RED_CELL_UM, TINTED, red_cell_px, stain
-from edge.void import within_frame
 
 PAD = 128
 """Grey level beside a picture that does not fill the network's square."""
@@ -138,12 +137,6 @@ class Locator:
         unless it is a long strip, cut out round it: that cell counts as whole though its border lies a little
         outside, and is not compared with the red cells, of which little is left around it.
         """
-        if self._steady:
-            return self._locate(image)
-        view, corner = within_frame(image)
-        return [replace(cell, box=cell.box.moved(*corner)) for cell in self._locate(view)]
-
-    def _locate(self, image: Image) -> list[Located]:
         unit = self._red_cell_px(image)
         edges, scores = self._seek_all(image, unit)
         likely = scores >= (self._least_score if unit is not None else max(self._least_score, _UNMEASURED))

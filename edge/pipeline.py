@@ -12,7 +12,7 @@ from edge.localise import Locator, is_cut_out
 from edge.preprocess import TIGHT, crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
-from edge.void import cuts, within_frame
+from edge.void import cuts
 
 _NEAR_BORDER = 0.35
 """Sides of a box from the border up to which it may be that of a part alone."""
@@ -53,9 +53,8 @@ def _is_cut(frame: Frame, box: Box) -> bool:
 
 def _may_show_part(frame: Frame, detections: Sequence[Detection]) -> bool:
     """Tell whether one lies so near the picture's border that it may be a lobe of a cell that this cuts."""
-    shown, (left, top) = within_frame(frame.image)
-    height, width = shown.shape[:2]
-    for box in (d.box.moved(-left, -top) for d in detections):
+    height, width = frame.image.shape[:2]
+    for box in (d.box for d in detections):
         nearest = min(box.x, box.y, width - box.x - box.width, height - box.y - box.height)
         if nearest < _NEAR_BORDER * box.side and not is_cut_out((height, width), box):
             return True
@@ -64,8 +63,7 @@ def _may_show_part(frame: Frame, detections: Sequence[Detection]) -> bool:
 
 def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
     """Return a frame as an even light shows it, as far as that is known, and what the gates say of it."""
-    shown = frame.image if inspector.steady else within_frame(frame.image)[0]
-    verdict = inspector.inspect(shown)
+    verdict = inspector.inspect(frame.image)
     return replace(frame, image=inspector.light.even(frame.image)), verdict
 
 

@@ -11,7 +11,7 @@ import cv2
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
-from edge.void import Mask, fill
+from edge.void import Mask, fill, within_frame
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
 """Files of a folder with other endings are passed over, but for `UNREAD`."""
@@ -226,6 +226,6 @@ def _load(file: Path) -> tuple[Image, Mask | None]:
             raise BadImage("not a file")
         if file.stat().st_size > MAX_BYTES:
             raise BadImage(f"more than {MAX_BYTES // 10**6} MB")
-        return fill(decode_image(file.read_bytes()))
+        return fill(within_frame(decode_image(file.read_bytes()))[0])
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from None

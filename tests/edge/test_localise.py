@@ -1,7 +1,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, PAD, Locator, _tiles, decode, distinct, letterbox
 from edge.ruler import RED_CELL_UM
 from training.data import read_image
-from training.framing import find_cell, single_cell_box
+from training.framing import single_cell_box
 from training.locating import empty_fields, measure, overlap
 
 
@@ -68,13 +67,6 @@ def test_a_cell_cut_by_the_border_is_not_whole(locator: Locator, neutrophil: Ima
     x, y = (round(c) for c in box.centre)
     cut = [f for f in locator.locate(neutrophil[:, x:]) if abs(f.box.centre[1] - y) < box.side / 2]
     assert [f.whole for f in cut] == [False]
-
-
-def test_a_wide_frame_hides_no_cell(locator: Locator, neutrophil: Image) -> None:
-    framed = cv2.copyMakeBorder(neutrophil, 90, 400, 300, 50, cv2.BORDER_CONSTANT, value=(255,) * 3)
-    found = [replace(cell, box=cell.box.moved(300, 90)) for cell in locator.locate(neutrophil)]
-    assert locator.locate(framed) == found
-    assert find_cell(framed) == find_cell(neutrophil).moved(300, 90)
 
 
 def test_a_cell_that_fills_the_picture_is_whole(locator: Locator, neutrophil: Image) -> None:

@@ -13,7 +13,7 @@ from edge.demo import DemoSource
 from edge.fields import StillFields
 from edge.gates import Gate
 from edge.localise import Locator
-from edge.pipeline import Step, detect, labels, run, see
+from edge.pipeline import Step, detect, labels, run
 from edge.quality import Inspector
 from edge.sightings import Decision
 from edge.track import MovingStage, Tracked
@@ -44,28 +44,13 @@ def test_steps_and_skips_come_in_the_order_of_the_frames(classifier: Classifier,
     assert label.name == first.tracked.cells[0].name
 
 
-def test_the_gates_look_at_what_lies_within_a_frame(shared_data: Path) -> None:
-    file = min((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))
-    image = np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB), np.uint8)
-    framed = cv2.copyMakeBorder(image, 200, 200, 200, 200, cv2.BORDER_CONSTANT, value=(255,) * 3)
-    verdicts = [
-        see(Frame(0, 0.0, i), Inspector(steady=False))[1] for i in (image, np.asarray(framed, np.uint8))
-    ]
-    assert verdicts[0] == verdicts[1]
-    assert Inspector(steady=False).inspect(np.asarray(framed, np.uint8)) != verdicts[0]
-
-
-@pytest.mark.parametrize("framed", [False, True])
 def test_an_image_that_may_show_a_part_of_a_cell_comes_last(
-    classifier: Classifier, shared_data: Path, framed: bool
+    classifier: Classifier, shared_data: Path
 ) -> None:
     file = min((shared_data / "cells/pbc/neutrophil").glob("*.jpg"))
     image = np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB), np.uint8)
     (box,) = (found.box for found in Locator().locate(image))
     beside = np.ascontiguousarray(image[:, round(box.x - 0.1 * box.side) :])
-    if framed:
-        white = cv2.copyMakeBorder(beside, 150, 150, 150, 150, cv2.BORDER_CONSTANT, value=(255,) * 3)
-        beside = np.asarray(white, np.uint8)
     frames = [Frame(0, 0.0, beside, "beside"), Frame(1, 0.0, image, "whole")]
     counter = StillFields(Decision(classifier.card.classes, 0.5))
     steps = [

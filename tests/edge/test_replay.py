@@ -270,6 +270,16 @@ def test_a_file_too_large_to_read_is_skipped_unread(tmp_path: Path) -> None:
     assert skip.reason == "more than 400 MB"
 
 
+@pytest.mark.parametrize("light", [0, 120, 255])
+def test_a_picture_is_read_without_the_plain_frame_around_it(tmp_path: Path, light: int) -> None:
+    framed = cv2.copyMakeBorder(TEXTURE, 90, 400, 300, 50, cv2.BORDER_CONSTANT, value=(light,) * 3)
+    cv2.imwrite(str(tmp_path / "framed.png"), framed)
+    (frame,) = ImageFolder(tmp_path).frames()
+    assert isinstance(frame, Frame)
+    assert np.array_equal(frame.image, TEXTURE[..., ::-1])
+    assert frame.empty is None
+
+
 def test_a_name_in_no_encoding_can_still_be_stored(tmp_path: Path) -> None:
     save(tmp_path / "x.png")
     os.rename(tmp_path / "x.png", os.fsencode(tmp_path) + b"/\xff.png")

@@ -95,6 +95,12 @@ def test_of_two_cells_that_lie_side_by_side_one_is_taken(shared_data: Path) -> N
     assert find_cell(image).side < 0.45 * min(image.shape[:2])
 
 
+def test_a_wide_frame_around_an_image_hides_no_cell(shared_data: Path) -> None:
+    image = read_image(min((shared_data / "cells/pbc/neutrophil").glob("*.jpg")))
+    framed = cv2.copyMakeBorder(image, 90, 400, 300, 50, cv2.BORDER_CONSTANT, value=(255,) * 3)
+    assert find_cell(np.asarray(framed, np.uint8)) == find_cell(image).moved(300, 90)
+
+
 def test_a_cell_that_fills_its_image_is_framed_by_its_nucleus(shared_data: Path) -> None:
     image = read_image(shared_data / "cells" / "zheng1" / "001.png")
     assert find_cell(image) == single_cell_box(image)
