@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge.startup import run
+from edge.startup import Parser, run
 from training import data, evaluate, predict, train
 from training.framing import Framing
 from training.recipe import RECIPES, Balance, Recipe
@@ -66,7 +66,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--weights", default="imagenet", help="as training.train has it")
     parser.add_argument("--size", type=int, default=128, help="side of the input, pixels")

@@ -48,7 +48,7 @@ from edge.nucleus import reduced
 from edge.pipeline import detect, see
 from edge.quality import Inspector
 from edge.sightings import Decision
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.track import MovingStage
 from edge.whole import whole
 from training.data import STUDY_CLASSES
@@ -366,7 +366,7 @@ def _work(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.count_once", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.count_once", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"

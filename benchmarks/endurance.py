@@ -32,7 +32,7 @@ from benchmarks.simulate_stage import JPEG_QUALITY, film
 from benchmarks.stage_script import SCRIPTS, seen_well, stage_truth
 from edge.cells import Image
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 
 FPS = 30
 """Frames a second of the stream."""
@@ -155,7 +155,7 @@ def _work(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endurance", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"

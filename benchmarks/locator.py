@@ -22,7 +22,7 @@ from edge.cells import Box, Image
 from edge.classify import Classifier
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.preprocess import crop
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.void import filled, within_frame
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.framing import find_cell, single_cell_box
@@ -233,7 +233,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.locator", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.locator", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
     parser.add_argument("--split", default="validation", help="of the fields and images that judge")
     parser.add_argument("--model", type=Path, default=LOCATOR_MODEL, help="the locator's .tflite file")

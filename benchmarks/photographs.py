@@ -31,7 +31,7 @@ from edge.localise import Locator
 from edge.pipeline import detect
 from edge.pose import Pose
 from edge.sightings import Decision
-from edge.startup import run
+from edge.startup import Parser, run
 from training.data import Sample, load, read_image
 
 _SERIES = 6
@@ -185,7 +185,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.photographs", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.photographs", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--series", type=int, default=40, help="of each source")
     parser.add_argument("--images", type=int, default=300, help="of each source, for the pairs")

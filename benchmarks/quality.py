@@ -26,7 +26,7 @@ from edge.errors import UserError
 from edge.gates import Gate, Verdict
 from edge.preprocess import crop
 from edge.quality import Inspector
-from edge.startup import run
+from edge.startup import Parser, run
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
 from training.fields import RED_CELL_PX, read_boxes
@@ -282,7 +282,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"

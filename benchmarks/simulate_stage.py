@@ -29,7 +29,7 @@ from benchmarks.real_slide import Slide, build_slide
 from benchmarks.stage_script import SCRIPTS, FrameTruth, StageScript, seen_well, stage_truth
 from edge.cells import Image
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 
 Floats = NDArray[np.float32]
 
@@ -125,7 +125,7 @@ def _work(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate_stage", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.simulate_stage", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="whose cells are shown"

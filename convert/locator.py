@@ -22,7 +22,7 @@ from convert.install import install
 from edge.errors import UserError
 from edge.localise import LOCATOR_MODEL, Locator
 from edge.report import NOTICE
-from edge.startup import run
+from edge.startup import Parser, run
 from training.fields import Field, learnable
 from training.locating import empty_fields, measure
 from training.locator import STRIDE, Lessons, Recipe, load, read_recipe
@@ -130,7 +130,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m convert.locator", description=__doc__)
+    parser = Parser(prog="python -m convert.locator", description=__doc__)
     parser.add_argument(
         "--model",
         type=Path,

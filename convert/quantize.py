@@ -34,10 +34,11 @@ from convert.install import install
 from convert.metadata import describe
 from convert.scores import with_scores
 from convert.spread import spread
+from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
 from edge.preprocess import crop
 from edge.report import NOTICE
-from edge.startup import run
+from edge.startup import Parser, run
 from training import data, division, sizes
 from training.augment import augment
 from training.batches import Boxed, find_cells
@@ -277,7 +278,7 @@ def figures(file: Path, table: Sequence[data.Sample], elsewhere: Sequence[str]) 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m convert.quantize", description=__doc__)
+    parser = Parser(prog="python -m convert.quantize", description=__doc__)
     parser.add_argument(
         "--model",
         type=Path,
@@ -285,9 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the .keras file of a run, its recipe beside it",
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
-    parser.add_argument(
-        "--output", type=Path, default=Path("edge/model/wbc.tflite"), help="the .tflite file to write"
-    )
+    parser.add_argument("--output", type=Path, default=DEFAULT_MODEL, help="the .tflite file to write")
     parser.add_argument("--calibrate", type=int, default=40, help="training images of each class")
     parser.add_argument(
         "--head-crops", type=int, default=300, help="training images of each class that fit the head"

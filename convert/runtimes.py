@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from training import data
 from training.predict import Predictor, look, open_model
 
@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m convert.runtimes", description=__doc__)
+    parser = Parser(prog="python -m convert.runtimes", description=__doc__)
     parser.add_argument("--file", type=Path, default=DEFAULT_MODEL, help="the .tflite file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--split", default="test", help="whose crops are asked about")

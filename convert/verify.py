@@ -24,7 +24,7 @@ from convert.scores import with_scores
 from edge.cells import Answers, Image
 from edge.classify import DEFAULT_MODEL, read_card
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.whole import write_json
 from training import data, division, gradcam, metrics, model
 from training.evaluate import figures
@@ -278,7 +278,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m convert.verify", description=__doc__)
+    parser = Parser(prog="python -m convert.verify", description=__doc__)
     parser.add_argument(
         "--model", type=Path, default=Path("runs/default/model.keras"), help="the .keras file"
     )

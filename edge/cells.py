@@ -69,8 +69,11 @@ class Frame:
     image: Image
     name: str | None = None
     """File name where the frame is a file of its own; None for a camera or a video."""
-    corner: tuple[int, int] = (0, 0)
-    """Where the image's upper left pixel lies in the picture of the source (`edge.rim`), pixels."""
+    content: str | None = None
+    """Then, what tells the file's picture from others: as it was stored, before it was cut, filled or lit."""
+    corner: tuple[int, int] | None = None
+    """Where the upper left pixel of what lies within a rim (`edge.rim`) lies in the picture of the source,
+    pixels; None where the image is all of it."""
     empty: NDArray[np.bool_] | None = None
     """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere.
 

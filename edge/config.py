@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
@@ -21,17 +21,6 @@ PARITIES = ("none", "even", "odd", "mark", "space")
 FLOWS = ("none", "rtscts", "dsrdtr", "xonxoff")
 DATABASE = Path("counts/counts.sqlite")
 """Where counts are kept unless another file is named; its folder is made."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A command line that says in one line what is wrong; its help says the rest. No option is shortened."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """End the program with exit code 2."""
-        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 @dataclass(frozen=True, slots=True)

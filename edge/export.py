@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.config import HELP, Parser, path_of, read_lis_config
+from edge.config import HELP, path_of, read_lis_config
 from edge.errors import UserError
 from edge.imagefile import decode_crop
 from edge.preprocess import CONTEXT
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.store import Store
 from edge.whole import whole
 

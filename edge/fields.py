@@ -45,6 +45,7 @@ class StillFields:
         self._album = Album()
         self._sightings: dict[int, Sightings] = {}
         """What was seen of each cell on the photographs of the album, by its number."""
+        self._moved: dict[int, tuple[float, float]] = {}
         self.fields = fields
 
     def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
@@ -72,6 +73,7 @@ class StillFields:
             elif number in self._sightings:
                 sightings = self._sightings[number]
                 sightings.add(detection, frame.source, centre, weight)
+                self._moved[number] = sightings.best.box.centre
                 revised.append(self._decision.cell(number, sightings, again=True))
             numbers.append(number)
         for number in self._sightings.keys() & set(numbers):  # one may have been seen as two lobes
@@ -111,8 +113,9 @@ class StillFields:
         """Images may be of any size."""
 
     def moved(self) -> dict[int, tuple[float, float]]:
-        """A photograph has no place on a slide."""
-        return {}
+        """Return where cells lie in their best photographs, of which they had others since this was asked."""
+        moved, self._moved = self._moved, {}
+        return moved
 
     def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Nothing is ever pending."""

@@ -137,7 +137,7 @@ class Instrument:
             if asked and source.live:
                 self.wishes.pause(True)
             session = self._begin(specimen, source)
-            before = session.frames
+            before = session.frames, session.skipped
             with open_display(source.length) as display:
                 try:
                     ended = self._read(session, source, locator, display.show)
@@ -148,7 +148,8 @@ class Instrument:
                 except UserError as broken:
                     error, ended = error or broken, False
                 self._map.refresh(session, at_once=True)
-                again = ended and not source.moving and 0 < before == session.frames
+                nothing = before[0] > 0 and before == (session.frames, session.skipped)
+                again = nothing and ended and not source.moving
                 message = "nothing new: this specimen's images were read before" if again else ""
                 display.show(self._state(session, "finished", message))
         outcome = Outcome(session, ended, error)

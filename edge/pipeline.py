@@ -9,7 +9,7 @@ from edge.classify import Classifier
 from edge.gates import GOOD, Verdict
 from edge.live import Label
 from edge.localise import Locator, is_cut_out
-from edge.preprocess import TIGHT, crop, sharpness
+from edge.preprocess import crop, sharpness
 from edge.quality import Inspector
 from edge.track import Counter, Tracked
 from edge.void import cuts
@@ -47,7 +47,7 @@ def detect(frame: Frame, locator: Locator, classifier: Classifier) -> tuple[Dete
 
 def _is_cut(frame: Frame, box: Box) -> bool:
     """Tell whether the picture ends within its file, and cuts a cell that the image was not cut out round."""
-    cut_out = box.side >= TIGHT * min(frame.image.shape[:2])
+    cut_out = is_cut_out(frame.image.shape[:2], box)
     return frame.empty is not None and not cut_out and cuts(frame.empty, frame.image, box)
 
 

@@ -1,5 +1,6 @@
 """Frames from files: a video of a moving stage, or images, each a field of view of its own."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import cv2
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
-from edge.void import Mask, fill, within_frame
+from edge.void import fill, within_frame
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
 """Files of a folder with other endings are passed over, but for `UNREAD`."""
@@ -175,11 +176,13 @@ class ImageFolder:
             # A name in no encoding could not be stored.
             name = os.fsencode(file.relative_to(self._folder).as_posix()).decode(errors="replace")
             try:
-                image, empty = _load(file)
+                stored = _load(file)
             except BadImage as bad:
                 yield Skip(index, name, str(bad))
-            else:
-                yield Frame(index, 0.0, image, name, empty=empty)
+                continue
+            content = hashlib.blake2b(stored.tobytes(), digest_size=8).hexdigest()
+            image, empty = fill(within_frame(stored)[0])
+            yield Frame(index, 0.0, image, name, content, empty=empty)
 
     def settle(self) -> None:
         """Nothing to do: they were taken before."""
@@ -218,7 +221,7 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def _load(file: Path) -> tuple[Image, Mask | None]:
+def _load(file: Path) -> Image:
     try:
         if file.suffix.lower() in UNREAD:  # the content of some is a TIFF: a small view of the picture
             raise BadImage(f"{file.suffix} is not read: convert it to .png")
@@ -226,6 +229,6 @@ def _load(file: Path) -> tuple[Image, Mask | None]:
             raise BadImage("not a file")
         if file.stat().st_size > MAX_BYTES:
             raise BadImage(f"more than {MAX_BYTES // 10**6} MB")
-        return fill(within_frame(decode_image(file.read_bytes()))[0])
+        return decode_image(file.read_bytes())
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from None

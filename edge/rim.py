@@ -98,7 +98,7 @@ def _alike(
 
 
 def _cut(frame: Frame | Skip, whole: tuple[int, ...], window: Rectangle | None) -> Frame | Skip:
-    if isinstance(frame, Skip) or window is None or frame.image.shape != whole:
+    if isinstance(frame, Skip) or window in (None, (0, 0, *whole[1::-1])) or frame.image.shape != whole:
         return frame
     left, top, right, bottom = window
     return replace(frame, image=np.ascontiguousarray(frame.image[top:bottom, left:right]), corner=(left, top))

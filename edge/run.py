@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from edge.cells import Frame, Skip
 from edge.classify import Classifier
-from edge.config import Config, Parser, add_options, flat_field_place, read_config
+from edge.config import Config, add_options, flat_field_place, read_config
 from edge.errors import UserError
 from edge.flatfield import FRAMES, take_flat_field, write_flat_field
 from edge.instrument import Instrument, Outcome, open_source
@@ -36,7 +36,7 @@ from edge.lis.service import LisService
 from edge.report import NOTICE, Status
 from edge.rim import within_rim
 from edge.session import REASONS
-from edge.startup import complain, run, say
+from edge.startup import Parser, complain, run, say
 from edge.store import Store
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,16 @@ from edge.differential import differential
 from edge.errors import UserError
 from edge.fields import StillFields
 from edge.gates import Gate
+from edge.images import ImagesRead, key_of
 from edge.mosaic import MapView, Mosaic, write_map
 from edge.pipeline import Step
 from edge.report import LEAST_CELLS, result
 from edge.sightings import Decision, Known
-from edge.store import Shown, Store
+from edge.store import Progress, Store
 from edge.track import Counter, MovingStage
 
 REASONS = 3
 """As many of the reasons for which frames were skipped are shown."""
-_DIGITS = 16
-_CONTENT = re.compile(f" [0-9a-f]{{{_DIGITS}}}$")
-"""What follows the name of an image file in the store; in files of an early version nothing did."""
 
 
 class Session:
@@ -70,24 +66,14 @@ class Session:
         self._skips = list(resumed.skips)
         # A file has one name in all runs, a stream's interruption a number of its own run.
         self._skipped_files = {(s.source, s.reason) for s in resumed.skips if isinstance(s.source, str)}
-        self._read = dict(resumed.files)
-        """Image files that were read (`_key`); True for one that showed a place photographed before."""
-        self._shown = dict(resumed.shown)
-        self._earlier: dict[str, Shown] = {}
-        """Contents of those, and the cells on them."""
-        for key in self._read:
-            if found := _CONTENT.search(key):  # of a copy none are stored
-                self._earlier[found[0]] = self._earlier.get(found[0], ()) or self._shown.get(key, ())
-        self._empty = sum(not self._cells_on(key) for key in self._read)
-        """Images on which no whole cell was found."""
+        self._images = ImagesRead(resumed.files, resumed.shown)
         # An image of which a target left something over is read again.
-        self._frames = resumed.frames if moving else len(resumed.files)
+        self._frames = resumed.progress.frames if moving else len(self._images)
         self._saved_frames = self._frames
-        self._lost = resumed.lost
+        self._lost, self._gates = resumed.progress.lost, resumed.progress.gates
         self._unstored = False
-        self._corner = (0, 0)
+        self._corner: tuple[int, int] | None = None
         self._revisions = 0
-        self._gates = resumed.gates
         self._mosaic = Mosaic(resumed.tiles)
         self._um_per_px = um_per_px
         self._decision = decision = Decision(card.classes, review_below, resumed.cells)
@@ -99,7 +85,7 @@ class Session:
             # The cells of images that were not read to their end are known by the images' names alone.
             whole = {number for shown in resumed.shown.values() for _, number in shown}
             known = {(c.source, c.box): c.number for c in resumed.cells if c.number not in whole}
-            places = sum(not again for again in self._read.values())
+            places = sum(not again for again in resumed.files.values())
             still = StillFields(decision, known, count=len(resumed.cells), fields=places)
             still.remember(resumed.cells)
             self.counter = still
@@ -157,20 +143,18 @@ class Session:
         Raises:
             UserError: the copy cannot be stored.
         """
-        key = None if isinstance(frame, Skip) else self._key(frame)
+        key = None if isinstance(frame, Skip) else key_of(frame)
         if isinstance(frame, Skip) or key is None:
             return True
-        if key in self._read:
-            self.counter.recall(frame, self._shown.get(key, ()))
+        if key in self._images:
+            self.counter.recall(frame, self._images.shown(key))
             return False
-        if (found := _CONTENT.search(key)) is None or found[0] not in self._earlier:
+        if not self._images.has_copy(key):
             return True
-        self._store.add(
-            self._row, file=key, again=True, frames=self._frames + 1, lost=self._lost, gates=self._gates
-        )
+        progress = dataclasses.replace(self._progress, frames=self._frames + 1)
+        self._store.add(self._row, file=key, again=True, progress=progress)
         self._frames += 1
-        self._read[key] = True
-        self._empty += not self._earlier[found[0]]
+        self._images.note(key, (), again=True)
         return False
 
     def take(self, step: Step | Skip) -> tuple[Cell, ...]:
@@ -193,7 +177,7 @@ class Session:
         cells = self._in_source(self._up_to_target(step.tracked.cells))
         key = step.tracked.place.new_key if step.tracked.place else None
         # An image of which the target left something over is read again by whoever goes on.
-        file = self._key(step.frame) if len(cells) == len(step.tracked.cells) else None
+        file = key_of(step.frame) if len(cells) == len(step.tracked.cells) else None
         if file or self._moving:
             self._gates.add(step.verdict)
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
@@ -213,17 +197,12 @@ class Session:
                 again=step.tracked.again,
                 shown=shown,
                 anew=step.tracked.anew,
-                frames=self._frames,
-                lost=self._lost,
-                gates=self._gates,
+                progress=self._progress,
             )
             self._saved_frames = self._frames
         self._unstored = False
         if file:
-            self._read[file] = step.tracked.again
-            self._shown[file] = shown
-            self._earlier[file[-_DIGITS - 1 :]] = shown
-            self._empty += not shown
+            self._images.note(file, shown, again=step.tracked.again)
         self._accept(cells, revised, moved)
         return cells
 
@@ -244,16 +223,16 @@ class Session:
 
     def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the cells with their boxes in the picture that the source gave."""
-        x, y = self._corner
-        if not (x or y):
+        if self._corner is None:
             return cells
+        x, y = self._corner
         return tuple(dataclasses.replace(c, box=c.box.moved(x, y)) for c in cells)
 
     def _skip(self, skip: Skip) -> None:
         if (skip.source, skip.reason) in self._skipped_files:
             return
         self._gates.refused.update([skip.gate] if skip.gate else [])
-        self._store.add(self._row, skip=skip, gates=self._gates)
+        self._store.add(self._row, skip=skip, progress=self._progress)
         self._skips.append(skip)
         if isinstance(skip.source, str):
             self._skipped_files.add((skip.source, skip.reason))
@@ -305,15 +284,7 @@ class Session:
         again = () if unstored else self._in_source(self._decision.reconsidered())
         revised, moved = self._revised(again, cells), {} if unstored else self._moved(cells)
         self._unstored = True
-        self._store.add(
-            self._row,
-            cells=cells,
-            revised=revised,
-            moved=moved,
-            frames=self._frames,
-            lost=self._lost,
-            gates=self._gates,
-        )
+        self._store.add(self._row, cells=cells, revised=revised, moved=moved, progress=self._progress)
         self._unstored = unstored
         self._accept(cells, revised, moved)
         self._saved_frames = self._frames
@@ -327,7 +298,7 @@ class Session:
             UserError: it cannot be stored.
         """
         if self._frames != self._saved_frames:
-            self._store.add(self._row, frames=self._frames, lost=self._lost, gates=self._gates)
+            self._store.add(self._row, progress=self._progress)
             self._saved_frames = self._frames
         self._store.save_map(self._row, self._mosaic.take_changed())
 
@@ -353,27 +324,9 @@ class Session:
         """Return how much has been seen, as the result has it; None without a map."""
         return view.coverage.facts(self.counter.fields, self._um_per_px) if view else None
 
-    @staticmethod
-    def _key(frame: Frame) -> str | None:
-        """Return what tells an image file from all others: another folder may hold the same name."""
-        if frame.name is None:
-            return None
-        return f"{frame.name} {hashlib.blake2b(frame.image.tobytes(), digest_size=8).hexdigest()}"
-
-    def _cells_on(self, key: str) -> Shown:
-        """Return the cells on an image that was read."""
-        found = _CONTENT.search(key)
-        return self._shown.get(key, ()) or (self._earlier[found[0]] if found else ())
-
-    def _images(self) -> list[dict[str, Any]] | None:
-        """Return the images read, as the result has them; None for a moving stage."""
-        if self._moving:
-            return None
-        read = sorted((_CONTENT.sub("", key), again, key) for key, again in self._read.items())
-        return [
-            {"source": source, "again": again, "cells": sorted({n for _, n in self._cells_on(key)})}
-            for source, again, key in read
-        ]
+    @property
+    def _progress(self) -> Progress:
+        return Progress(self._frames, self._lost, self._gates)
 
     def _up_to_target(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the first of `cells`, as far as the target allows."""
@@ -399,7 +352,7 @@ class Session:
             lost=self._lost,
             gates=self._gates,
             seen=self.map_facts(self.map_view()),
-            images=self._images(),
+            images=None if self._moving else self._images.as_result(),
             complete=complete,
         )
 
@@ -449,7 +402,7 @@ class Session:
             "skipped": len(self._skips),
             "skips": dict(self.skipped.most_common(REASONS)),
             "lost": self._lost,
-            "empty": self._empty,
+            "empty": self._images.without_cell,
             "gated": dict(self._gates.refused),
             "warned": dict(self._gates.warned),
             "fps": round(fps, 1),
@@ -458,7 +411,7 @@ class Session:
             "model": {"name": self._card.name, "sha256": self._card.sha256},
             "stage": [place.x, place.y, place.angle] if place else None,
             "frame": list(step.frame.image.shape[1::-1]) if step else None,
-            "rim": any(self._corner),
+            "rim": self._corner is not None,
         }
 
 

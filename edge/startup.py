@@ -1,5 +1,6 @@
 """How a program begins, speaks and ends: what a person can mend is told in one line, without a traceback."""
 
+import argparse
 import io
 import os
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 from edge.errors import UserError
 
@@ -16,6 +17,17 @@ ENVIRONMENT = (
     ".venv/bin/python -m ...; on a Raspberry Pi deploy/install.sh does: /opt/wbc/venv/bin/python -m ...)"
 )
 """The remedy of the edge's programs."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that says in one line what is wrong; its help says the rest. No option is shortened."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 def begin(remedy: str) -> None:

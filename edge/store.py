@@ -27,24 +27,30 @@ Shown = tuple[tuple[Box, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a specimen has been read, in all runs."""
+
+    frames: int
+    lost: int
+    """Of these, frames that could not be laid on the slide."""
+    gates: Gates
+    """Frames that the quality gates refused or warned of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """A specimen as the store knows it; all empty when it is new."""
 
     specimen: int
     """Row id."""
     cells: tuple[Cell, ...]
-    frames: int
-    """Read in all runs."""
-    lost: int
-    """Of these, frames that could not be laid on the slide."""
+    progress: Progress
     files: Mapping[str, bool]
     """Images read already, by name and content; True for one that showed a place photographed before."""
     shown: Mapping[str, Shown]
     """The cells on each of these images; of those that an early version read none is known."""
     keys: tuple[KeyView, ...]
     skips: tuple[Skip, ...]
-    gates: Gates
-    """Frames that the quality gates refused or warned of."""
     tiles: tuple[StoredTile, ...]
     """Of the map."""
 
@@ -118,8 +124,7 @@ class Store:
         return Resumed(
             specimen,
             cells,
-            frames,
-            lost,
+            Progress(frames, lost, self._gates(specimen)),
             {file: bool(again) for file, again, _ in fields},
             {
                 file: tuple((Box(*_finite(box)), number) for number, *box in json.loads(shown))
@@ -132,7 +137,6 @@ class Store:
                     "SELECT source, reason FROM skip WHERE specimen = ?", specimen
                 )
             ),
-            self._gates(specimen),
             tuple(
                 StoredTile(*row)
                 for row in self._select(
@@ -179,9 +183,7 @@ class Store:
         shown: Shown = (),
         anew: bool = False,
         skip: Skip | None = None,
-        frames: int | None = None,
-        lost: int = 0,
-        gates: Gates | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Write what one frame brought, all of it or nothing; durable on return.
 
@@ -196,9 +198,7 @@ class Store:
             shown: the cells on it.
             anew: whether the slide begins with this key view: earlier ones and the map go.
             skip: a frame that could not be had.
-            frames: number of frames of the specimen read so far.
-            lost: of these, frames that could not be laid on the slide; written with `frames`.
-            gates: frames that the quality gates refused or warned of so far.
+            progress: how far the specimen has been read by now.
         """
         with self._db.transaction():
             self._db.executemany(
@@ -227,12 +227,11 @@ class Store:
             if skip is not None:
                 row_skip = (specimen, json.dumps(skip.source), skip.reason)
                 self._db.execute("INSERT INTO skip VALUES (?, ?, ?)", row_skip)
-            if frames is not None:
-                values = (frames, lost, specimen)
+            if progress is not None:
+                values = (progress.frames, progress.lost, specimen)
                 self._db.execute("UPDATE specimen SET frames = ?, lost = ? WHERE id = ?", values)
-            if gates is not None:
-                rows = [(specimen, gate, 1, count) for gate, count in gates.refused.items()]
-                rows += [(specimen, gate, 0, count) for gate, count in gates.warned.items()]
+                rows = [(specimen, gate, 1, count) for gate, count in progress.gates.refused.items()]
+                rows += [(specimen, gate, 0, count) for gate, count in progress.gates.warned.items()]
                 self._db.executemany("INSERT OR REPLACE INTO gate VALUES (?, ?, ?, ?)", rows)
 
     def name_cell(self, specimen: int, number: int, name: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.strangeness import read_familiar
 from edge.whole import write_json
 from training import before_after, data, division, finish, head, model
@@ -125,7 +125,7 @@ def _adapt(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.adapt", description=__doc__)
+    parser = Parser(prog="python -m training.adapt", description=__doc__)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite or .keras file")
     parser.add_argument("--images", type=Path, required=True, help="labelled cells of the new site")
     parser.add_argument("--split", help="a split or source of --images, if not all of it")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.whole import named
 from training import metrics, page
 
@@ -327,7 +327,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.compare", description=__doc__)
+    parser = Parser(prog="python -m training.compare", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or evaluation file")
     parser.add_argument("--html", type=Path, help="write the tables as a page")
     parser.add_argument("--csv", type=Path, help="write the figures, one a line")

@@ -18,7 +18,7 @@ import numpy as np
 from edge.cells import Answers
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.whole import write_json
 from training import crossvalidate, data, division, metrics, robustness, sizes
 from training.predict import Predictor, open_model
@@ -140,8 +140,8 @@ def _print_classes(result: dict[str, Any]) -> None:
         print(f"{name:22}" + "".join(f"{n:6d}" for n in row))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, help=".tflite or .keras file; the shipped one if not given")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", type=Path, help="folder of labelled images, of any known layout")

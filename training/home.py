@@ -20,7 +20,7 @@ from convert.quantize import CLASSIFY
 from convert.refit import OpenFile
 from edge.classify import DEFAULT_MODEL
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.whole import whole
 from training import data, division, head
 from training.recipe import recipe_of
@@ -144,7 +144,7 @@ def _keep(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.home", description=__doc__)
+    parser = Parser(prog="python -m training.home", description=__doc__)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=".tflite file")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="what it learned from")
     options = parser.parse_args(arguments)

@@ -1,6 +1,5 @@
 """What is in a data set, and what is wrong with it: `python -m training.data DIR`."""
 
-import argparse
 import hashlib
 import math
 from collections import Counter, defaultdict
@@ -18,7 +17,7 @@ from edge.album import Photograph, agreement, lay, least_agreement
 from edge.cells import Box, Image
 from edge.errors import UserError
 from edge.preprocess import crop
-from edge.startup import run
+from edge.startup import Parser, run
 from training import layouts, study
 from training.data import CLASSES, STUDY_CLASSES, Sample, box_fits, read_image, read_photograph
 from training.framing import measure_cell
@@ -278,7 +277,7 @@ def _list(title: str, findings: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 where an image, a box or a label is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m training.data", description=__doc__)
+    parser = Parser(prog="python -m training.data", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a data set")
     options = parser.parse_args(arguments)
     return run(lambda: _inspect(options.folder))

@@ -6,7 +6,6 @@ beyond the border. Middles are as in Zhou et al. 2019 (Objects as Points), sides
 Stopped, the same command goes on.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -23,7 +22,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from edge.whole import whole
 from training.callbacks import learn
 from training.claim import check_free, claim
@@ -277,7 +276,7 @@ def _train(options: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     recipe = Recipe()
-    parser = argparse.ArgumentParser(prog="python -m training.locator", description=__doc__)
+    parser = Parser(prog="python -m training.locator", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with fields.csv")
     parser.add_argument("--output", type=Path, default=Path("runs/locator"), help="folder of the run")
     parser.add_argument(

@@ -5,7 +5,6 @@ model.keras where they are) and writes figures/ (PNG and SVG), tables/ (CSV) and
 needs no other file. The same input gives the same output, byte for byte.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from training import data, division, history, page, pictures, plots, sections, study
 from training.compare import read_evaluation
 from training.corruptions import KINDS
@@ -251,7 +250,7 @@ def remake(run: Path, folder: Path | None = None) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__)
+    parser = Parser(prog="python -m training.report", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--data", type=Path, help="folder of the data set; the recipe's if not given")
     options = parser.parse_args(arguments)

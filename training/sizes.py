@@ -3,7 +3,6 @@
 `python -m training.sizes` prints that table from the training cells, and beside it that of `edge.lobes`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from edge.errors import UserError
 from edge.lobes import Shape, shape
 from edge.preprocess import crop
 from edge.sizes import Sizes
-from edge.startup import run
+from edge.startup import Parser, run
 from training import data
 from training.framing import Framing, measure_cell
 from training.predict import Change, Predictor, predict
@@ -104,7 +103,7 @@ def _table(samples: Sequence[data.Sample]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.sizes", description=__doc__)
+    parser = Parser(prog="python -m training.sizes", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with cells.csv")
     parser.add_argument("--split", default="train", help="split or source whose cells are measured")
     options = parser.parse_args(arguments)

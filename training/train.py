@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 
 from edge.errors import UserError
-from edge.startup import run
+from edge.startup import Parser, run
 from training import (
     backbones,
     data,
@@ -241,8 +241,8 @@ def _report(recipe: Recipe, file: Path) -> None:
     print(evaluate.write_report(file.parent, result, predictor, samples))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m training.train", description=__doc__)
     for field in fields(Recipe):
         values = [str(getattr(recipe, field.name)) or "empty" for recipe in RECIPES.values()]
         differ = len(set(values)) > 1

@@ -6,7 +6,6 @@ if __name__ == "__main__":
     startup.begin(startup.ENVIRONMENT)
 
 import argparse
-import dataclasses
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from edge.config import LisConfig, Parser, add_options, check_specimen, read_lis_config
+from edge.config import LisConfig, add_options, check_specimen, read_lis_config
 from edge.errors import UserError
 from edge.lis.astm_link import AstmLink, Role
 from edge.lis.check import check
@@ -31,7 +30,7 @@ from edge.lis.port import Opener
 from edge.lis.service import LisService, SenderLock, open_way
 from edge.lis.simulate import Host, PtyOpener
 from edge.lis.trace import LONGEST, monitor_path
-from edge.startup import run, say
+from edge.startup import Parser, run, say
 
 ANSWER_S = 60.0
 """A query waits this long for the order."""
@@ -283,9 +282,7 @@ def _parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = _parser().parse_args(arguments)
-    known = {field.name for field in dataclasses.fields(LisConfig)}
-    given = {key: value for key, value in vars(options).items() if key in known}
-    return run(lambda: options.action(read_lis_config(options.config, given), options))
+    return run(lambda: options.action(read_lis_config(options.config, vars(options)), options))
 
 
 if __name__ == "__main__":

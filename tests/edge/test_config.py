@@ -9,13 +9,13 @@ from edge.config import (
     HELP,
     SOURCES,
     Config,
-    Parser,
     add_options,
     check_specimen,
     read_config,
     read_lis_config,
 )
 from edge.errors import UserError
+from edge.startup import Parser
 
 
 def toml(folder: Path, text: str) -> Path:

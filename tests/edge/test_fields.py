@@ -401,6 +401,33 @@ def test_real_cells_are_never_taken_for_one_another(shared_data: Path) -> None:
     assert not any(seen for _, _, seen in count(images, counter, Locator(), classifier))
 
 
+@pytest.mark.parametrize("degrees", [0, 40])
+def test_a_cell_is_known_in_a_photograph_that_is_squeezed(shared_data: Path, degrees: float) -> None:
+    """A tenth in one direction, as one that is seen aslant."""
+    classifier = Classifier()
+    decision = Decision(classifier.card.classes, classifier.card.review_below)
+    for sample in [s for s in load(shared_data) if s.source == "zheng1"][4:8]:
+        image = read_image(sample.path)
+        height, width = image.shape[:2]
+        move = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+        move[0] *= 0.9
+        squeezed = cv2.warpAffine(image, move, (round(0.9 * width), height), borderMode=cv2.BORDER_REFLECT)
+        told = count([image, np.asarray(squeezed, np.uint8)], StillFields(decision), Locator(), classifier)
+        assert [len(cells) for cells, _, _ in told] == [1, 0]
+
+
+def test_a_cell_lies_where_its_best_photograph_shows_it() -> None:
+    counter = StillFields(DECISION)
+    blurred = replace(detection(150, 100), sharpness=1.0)
+    (cell,) = counter.update(Frame(0, 0.0, picture(1), "a"), [blurred]).cells
+    assert (cell.source, cell.slide, counter.moved()) == ("a", (150, 100), {})
+    view, move = turned(picture(1), 20, 9, -4)
+    sharp = at(move, 150, 100)
+    (cell,) = counter.update(Frame(1, 0.0, view, "b"), [sharp]).revised
+    assert (cell.source, cell.box, counter.moved()) == ("b", sharp.box, {1: sharp.box.centre})
+    assert counter.moved() == {}
+
+
 def test_the_class_is_that_of_all_photographs_of_a_cell() -> None:
     two = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
     counter = StillFields(Decision(two, review_below=0.8))

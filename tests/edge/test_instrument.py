@@ -67,12 +67,15 @@ def test_the_last_picture_and_the_map_stay_when_the_count_has_ended(instrument: 
     assert view.state["map"]["fields"] == view.state["fields"] == 1
 
 
-def test_within_a_black_rim_the_boxes_are_those_of_the_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sides", [(80, 120, 120, 80), (0, 200, 0, 200)])
+def test_within_a_black_rim_the_boxes_are_those_of_the_source(
+    tmp_path: Path, sides: tuple[int, int, int, int]
+) -> None:
     path = tmp_path / "rim.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 15, (840, 680))
     pictures = []
     for frame, _ in zip(DemoSource(pace=False).frames(), range(12), strict=False):
-        pictures.append(cv2.copyMakeBorder(frame.image, 80, 120, 120, 80, cv2.BORDER_CONSTANT))
+        pictures.append(cv2.copyMakeBorder(frame.image, *sides, cv2.BORDER_CONSTANT))
         writer.write(cv2.cvtColor(pictures[-1], cv2.COLOR_RGB2BGR))
     writer.release()
     with Store(tmp_path / "c.sqlite") as store:

@@ -103,6 +103,8 @@ def test_real_images_are_counted(crops: Path, tmp_path: Path) -> None:
     assert again.returncode == 0
     assert "nothing new: this specimen's images were read before" in again.stdout
     assert result(tmp_path) == found
+    (crops / "letter.png").write_text("Dear colleague")
+    assert "nothing new" not in run(tmp_path, "--images", crops, "--specimen", "S-1").stdout
 
 
 def test_bad_images_are_skipped_counted_and_shown(crops: Path, tmp_path: Path) -> None:

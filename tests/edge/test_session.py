@@ -1,3 +1,4 @@
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,9 +48,13 @@ def begin(store: Store, target: int | None = None) -> Session:
     return Session(store, CARD, "S-1", "images", moving=False, review_below=0.5, target=target)
 
 
+def image_file(image: np.ndarray, name: str) -> Frame:
+    return Frame(0, 0.0, image, name, f"{zlib.crc32(image.tobytes()):016x}")
+
+
 def step(session: Session, name: str, *classes: int) -> Step:
     """One image with a cell of each of the classes (by index)."""
-    frame = Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), name)
+    frame = image_file(np.zeros((20, 20, 3), np.uint8), name)
     crop = np.zeros((8, 8, 3), np.uint8)
     boxes = [Box(1 + 10 * i, 2, 8, 8) for i in range(len(classes))]
     found = tuple(
@@ -80,7 +85,8 @@ def test_the_result_is_the_contract(store: Store) -> None:
         {"source": "c.png", "again": False, "cells": [4, 5, 6]},
     ]
     assert session.state("counting")["empty"] == 0
-    session.take(step(session, "d.png"))
+    bare = step(session, "d.png")
+    session.take(replace(bare, frame=image_file(np.ones((20, 20, 3), np.uint8), "d.png")))
     assert session.result(complete=True)["images"][2]["cells"] == []
     assert session.state("counting")["empty"] == 1
     assert result["cells"][2] == {
@@ -124,13 +130,21 @@ def test_a_resumed_count_skips_what_was_read_and_goes_on(store: Store) -> None:
     first.take(step(first, "a.png", 0))
     first.take(Skip(1, "b.png", "truncated"))
     again = begin(store)
-    assert not again.wants(Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), "a.png"))
-    assert again.wants(Frame(0, 0.0, np.ones((20, 20, 3), np.uint8), "a.png"))  # of another folder
+    assert not again.wants(image_file(np.zeros((20, 20, 3), np.uint8), "a.png"))
+    assert again.wants(image_file(np.ones((20, 20, 3), np.uint8), "a.png"))  # of another folder
     again.take(Skip(1, "b.png", "truncated"))
     again.take(step(again, "c.png", 0))
     assert [c["number"] for c in again.result(complete=True)["cells"]] == [1, 2]
     assert again.result(complete=True)["frames"] == 2
     assert again.skipped.total() == 1
+
+
+def test_an_image_is_known_in_another_light_too(store: Store) -> None:
+    """As another flat field, or another rule of what is no picture, shows it."""
+    first = begin(store)
+    first.take(step(first, "a.png", 0))
+    stored = image_file(np.zeros((20, 20, 3), np.uint8), "a.png")
+    assert not begin(store).wants(replace(stored, image=stored.image + 9))
 
 
 def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store: Store) -> None:
@@ -149,13 +163,13 @@ def test_a_copy_of_an_image_of_an_earlier_run_adds_nothing(store: Store) -> None
     first = begin(store)
     first.take(step(first, "a.png", 0))
     again = begin(store)
-    assert not again.wants(Frame(0, 0.0, np.zeros((20, 20, 3), np.uint8), "copy.png"))
+    assert not again.wants(image_file(np.zeros((20, 20, 3), np.uint8), "copy.png"))
     for session in (again, begin(store)):
         found = session.result(complete=True)
         assert (found["frames"], found["fields"], found["total"]) == (2, 1, 1)
         assert found["images"][1] == {"source": "copy.png", "again": True, "cells": [1]}
         assert session.state("counting")["empty"] == 0
-    assert again.wants(Frame(1, 0.0, np.ones((20, 20, 3), np.uint8), "b.png"))
+    assert again.wants(image_file(np.ones((20, 20, 3), np.uint8), "b.png"))
 
 
 def test_another_damaged_image_of_the_same_name_is_told(store: Store) -> None:
@@ -230,7 +244,7 @@ def test_the_target_counts_counted_classes_alone_and_stops_exactly(store: Store)
 def test_what_the_target_left_over_is_counted_by_whoever_goes_on(store: Store) -> None:
     first = begin(store, target=1)
     image = np.zeros((20, 20, 3), np.uint8)
-    frame = Frame(0, 0.0, image, "a.png")
+    frame = image_file(image, "a.png")
     crop = np.zeros((8, 8, 3), np.uint8)
     found = tuple(
         Detection(Box(x, 2, 8, 8), np.eye(3, dtype=np.float32)[0], crop, 1.0, 0.0, True) for x in (1, 10)
@@ -424,7 +438,7 @@ def test_a_cell_decided_again_keeps_its_picture_where_no_frame_was_better(store:
 def test_a_copy_of_an_image_of_the_same_run_adds_nothing(store: Store) -> None:
     session = begin(store)
     session.take(step(session, "a.png", 0))
-    copy = Frame(1, 0.0, np.zeros((20, 20, 3), np.uint8), "b.png")
+    copy = image_file(np.zeros((20, 20, 3), np.uint8), "b.png")
     assert not session.wants(copy)
     assert session.total == 1
     assert [image["again"] for image in session.result(complete=True)["images"]] == [False, True]
@@ -434,16 +448,14 @@ def test_a_photograph_of_cells_counted_on_another_tells_them_after_a_restart(sto
     def photograph(session: Session, name: str, degrees: float) -> Step:
         view, move = turned(picture(1), degrees, 5, 5)
         found = (replace(at(move, 160, 120), probabilities=np.eye(3, dtype=np.float32)[0]),)
-        frame = Frame(0, 0.0, view, name)
+        frame = image_file(view, name)
         return Step(frame, found, session.counter.update(frame, found))
 
     session = begin(store)
     for name, degrees in (("a.png", 0), ("b.png", 50)):
         session.take(photograph(session, name, degrees))
     resumed = begin(store)
-    assert not resumed.wants(
-        Frame(0, 0.0, turned(picture(1), 50, 5, 5)[0], "b.png")
-    )  # a.png lies too far back
+    assert not resumed.wants(image_file(turned(picture(1), 50, 5, 5)[0], "b.png"))  # a.png lies too far back
     assert photograph(resumed, "c.png", 100).tracked.numbers == (1,)
 
 
@@ -460,7 +472,7 @@ def test_other_photographs_of_counted_cells_are_known_after_a_restart_though_the
         card, review = classifier.card, classifier.card.review_below
         session = Session(store, card, "S", "images", moving=False, review_below=review, target=None)
         for number, image in enumerate(pictures):
-            frame = Frame(number, 0.0, image, f"{folder}/{number}.png")
+            frame = image_file(image, f"{folder}/{number}.png")
             found = detect(frame, locator, classifier)
             session.take(Step(frame, tuple(found), session.counter.update(frame, found)))
         return session.total
@@ -473,7 +485,7 @@ def test_images_of_one_name_and_equal_boxes_are_told_apart_after_a_restart(store
     session = begin(store)
     session.take(step(session, "1.png", 0))
     resumed = begin(store)
-    other = replace(step(resumed, "1.png", 0).frame, image=np.full((20, 20, 3), 9, np.uint8))
+    other = image_file(np.full((20, 20, 3), 9, np.uint8), "1.png")
     assert resumed.wants(other)
     found = step(resumed, "1.png", 0).detections
     assert resumed.counter.update(other, found).numbers[0] != 1

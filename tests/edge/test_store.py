@@ -14,8 +14,9 @@ import pytest
 from edge.cells import Box, Cell, Skip
 from edge.database import MIGRATIONS
 from edge.errors import UserError
+from edge.gates import Gates
 from edge.stage import KeyView
-from edge.store import Store
+from edge.store import Progress, Store
 
 SHA = "a" * 64
 
@@ -39,8 +40,7 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
             cells=[cell(1), cell(2)],
             key=KeyView(1.5, -2.5, 0.25, (640, 480), thumb),
             file="ä.png",
-            frames=7,
-            lost=2,
+            progress=Progress(7, 2, Gates()),
         )
         store.add(row, skip=Skip(3, "b.png", "truncated"))
         store.open_specimen("S-2", SHA, "images", moving=True)
@@ -56,7 +56,7 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     )
     assert first.crop == b"jpeg"
     assert np.array_equal(first.probabilities, cell(1).probabilities)
-    assert (found.frames, found.lost, found.files) == (7, 2, {"ä.png": False})
+    assert (found.progress.frames, found.progress.lost, found.files) == (7, 2, {"ä.png": False})
     assert [(s.source, s.reason) for s in found.skips] == [("b.png", "truncated")]
     (key,) = found.keys
     assert (key.x, key.y, key.angle, key.size) == (1.5, -2.5, 0.25, (640, 480))
@@ -68,10 +68,10 @@ def test_what_one_frame_brought_is_written_wholly_or_not_at_all(tmp_path: Path) 
         row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
         store.add(row, cells=[cell(1)])
         with pytest.raises(UserError, match="UNIQUE"):
-            store.add(row, cells=[cell(2), cell(1)], frames=9)
+            store.add(row, cells=[cell(2), cell(1)], progress=Progress(9, 0, Gates()))
         found = store.open_specimen("S-1", SHA, "video", moving=True)
     assert [c.number for c in found.cells] == [1]
-    assert found.frames == 0
+    assert found.progress.frames == 0
 
 
 def test_a_cell_has_the_last_name_that_a_person_gave_it(tmp_path: Path) -> None:
@@ -265,12 +265,13 @@ def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_whole_frames_alone(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     program = (
-        "import sys; from pathlib import Path; from edge.store import Store; "
+        "import sys; from pathlib import Path; from edge.store import Progress, Store; "
+        "from edge.gates import Gates; "
         "from tests.edge.test_store import SHA, cell\n"
         "store = Store(Path(sys.argv[1]))\n"
         "row = store.open_specimen('S', SHA, 'video', moving=True).specimen\n"
         "for n in range(1, 100000, 2):\n"
-        "    store.add(row, cells=[cell(n), cell(n + 1)], frames=n)\n"
+        "    store.add(row, cells=[cell(n), cell(n + 1)], progress=Progress(n, 0, Gates()))\n"
         "    print(n + 1, flush=True)\n"
     )
     root = Path(__file__).parents[2]
