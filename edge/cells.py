@@ -172,7 +172,7 @@ class Cell:
     source: int | str
     """The frame of the best sighting."""
     box: Box
-    """In that frame's pixels."""
+    """In that frame's pixels, as its source gave it; of an image file, without a plain frame around it."""
     slide: tuple[float, float]
     """Centre on the slide, pixels from the first frame's upper left corner; in a field of view of its
     own, the centre in that image."""

@@ -4,5 +4,5 @@
 class UserError(Exception):
     """Something outside the program is wrong: says what, where, and what to do about it.
 
-    `edge.run` prints the message alone and exits with 1; any other exception is a fault of ours.
+    `edge.startup.run` prints the message alone and exits with 1; any other exception is a fault of ours.
     """

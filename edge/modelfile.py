@@ -1,7 +1,7 @@
 """A `.tflite` file, checked against what its card says of it, and run.
 
-The only module that imports the interpreter: ai-edge-litert, or tflite-runtime where that alone is
-installed.
+The only module of the edge that imports the interpreter: ai-edge-litert, or tflite-runtime where that
+alone is installed.
 """
 
 import hashlib

@@ -14,21 +14,18 @@ from numpy.typing import NDArray
 
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
-from edge.void import reaching
+from edge.void import DARK, LEAST_CORNERS, reaching
 
 _LOOKED = 3
 """Frames, the first lit ones, that must show the rim: a torn picture or a slide's own edge does not stay."""
 _SMALL = 160
 """Longer side, pixels, at which the rim is looked for."""
-_DARK = 0.2
-"""Share of the glass's light, in the brightest colour, up to which a place is black; nuclei have 0.35."""
 _LIT = 35
 """Where the glass is no brighter (0..255) it cannot be told, nor is anything counted (`edge.quality`)."""
 _GLASS = 95
 """Percentile that stands for bare glass: a round view fills more than half of its picture."""
-_LEAST_CORNERS, _LEAST_SHARE = 3, 0.01
-"""Of the picture's corners, and of its area, that a rim covers: a slide's edge, or an objective that is being
-turned in, comes from one side."""
+_LEAST_SHARE = 0.01
+"""Of the picture's area, that a rim covers."""
 _SOFT = 2
 """Pixels at that size in which the rim fades into the picture."""
 _LEAST_LEFT = 0.2
@@ -116,7 +113,7 @@ def find_rim(image: Image) -> NDArray[np.bool_] | None:
     glass = float(np.percentile(light, _GLASS))
     if glass < _LIT:
         return None
-    return reaching(light <= _DARK * glass)
+    return reaching(light <= DARK * glass)
 
 
 def rectangle(rim: NDArray[np.bool_], shape: tuple[int, ...]) -> Rectangle | None:
@@ -125,7 +122,7 @@ def rectangle(rim: NDArray[np.bool_], shape: tuple[int, ...]) -> Rectangle | Non
     The border line that the rim covers most goes, again and again, until none is covered.
     """
     corners = rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum()
-    if corners < _LEAST_CORNERS or rim.mean() < _LEAST_SHARE:
+    if corners < LEAST_CORNERS or rim.mean() < _LEAST_SHARE:
         return None
     height, width = rim.shape
     left, top, right, bottom = 0, 0, width, height

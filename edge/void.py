@@ -12,9 +12,10 @@ from edge.imagefile import MIN_SIDE_PX
 
 _BLACK = 16
 """Greatest value (0..255) of each colour. Stained cells in usual light are brighter."""
-_RIM, _LEAST_CORNERS = 0.2, 3
+DARK, LEAST_CORNERS = 0.2, 3
 """The same of a rim, over the glass's light, since it is seldom quite black; and how many corners of the
-image it takes. Nuclei at the border have 0.35, but in a camera of strong contrast less."""
+image it takes: a slide's edge, or an objective that is being turned in, comes from one side. Nuclei at the
+border have 0.35, but in a camera of strong contrast less."""
 _MOST_EMPTY = 0.95
 """Share of an image: where more is black, it is for the quality gates, which refuse it as under-exposed."""
 _LIT = 60
@@ -33,7 +34,7 @@ frame may differ from its colour."""
 _BLOCK, _NEAR_COLOUR = 8, 16
 """Pixels beside a frame in which JPEG mixes it with the picture, and how far from its colour it is then."""
 _LEAST_FRAME = 0.03
-"""Share of an image that a frame covers, and of its border."""
+"""Share of an image that a frame covers, and of its border that has the frame's colour."""
 _DARKER = 20
 """Grey levels by which a frame is darker than glass: a lighter one may be over-exposed glass."""
 _STAINED = 0.55
@@ -50,7 +51,7 @@ Mask = NDArray[np.bool_]
 
 
 def filled(image: Image) -> Image:
-    """Return the first of what `fill` returns."""
+    """Return an image as `fill` does, without where it was filled."""
     return fill(image)[0]
 
 
@@ -150,13 +151,13 @@ def _black(image: Image, every: int) -> Mask:
     """Return where black reaches in from the border, or a rim that is nearly black."""
     light = image[::every, ::every].max(axis=2)
     lit = light[light > _BLACK]
-    limit = max(_BLACK, _RIM * float(np.percentile(lit, _BRIGHT))) if lit.size else _BLACK
+    limit = max(_BLACK, DARK * float(np.percentile(lit, _BRIGHT))) if lit.size else _BLACK
     if _border(image).max(axis=1).min() > limit:
         return np.zeros(image.shape[:2], bool)
     # JPEG leaves specks in what is black.
     brightest = cv2.medianBlur(cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2]), 5)
     rim = reaching(brightest <= limit)
-    if rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum() >= _LEAST_CORNERS:
+    if rim[[0, 0, -1, -1], [0, -1, 0, -1]].sum() >= LEAST_CORNERS:
         return rim
     return reaching(brightest <= _BLACK)
 

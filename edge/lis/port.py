@@ -1,4 +1,4 @@
-"""Ports: where the bytes go. A serial line or a socket (pyserial), a TCP server, a folder."""
+"""Ports: where the bytes go. A serial line (pyserial), a connection to a server, or one from a client."""
 
 import errno
 import grp
