@@ -26,6 +26,7 @@ from edge.errors import UserError
 from edge.gates import Gate, Verdict
 from edge.preprocess import crop
 from edge.quality import Inspector
+from edge.ruler import RED_CELL_UM
 from edge.startup import Parser, run
 from training import corruptions
 from training.data import STUDY_CLASSES, Sample, load, read_image
@@ -174,13 +175,13 @@ class Judge:
     """Judges an image as the next one of a source: after all its good ones, or by itself."""
 
     def __init__(self, source: Source) -> None:
-        self._red_cell_px = source.red_cell_px
-        self._session = Inspector(steady=source.red_cell_px is not None)
+        px = source.red_cell_px
+        self._session = Inspector(px and RED_CELL_UM / px, steady=px is not None)
         for image in source.images if self._session.steady else ():
-            self._session.inspect(image, self._red_cell_px)
+            self._session.inspect(image)
 
     def __call__(self, image: Image) -> Verdict:
-        return copy.deepcopy(self._session).inspect(image, self._red_cell_px)
+        return copy.deepcopy(self._session).inspect(image)
 
 
 def laplacian(image: Image) -> float:

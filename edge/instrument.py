@@ -276,7 +276,7 @@ class Instrument:
         """Take the source to its end or to the target; return True at its end."""
         pace, notice, frozen = _Pace(), _Notice(), _Frozen()
         frames = self._wanted(session, source, show)
-        inspector = Inspector(steady=source.moving)
+        inspector = Inspector(self._config.um_per_px, steady=source.moving)
         with suppress(_Unwanted):
             for step in run(frames, locator, self._classifier, session.counter, inspector):
                 session.take(step)

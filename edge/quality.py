@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge.cells import Image
 from edge.gates import Gate, Verdict
 from edge.light import Light, glass
-from edge.ruler import TINTED
+from edge.ruler import RED_CELL_UM, TINTED
 from edge.ruler import red_cell_px as ruled_px
 
 
@@ -115,12 +115,15 @@ class Inspector:
     """The gates, frame by frame.
 
     Args:
+        um_per_px: size of a frame pixel on the slide, micrometres; None measures the red cells in a session,
+            and takes their usual size in pictures so large where they cannot be measured.
         steady: True where all frames come from one microscope and show one smear: a frame is then judged
             by what the session has seen. False judges each image by itself.
     """
 
-    def __init__(self, *, steady: bool) -> None:
+    def __init__(self, um_per_px: float | None = None, *, steady: bool) -> None:
         self.steady = steady
+        self._fixed_px = um_per_px and RED_CELL_UM / um_per_px
         self._limits = MOVING if steady else STILL
         self._unit = 0.0
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)
@@ -134,15 +137,10 @@ class Inspector:
         self.light = Light()
         """How the light falls off to the corners, of a session alone."""
 
-    def inspect(self, image: Image, red_cell_px: float | None = None) -> Verdict:
-        """Judge a frame, shape (height, width, 3).
-
-        Args:
-            image: RGB.
-            red_cell_px: diameter of a red cell in it; None measures it in a session, and takes the usual one
-                of pictures of its size where it cannot be measured.
-        """
-        unit = red_cell_px or self._ruler(image) or max(image.shape[:2]) / _usual_cells(max(image.shape[:2]))
+    def inspect(self, image: Image) -> Verdict:
+        """Judge a frame, RGB, shape (height, width, 3)."""
+        longer = max(image.shape[:2])
+        unit = self._fixed_px or self._ruler(image) or longer / _usual_cells(longer)
         found = measure(image, unit, self._bright if self._seen >= _SETTLED else None)
         if not self.steady:
             refused = self._refused(found, np.nan)

@@ -18,6 +18,7 @@ from edge.flatfield import FlatField, read_flat_field, take_flat_field, write_fl
 from edge.gates import Gate
 from edge.quality import Inspector
 from edge.replay import ImageFolder
+from edge.ruler import RED_CELL_UM
 from edge.run import Stop, _take_flat_field
 
 SIZE = (480, 640)
@@ -61,10 +62,10 @@ def test_corrected_frames_are_those_of_an_even_light(film: list[Image], tmp_path
 def test_the_gate_asks_for_a_field_and_is_content_with_it(film: list[Image]) -> None:
     light = lamp()
     field = FlatField(take_flat_field(empty(light)))
-    uneven, even = Inspector(steady=True), Inspector(steady=True)
+    uneven, even = (Inspector(RED_CELL_UM / 50, steady=True) for _ in range(2))
     for image in film:
         shaded = np.rint(image * light).astype(np.uint8)
-        before, after = uneven.inspect(shaded, 50), even.inspect(field.correct(shaded), 50)
+        before, after = uneven.inspect(shaded), even.inspect(field.correct(shaded))
     assert before.warnings == (Gate.UNEVEN,)
     assert after.warnings == ()
 

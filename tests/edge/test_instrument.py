@@ -371,7 +371,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture = np.clip(level + grain, 0, 255).astype(np.uint8)
         picture[0, 0] = level
         cv2.imwrite(str(images / f"{number}.png"), picture)
-    monkeypatch.setattr("edge.instrument.Inspector", lambda steady: Passing(steady=steady))
+    monkeypatch.setattr("edge.instrument.Inspector", Passing)
     return images
 
 

@@ -9,7 +9,7 @@ from edge.demo import DemoSource
 from edge.light import Light, glass
 from edge.pipeline import see
 from edge.quality import Inspector
-from edge.ruler import red_cell_px
+from edge.ruler import RED_CELL_UM, red_cell_px
 
 SIZE = (240, 320)
 
@@ -102,11 +102,11 @@ def test_of_a_frame_without_glass_nothing_is_learned() -> None:
 
 
 def test_a_dark_beginning_is_forgotten() -> None:
-    inspector, fall = Inspector(steady=True), falling(20)
+    inspector, fall = Inspector(RED_CELL_UM / 24, steady=True), falling(20)
     stray = np.linspace(0, 6, SIZE[1])[None, :, None] + np.random.default_rng(3).normal(0, 2, (*SIZE, 3))
     for _ in range(40):
-        assert inspector.inspect(np.clip(stray, 0, 255).astype(np.uint8), 24).refused
-    verdicts = [inspector.inspect(image, 24) for image in film(fall)]
+        assert inspector.inspect(np.clip(stray, 0, 255).astype(np.uint8)).refused
+    verdicts = [inspector.inspect(image) for image in film(fall)]
     assert {v.refused for v in verdicts[1:]} == {None}
     assert inspector.light.darkest == pytest.approx(0.8, abs=0.03)
 

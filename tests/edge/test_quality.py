@@ -11,6 +11,7 @@ from edge.demo import DemoSource
 from edge.gates import ADVICE, Gate, Gates, Verdict
 from edge.quality import Inspector, measure
 from edge.replay import VideoFile
+from edge.ruler import RED_CELL_UM
 from training.data import read_image
 
 RED_PX = 50.0
@@ -28,15 +29,15 @@ def film() -> list[Image]:
 @pytest.fixture
 def session(film: list[Image]) -> Inspector:
     """An inspector that has seen the film."""
-    inspector = Inspector(steady=True)
+    inspector = Inspector(RED_CELL_UM / RED_PX, steady=True)
     for image in film:
-        inspector.inspect(image, RED_PX)
+        inspector.inspect(image)
     return inspector
 
 
 def test_good_frames_pass_without_a_word(film: list[Image]) -> None:
-    inspector = Inspector(steady=True)
-    assert [inspector.inspect(image, RED_PX) for image in film] == [Verdict()] * len(film)
+    inspector = Inspector(RED_CELL_UM / RED_PX, steady=True)
+    assert [inspector.inspect(image) for image in film] == [Verdict()] * len(film)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,10 @@ def test_good_frames_pass_without_a_word(film: list[Image]) -> None:
 def test_a_spoiled_frame_is_refused(
     session: Inspector, film: list[Image], fault: Callable[..., Image], amount: float, gate: Gate
 ) -> None:
-    verdict = session.inspect(fault(film[20], amount, CELL_PX, RNG), RED_PX)
+    verdict = session.inspect(fault(film[20], amount, CELL_PX, RNG))
     assert (verdict.refused, verdict.warnings) == (gate, ())
     assert verdict.message == f"{gate}: {ADVICE[gate]}"
-    assert session.inspect(film[21], RED_PX) == Verdict()
+    assert session.inspect(film[21]) == Verdict()
 
 
 @pytest.mark.parametrize(("ending", "code"), [("avi", "MJPG"), ("mp4", "mp4v")])
@@ -70,7 +71,7 @@ def test_a_burnt_out_frame_is_refused_in_a_film_too(
         writer.write(cv2.cvtColor(burnt, cv2.COLOR_RGB2BGR))
     writer.release()
     frame = next(f for f in VideoFile(file).frames() if isinstance(f, Frame))
-    assert session.inspect(frame.image, RED_PX).refused is Gate.OVER
+    assert session.inspect(frame.image).refused is Gate.OVER
 
 
 @pytest.mark.parametrize(
@@ -85,16 +86,16 @@ def test_a_burnt_out_frame_is_refused_in_a_film_too(
 def test_a_session_is_warned_of_what_all_its_frames_have(
     film: list[Image], fault: Callable[..., Image], amount: float, gate: Gate
 ) -> None:
-    inspector = Inspector(steady=True)
-    verdicts = [inspector.inspect(fault(image, amount, CELL_PX, RNG), RED_PX) for image in film]
+    inspector = Inspector(RED_CELL_UM / RED_PX, steady=True)
+    verdicts = [inspector.inspect(fault(image, amount, CELL_PX, RNG)) for image in film]
     assert gate in verdicts[-1].warnings
     assert verdicts[-1].refused is None
 
 
 def test_a_session_is_warned_of_a_dark_stain(shared_data: Path) -> None:
-    inspector = Inspector(steady=True)
+    inspector = Inspector(RED_CELL_UM / 71, steady=True)
     for image in 3 * crops(shared_data)[:12]:
-        verdict = inspector.inspect(stain(image, 5, 136, RNG), 71)
+        verdict = inspector.inspect(stain(image, 5, 136, RNG))
     assert Gate.DARK in verdict.warnings
 
 
@@ -102,7 +103,7 @@ def test_an_empty_spot_is_sparse_and_not_blurred(session: Inspector) -> None:
     shade = session.light.shade((480, 640))
     assert shade is not None
     empty = np.clip(RNG.normal(220, 2, (480, 640, 3)) * shade[..., None], 0, 255).astype(np.uint8)
-    assert session.inspect(empty, RED_PX) == Verdict(None, (Gate.SPARSE,))
+    assert session.inspect(empty) == Verdict(None, (Gate.SPARSE,))
 
 
 def test_the_width_of_edges_knows_neither_light_nor_pixels(film: list[Image]) -> None:
@@ -190,22 +191,22 @@ def test_a_picture_without_colour_is_refused_and_bare_grey_glass_is_not(film: li
 
 def test_blur_that_lasts_does_not_become_usual(film: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.quality._REMEMBERED", 40)
-    inspector = Inspector(steady=True)
+    inspector = Inspector(RED_CELL_UM / RED_PX, steady=True)
     for image in film[:40]:
-        inspector.inspect(image, RED_PX)
+        inspector.inspect(image)
     blurred = [blur(image, 25, CELL_PX, RNG) for image in film[:20]]
-    assert {inspector.inspect(image, RED_PX).refused for image in 4 * blurred} == {Gate.FOCUS}
-    assert inspector.inspect(film[40 % len(film)], RED_PX) == Verdict()
+    assert {inspector.inspect(image).refused for image in 4 * blurred} == {Gate.FOCUS}
+    assert inspector.inspect(film[40 % len(film)]) == Verdict()
 
 
 def test_the_dim_blue_of_a_warm_lamp_is_not_under_exposed(film: list[Image]) -> None:
-    inspector = Inspector(steady=True)
+    inspector = Inspector(RED_CELL_UM / RED_PX, steady=True)
     for image in film:
         warm = (image * np.array((1.0, 0.75, 0.1))).astype(np.uint8)
-        verdict = inspector.inspect(warm, RED_PX)
+        verdict = inspector.inspect(warm)
         assert Gate.UNDER not in (verdict.refused, *verdict.warnings)
     dead = film[0] * np.array((1, 1, 0), np.uint8)
-    assert inspector.inspect(dead, RED_PX).refused is Gate.UNDER
+    assert inspector.inspect(dead).refused is Gate.UNDER
 
 
 def specks(rng: np.random.Generator) -> Image:
@@ -229,3 +230,10 @@ def test_what_a_session_begins_with_does_not_refuse_the_smear(
     soft = [cv2.GaussianBlur(image, (0, 0), 1.5) for image in film]
     refused = [inspector.inspect(soft[i % len(soft)]).refused for i in range(after)]
     assert set(refused[-40:]) == {None}
+
+
+def test_a_scale_that_is_given_is_the_ruler(film: list[Image]) -> None:
+    """Edges are judged in red cells: said to be half as large, these cells have blurred ones."""
+    soft = blur(film[0], 30, CELL_PX, RNG)
+    for red_px, refused in ((RED_PX, None), (RED_PX / 2, Gate.FOCUS)):
+        assert Inspector(RED_CELL_UM / red_px, steady=True).inspect(soft).refused is refused
