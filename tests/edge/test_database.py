@@ -12,6 +12,9 @@ def test_a_new_file_has_the_newest_schema(tmp_path: Path) -> None:
     with Database(tmp_path / "folder" / "c.sqlite") as database:
         assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,), (
+            "FULL: no commit is lost on power loss"
+        )
         assert len(database.execute("SELECT identity FROM instrument").fetchone()[0]) == 8
 
 

@@ -51,6 +51,12 @@ def test_lobes_that_lie_apart_are_of_one_nucleus_and_specks_are_not() -> None:
     )
 
 
+def test_the_nucleus_of_a_neighbour_is_none_of_the_cells() -> None:
+    beside = measured(drawn([*ROUND, (12, 12, 17), (180, 96, 11)]))
+    assert beside.disc == pytest.approx(measured(drawn(ROUND)).disc, abs=0.01)
+    assert beside.hull > 0.97
+
+
 @pytest.mark.parametrize("dye", [(60, 60, 140), (130, 50, 110), (100, 80, 150)])
 @pytest.mark.parametrize("side", [96, 192, 224])
 def test_shape_is_no_matter_of_stain_size_or_turn(dye: tuple[int, int, int], side: int) -> None:

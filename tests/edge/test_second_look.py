@@ -98,6 +98,26 @@ def test_a_sure_answer_is_not_looked_at_again() -> None:
     assert asked == [1]
 
 
+def test_each_doubtful_crop_is_judged_by_its_own_sides_and_nucleus() -> None:
+    crops = [
+        square(*[(250, 0)] * 4),
+        square((100, 8), (250, 0), (250, 0), (250, 0)),
+        square((150, 0), (5, 0), (5, 0), (5, 0)),
+    ]
+    weighed: list[Image] = []
+
+    def weigh_none(probabilities: Probabilities, seen: Sequence[Image]) -> Probabilities:
+        weighed.extend(seen)
+        return probabilities
+
+    together = consider(by_corner, crops, weigh_none)
+    assert [any(crop is seen for seen in weighed) for crop in crops] == [False, True, True]
+    for i, crop in enumerate(crops):
+        alone = consider(by_corner, [crop], unweighed)
+        assert together.probabilities[i] == pytest.approx(alone.probabilities[0], abs=1e-6)
+        assert together.strangeness[i] == pytest.approx(alone.strangeness[0])
+
+
 def test_no_crop_is_no_answer() -> None:
     assert consider(by_corner, [], unweighed).probabilities.shape == (0, 2)
 

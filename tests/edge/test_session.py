@@ -230,6 +230,38 @@ def test_a_frame_that_was_not_stored_does_not_spoil_the_specimen(
     assert [cell.number for cell in begin_moving().cells] == [1, 2]
 
 
+def test_a_pause_that_could_not_be_stored_does_not_spoil_the_specimen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted at the end has no number of a cell that is not on disk."""
+
+    def begin_moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.8, target=None)
+
+    session = begin_moving()
+    both = [replace(detection(x, 100), probabilities=np.eye(3, dtype=np.float32)[0]) for x in (60, 160)]
+    for index, found in enumerate([both[:1]] * 5 + [both]):
+        shown = frame(index, 0, 0)
+        session.take(Step(shown, tuple(found), session.counter.update(shown, found)))
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Store, "add", Mock(side_effect=UserError("database or disk is full")))
+        with pytest.raises(UserError):
+            session.settle(paused=True)
+    session.settle()
+    assert session.cells == begin_moving().cells == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["class = 'blast'", "probabilities = '[1]'", "probabilities = '[0, 0, 0, 1]'"]
+)
+def test_a_cell_of_no_class_of_the_model_is_damage(store: Store, damage: str) -> None:
+    session = begin(store)
+    session.take(step(session, "a.png", 0))
+    store._db.execute(f"UPDATE cell SET {damage}")
+    with pytest.raises(UserError, match="what is stored of this specimen is damaged"):
+        begin(store)
+
+
 def test_the_target_counts_counted_classes_alone_and_stops_exactly(store: Store) -> None:
     session = begin(store, target=3)
     session.take(step(session, "a.png", 0, 1, 0))
@@ -249,12 +281,14 @@ def test_what_the_target_left_over_is_counted_by_whoever_goes_on(store: Store) -
     found = tuple(
         Detection(Box(x, 2, 8, 8), np.eye(3, dtype=np.float32)[0], crop, 1.0, 0.0, True) for x in (1, 10)
     )
-    first.take(Step(frame, found, first.counter.update(frame, found)))
+    pale = Verdict(None, (Gate.PALE,))
+    first.take(Step(frame, found, first.counter.update(frame, found), pale))
     assert first.total == 1
     again = begin(store)
     assert again.wants(frame)
-    again.take(Step(frame, found, again.counter.update(frame, found)))
+    again.take(Step(frame, found, again.counter.update(frame, found), pale))
     assert again.frames == 1
+    assert again.result(complete=True)["warned"] == {"stain too pale": 1}, "one image, warned of once"
     assert [c.box.x for c in again.cells] == [1, 10]
     assert not begin(store).wants(frame)
 
@@ -410,7 +444,15 @@ def test_a_cell_decided_again_is_stored_with_the_picture_of_the_better_frame(
     session.take(first)
     session.name_cell(2, "neutrophil", 0)
     later = [
-        replace(cell, name="erythroblast", source="b.png", box=Box(0, 0, 9, 9), review=True, crop=b"b")
+        replace(
+            cell,
+            name="erythroblast",
+            source="b.png",
+            box=Box(0, 0, 9, 9),
+            slide=(0, 0),
+            review=True,
+            crop=b"b",
+        )
         for cell in (*first.tracked.cells, replace(first.tracked.cells[0], number=9))
     ]
     assert session.state("counting")["revisions"] == 0
@@ -455,6 +497,8 @@ def test_a_photograph_of_cells_counted_on_another_tells_them_after_a_restart(sto
     for name, degrees in (("a.png", 0), ("b.png", 50)):
         session.take(photograph(session, name, degrees))
     resumed = begin(store)
+    for either in (session, resumed):
+        assert [image["again"] for image in either.result(complete=True)["images"]] == [False, True]
     assert not resumed.wants(image_file(turned(picture(1), 50, 5, 5)[0], "b.png"))  # a.png lies too far back
     assert photograph(resumed, "c.png", 100).tracked.numbers == (1,)
 
@@ -561,3 +605,29 @@ def test_a_cell_that_is_decided_twice_in_one_frame_is_as_it_was_decided_last(sto
     session.take(replace(first, tracked=replace(first.tracked, revised=(again,))))
     assert [(c.name, c.crop) for c in session.cells] == [("erythroblast", b"better")]
     assert [(c.name, c.crop) for c in begin(store).cells] == [("erythroblast", b"better")]
+
+
+def test_a_cell_decided_again_is_stored_though_its_frame_brought_nothing_else(store: Store) -> None:
+    def begin_moving() -> Session:
+        return Session(store, CARD, "S-1", "video", moving=True, review_below=0.5, target=None)
+
+    session = begin_moving()
+    for index in range(70):
+        blurred = index < 40
+        seen = detection(100, 100, sharpness=5.0 if blurred else 100.0)
+        seen = replace(seen, probabilities=np.eye(3, dtype=np.float32)[0 if blurred else 1])
+        shown = frame(index, 0, 100)
+        session.take(Step(shown, (seen,), session.counter.update(shown, (seen,))))
+    assert [cell.name for cell in session.cells] == ["erythroblast"]
+    assert [cell.name for cell in begin_moving().cells] == ["erythroblast"]
+
+
+def test_boxes_are_told_in_the_picture_of_the_source(store: Store) -> None:
+    session = begin(store)
+    first, second = (step(session, name, 0) for name in ("a.png", "b.png"))
+    first, second = (replace(s, frame=replace(s.frame, corner=(7, 9))) for s in (first, second))
+    session.take(first)
+    assert session.cells[0].box == Box(8, 11, 8, 8)
+    later = replace(first.tracked.cells[0], source="b.png")
+    session.take(replace(second, tracked=replace(second.tracked, cells=(), revised=(later,))))
+    assert (session.cells[0].source, session.cells[0].box) == ("b.png", Box(8, 11, 8, 8))

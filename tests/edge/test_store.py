@@ -15,6 +15,7 @@ from edge.cells import Box, Cell, Skip
 from edge.database import MIGRATIONS
 from edge.errors import UserError
 from edge.gates import Gates
+from edge.mosaic import StoredTile
 from edge.stage import KeyView
 from edge.store import Progress, Store
 
@@ -63,6 +64,38 @@ def test_a_specimen_comes_back_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(key.thumb, thumb)
 
 
+def test_what_is_written_of_one_specimen_leaves_the_others_alone(tmp_path: Path) -> None:
+    keys = [KeyView(x, 2.0, 0.0, (64, 48), np.full((12, 16), x, np.int8)) for x in (1, 2)]
+    with Store(tmp_path / "counts.sqlite") as store:
+        rows = [
+            store.open_specimen(name, SHA, "video", moving=True).specimen for name in ("S-1", "S-2", "S-3")
+        ]
+        for row in rows:
+            store.add(row, cells=[cell(1)], key=keys[0])
+            store.add(row, key=keys[1])
+            store.save_map(row, [StoredTile(2.0, 0, 0, b"png")])
+        before = [store.open_specimen(name, SHA, "video", moving=True) for name in ("S-1", "S-3")]
+        assert [key.x for key in before[0].keys] == [1, 2], "the oldest first"
+        store.add(rows[1], revised=[replace(cell(1), name="monocyte")], moved={1: (7, 8)}, anew=True)
+        changed = store.open_specimen("S-2", SHA, "video", moving=True)
+        assert (changed.cells[0].name, changed.cells[0].slide) == ("monocyte", (7, 8))
+        assert (changed.keys, changed.tiles) == ((), ())
+        for name, was in zip(("S-1", "S-3"), before, strict=True):
+            now = store.open_specimen(name, SHA, "video", moving=True)
+            assert (now.cells[0].name, now.cells[0].slide) == (was.cells[0].name, was.cells[0].slide)
+            assert [key.x for key in now.keys] == [1, 2]
+            assert now.tiles == was.tiles != ()
+
+
+def test_tiles_of_another_scale_go_and_the_others_stay(tmp_path: Path) -> None:
+    with Store(tmp_path / "counts.sqlite") as store:
+        row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
+        for tile in (StoredTile(2.0, 0, 0, b"a"), StoredTile(4.0, 1, 0, b"b"), StoredTile(4.0, 2, 0, b"c")):
+            store.save_map(row, [tile])
+        tiles = store.open_specimen("S-1", SHA, "video", moving=True).tiles
+        assert [(tile.scale, tile.column) for tile in tiles] == [(4.0, 1), (4.0, 2)]
+
+
 def test_what_one_frame_brought_is_written_wholly_or_not_at_all(tmp_path: Path) -> None:
     with Store(tmp_path / "counts.sqlite") as store:
         row = store.open_specimen("S-1", SHA, "video", moving=True).specimen
@@ -79,13 +112,13 @@ def test_a_cell_has_the_last_name_that_a_person_gave_it(tmp_path: Path) -> None:
         for name in ("S-1", "S-2"):
             row = store.open_specimen(name, SHA, "images", moving=True).specimen
             store.add(row, cells=[cell(1), replace(cell(2), crop=name.encode())])
-            for given in ("monocyte", "basophil"):
+            for given in ("monocyte", "basophil" if name == "S-1" else "eosinophil"):
                 store.name_cell(row, 2, given)
         first, second = store.open_specimen("S-1", SHA, "images", moving=True).cells
         assert (first.name, first.namings, first.review) == ("neutrophil", 0, True)
         assert (second.name, second.namings, second.review) == ("basophil", 2, False)
-        assert store.named_cells("S-2") == [(2, "basophil", b"S-2")]
-        assert store.named_cells(None) == [(1, "basophil", b"S-1"), (2, "basophil", b"S-2")]
+        assert store.named_cells("S-2") == [(2, "eosinophil", b"S-2")]
+        assert store.named_cells(None) == [(1, "basophil", b"S-1"), (2, "eosinophil", b"S-2")]
         with pytest.raises(UserError, match="FOREIGN KEY"):
             store.name_cell(row, 3, "basophil")
 
@@ -242,7 +275,7 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 99")
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.close()
     with pytest.raises(UserError, match="newer version"):
         Store(path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge.cells import Box, CellClass, Detection, Frame, Image, Role
 from edge.fields import StillFields
 from edge.pose import Pose
-from edge.sightings import Decision, Known, Sightings, weight_of
+from edge.sightings import Decision, Known, Sightings, one_cell, weight_of
 from edge.stage import Place, Stage
 from edge.store import Store
 from edge.track import MovingStage
@@ -377,6 +377,35 @@ def test_two_boxes_on_one_cell_are_one_cell() -> None:
     assert len(counted_of([[boxed(100, 100, 40), boxed(106, 104, 30)]] * 12)) == 1
 
 
+def test_a_box_within_another_is_of_one_cell_and_one_at_its_corner_is_not() -> None:
+    large = Box(100, 100, 40, 40)
+    for box, one in ((Box(110, 110, 15, 15), True), (Box(130, 130, 15, 15), False)):
+        assert one_cell(large, box) is one_cell(box, large) is one
+
+
+def test_sightings_of_one_cell_that_are_joined_are_all_of_them() -> None:
+    """As if each had been added."""
+    blurred, sharp = detection(100, 100, 0.9, sure=False), replace(boxed(100, 100, 60), strangeness=1.0)
+    sharp = replace(sharp, crop=stained(40, 1, 0).best.crop)
+    one, together = (Sightings(blurred, 0, (100, 100)) for _ in "ab")
+    other = Sightings(sharp, 1, (120, 100), 2.0)
+    other.add(detection(120, 100, 0.1), 2, (120, 100), 1.0)
+    one.absences, other.instead[one.key] = 3, 2
+    together.add(sharp, 1, (100, 100), 2.0)
+    together.add(detection(120, 100, 0.1), 2, (100, 100), 1.0)
+    one.join(other)
+    for joined in (one, together):
+        assert (joined.number, joined.weight, joined.sure) == (3, 4.0, True)
+        assert joined.agreement(0) == pytest.approx(3 / 4)
+        assert (joined.best, joined.source) == (sharp, 1)
+        assert joined.side == pytest.approx((40 + 2 * 60 + 40) / 4)
+        assert joined.strangeness == pytest.approx(2 / 4)
+        assert joined.dark == other.dark > 1
+        assert joined.probabilities == pytest.approx(together.probabilities)
+    assert (one.x, one.y) == (100, 100)
+    assert one.absences == 1, "twice it was beside its place"
+
+
 def test_sightings_at_the_border_weigh_less() -> None:
     size = (WIDTH, HEIGHT)
     assert weight_of(boxed(21, 100, 40), size) < 0.4 * weight_of(boxed(160, 100, 40), size)
@@ -501,6 +530,16 @@ def test_what_lay_there_before_the_slide_does_not_keep_the_count_lost() -> None:
     assert counter.update(frame(0, 450, 100), []).place
 
 
+def test_cells_that_are_seen_but_not_counted_yet_hold_the_map() -> None:
+    counter = MovingStage(DECISION)
+    for i in range(5):
+        counter.update(frame(i, 0, 0), [detection(100, 100)])
+    hand = np.kron(RNG.integers(40, 230, (20, 27), np.uint8), np.ones((12, 12), np.uint8))[:HEIGHT, :WIDTH]
+    other = Frame(30, 0.0, np.repeat(hand[..., None], 3, axis=2))
+    assert all(counter.update(other, []).lost for _ in range(20))
+    assert len(counter.settle()) == 1
+
+
 def sized(side: float, *shares: float) -> Sightings:
     crop = np.zeros((8, 8, 3), np.uint8)
     seen = Detection(Box(100, 100, side, side), np.array(shares, np.float32), crop, 1.0, 0.0, True)
@@ -609,8 +648,8 @@ def test_a_sure_cell_that_is_too_pale_goes_to_review_once_it_is_known_how_dark_n
 def test_cells_of_a_specimen_that_is_opened_again_are_not_judged_by_those_counted_after_them() -> None:
     """Else a final result would leave again as a corrected one, with nothing new counted."""
     decision = Decision(NAMED, 0.9)
-    cells = [decision.cell(n, stained(3 * n + 60, 0.97, 0.02, 0.01)) for n in range(1, 10)]
-    cells.append(decision.cell(10, stained(120, 0.97, 0.02, 0.01)))
+    greys = [120, *range(66, 90, 3), 120]
+    cells = [decision.cell(n, stained(grey, 0.97, 0.02, 0.01)) for n, grey in enumerate(greys, 1)]
     assert not any(cell.review for cell in [*cells, *decision.reconsidered()])
     later = [decision.cell(n, stained(20, 0.97, 0.02, 0.01)) for n in range(11, 60)]
     assert decision.cell(60, stained(120, 0.97, 0.02, 0.01)).review
@@ -633,9 +672,9 @@ def test_a_nucleus_is_as_dark_as_the_least_blurred_picture_shows() -> None:
     decision = Decision(NAMED, 0.9)
     for number in range(1, 11):
         decision.cell(number, stained(30 + number, 0.97, 0.02, 0.01))
-    for grey, named in ((150, "platelet"), (40, "neutrophil")):
-        seen = stained(150, 0.8, 0.1, 0.1)
-        seen.add(stained(grey, 0.8, 0.1, 0.1).best, 1, (100, 100), weight=0.5)
+    for first, then, named in ((150, 150, "platelet"), (150, 40, "neutrophil"), (40, 150, "neutrophil")):
+        seen = stained(first, 0.8, 0.1, 0.1)
+        seen.add(stained(then, 0.8, 0.1, 0.1).best, 1, (100, 100), weight=0.5)
         assert decision.cell(11, seen, again=True).name == named
         assert seen.source == 0
 

@@ -106,10 +106,23 @@ def test_a_cell_that_ends_where_the_picture_does_is_cut(cell: int, cut: bool) ->
     assert cuts(empty, image, Box(cell - 26, 84, 52, 52)) == cut
 
 
-def test_a_cell_that_was_cut_out_is_whole() -> None:
-    image, empty = fill(round_view(130, radius=23)[60:160, 80:180])
+@pytest.mark.parametrize(("cell", "radius"), [(130, 23), (140, 28)])
+def test_a_cell_that_was_cut_out_is_whole(cell: int, radius: int) -> None:
+    image, empty = fill(round_view(cell, radius)[60:160, 80:180])
     assert empty is not None
-    assert not cuts(empty, image, Box(25, 25, 50, 50))
+    assert not cuts(empty, image, Box(50 - radius, 50 - radius, 2 * radius, 2 * radius))
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_a_cell_beside_one_that_is_cut_is_whole(turn: int) -> None:
+    image, empty = np.full((200, 200, 3), GLASS, np.uint8), np.zeros((200, 200), bool)
+    image[100:140, 40:80] = image[120:150, 88:128] = NUCLEUS
+    empty[150:] = True
+    image, empty = np.rot90(image, turn), np.rot90(empty, turn)
+    boxes = [Box(40, 100, 40, 40), Box(88, 120, 40, 30)]
+    for _ in range(turn):  # a quarter to the left
+        boxes = [Box(box.y, 200 - box.x - box.width, box.height, box.width) for box in boxes]
+    assert [cuts(empty, image, box) for box in boxes] == [False, True]
 
 
 @pytest.mark.parametrize("glass", [(255, 255, 200), (240, 235, 230)])

@@ -175,6 +175,21 @@ def test_refusals_are_counted_for_each_frame(end: End) -> None:
     assert end.outcomes == [Outcome.RECEIVED]
 
 
+def test_refusals_of_an_attempt_that_ended_do_not_count_in_the_next(end: End) -> None:
+    opened(end)
+    for _ in range(5):
+        end.hear(N)
+        assert end.wait(SETTLE_S) == FRAMES[0]
+    end.wait(REPLY_S)
+    end.wait(BROKEN_S)
+    opened_again(end)
+    for _ in range(5):
+        assert end.hear(N) == b""
+        assert end.wait(SETTLE_S) == FRAMES[0]
+    assert end.hear(N) == E
+    assert end.outcomes == [Outcome.FELL_SILENT, Outcome.REFUSED_FRAME]
+
+
 def test_an_interrupt_is_honoured_and_no_enq_follows_for_15_s(end: End) -> None:
     opened(end)
     assert end.hear(E) == E
@@ -279,6 +294,15 @@ def test_a_cut_record_is_joined(end: End) -> None:
     assert end.messages == [b"H|" + b"x" * 600 + b"\rL|1\r"]
 
 
+def test_a_cut_last_record_ends_the_message_where_it_ends(end: End) -> None:
+    receiving(end)
+    record = b"L|1|" + b"x" * 600 + b"\r"
+    for frame in envelopes([b"H|\r", record]):
+        assert end.messages == []
+        assert end.hear(frame) == A
+    assert end.messages == [b"H|\r" + record]
+
+
 def test_several_messages_in_one_session(end: End) -> None:
     receiving(end)
     for frame in envelopes(MESSAGE * 4):
@@ -338,6 +362,20 @@ def test_only_what_was_sent_to_its_end_may_have_arrived(end: End, frames: int, l
         (event,) = end.events
     assert event.outcome is not None
     assert event.outcome.arrived is (None if frames == len(FRAMES) else False)
+
+
+def test_a_last_frame_that_was_not_sent_has_not_arrived(end: End) -> None:
+    opened(end)
+    end.hear(A)
+    end.hear(N)
+    assert end.wait(SETTLE_S) == FRAMES[1]
+    assert end.hear(A) == b""  # the last one is due, but late replies are let pass first
+    (event,) = end.link.lost().events
+    assert event.outcome is Outcome.LINE_LOST
+    end.wait(BROKEN_S)
+    end.send([b"L|1|N\r"])
+    (event,) = end.link.lost().events
+    assert event.outcome is Outcome.LINE_LOST
 
 
 def test_a_line_that_is_ended_behind_eot_too_is_no_noise(end: End) -> None:
@@ -447,8 +485,16 @@ def test_a_lost_port_leaves_any_state_for_rest(state: State) -> None:
     sending = state in {State.ENQ_SENT, State.FRAME_SENT, State.SETTLING}
     assert [e.outcome for e in events if e.outcome] == ([Outcome.LINE_LOST] if sending else [])
     assert end.link.state is State.IDLE
+    assert end.link.ready(end.now_s + BROKEN_S - 0.1) is not sending, "the receiver may still hold a part"
     assert end.wait(60) == b""
     assert (opened_again if sending else opened)(end).link.state is State.FRAME_SENT
+
+
+def test_of_a_frame_that_the_port_cut_nothing_is_left(end: End) -> None:
+    receiving(end).hear(FRAMES[0][:5])
+    end.link.lost()
+    receiving(end).hear(E)
+    assert end.link.state is State.IDLE
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.IDLE])

@@ -168,6 +168,15 @@ def test_what_a_correction_of_which_nothing_is_known_replaced_is_released_again(
     assert (again.id, again.version, again.status) == (3, 3, Status.CORRECTED)
 
 
+def test_what_was_cancelled_without_an_answer_is_sent_when_it_is_released_again(box: Outbox) -> None:
+    box.release(result("S-1"))
+    box.attempted(1, Outcome.UNACKNOWLEDGED.value, state=State.WAITING)
+    box.cancel(1, "wrong slide")
+    again = box.release(result("S-1"))
+    assert (again.id, again.status, again.state) == (2, Status.CORRECTED, State.WAITING)
+    assert box.next() == again
+
+
 def test_a_query_is_not_sent_again(box: Outbox) -> None:
     box.query("S-1")
     with pytest.raises(UserError, match="is a query"):
@@ -177,6 +186,7 @@ def test_a_query_is_not_sent_again(box: Outbox) -> None:
 def test_order_is_kept_and_the_done_are_passed(box: Outbox) -> None:
     box.release(result("S-1"))
     box.release(result("S-2"))
+    assert box.next() == box.entry(1)
     box.attempted(1, "received", state=State.RECEIVED)
     entry = box.next()
     assert entry is not None
@@ -232,6 +242,13 @@ def test_a_cancellation_during_an_attempt(box: Outbox, state: State, after: Stat
     box.cancel(1, "wrong slide")
     box.attempted(1, "its end", state=state)
     assert box.entry(1).state is after
+
+
+def test_what_another_program_sent_meanwhile_is_not_given_up(box: Outbox) -> None:
+    box.query("S-1")
+    box.attempted(1, Outcome.RECEIVED.value, state=State.RECEIVED)
+    box.give_up(1, "nobody waits for it")
+    assert (box.entry(1).state, box.entry(1).reason) == (State.RECEIVED, Outcome.RECEIVED.value)
 
 
 def cancel(path: Path) -> None:

@@ -491,6 +491,20 @@ def test_a_lis_that_hangs_up_after_its_commit_has_the_message(database: Path, st
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_lis_that_hangs_up_after_the_commit_of_a_later_message_has_that_too(
+    database: Path, start: Start
+) -> None:
+    release(database, "S-1", "S-2")
+    _, peer = called(start)
+    answer(peer)
+    answer(peer, "CA")
+    peer.close()
+    until(lambda: all_received(database), 5)
+    with Outbox(database) as box:
+        assert [entry.attempts for entry in box.entries()] == [1, 1]
+
+
+@pytest.mark.usefixtures("fast")
 def test_a_silent_lis_is_told_and_tried_again(database: Path, cable: Lis, start: Start) -> None:
     cable.spoil = lambda data: b""
     release(database, "S-1")
