@@ -201,6 +201,9 @@ def test_a_later_run_goes_on_from_the_key_views(slide: np.ndarray) -> None:
     places = [later.place(film(slide, 500, 210)) for _ in range(3)]
     assert (places[-1].x, places[-1].y) == pytest.approx((500, 10), abs=3)
     assert Stage(keys).place(film(slide, 900, 900)) is None
+    enlarged = cv2.resize(film(slide, 500, 210), (640, 480))  # a place on the map is in pixels of its frames
+    another = Stage(keys)
+    assert [another.place(enlarged) for _ in range(8)] == [None] * 8
 
 
 @pytest.mark.parametrize("size", [(200, 240), (160, 120), (640, 480), (320, 20)])
