@@ -9,7 +9,6 @@ import csv
 import math
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,60 +21,15 @@ from edge.cells import Box
 from edge.errors import UserError
 from edge.replay import SUFFIXES, UNREAD
 from training.data import CLASSES, Sample, read_image
+from training.labels import bare, class_of, is_other, split_of
 
 _LISTS = ("cells.csv", "classes.csv")
 
-_OTHER_NAMES = {
-    "basophil": "ba bas baso bsf basofil basofilo basofili bazofil",
-    "eosinophil": "eo eos eosi eosino eosinofil eosinofilo eosinofili eozynofil eozinofil",
-    "lymphocyte": "ly lym lymp lymph lympho lyt lymfocyt lymphozyt linfocito linfociti limfocyt limfocyty "
-    "lenfosit",
-    "monocyte": "mo mon mono monozyt monocito monociti monocyt monocyty monosit",
-    "neutrophil": "ne neu neut neutro sne bne ngs ngb pmn neutrofil segmentedneutrophil bandneutrophil "
-    "neutrofilo neutrofili notrofil segmentkernig stabkernig",
-    "immature_granulocyte": "ig mmy my pmy meta metamyelocyte myelocyte promyelocyte",
-    "erythroblast": "erb ebo nrbc normoblast",
-    "platelet": "plt thrombocyte",
-}
-"""What data sets call the classes, in small letters without accents, blanks and plural."""
-_FORMS = {"seg", "segs", "segmented", "band", "bands", "banded", "stab", "stabs", "rod"}
-"""Of a neutrophil's nucleus: they stand beside the class or for it."""
-_OF_IMAGES = {"segmented", "banded"}
-"""Those that an image may be as well: alone they are no class."""
-_BESIDE = re.compile(
-    r"(train|valid|val|test)(ing|ation|set)?|crop(s|ped)?|images?|imgs?|cells?|wbcs?|large|small|typical|mature"
-)
-"""Words beside the name of a class that do not change it: parts of the work, sizes."""
-_OF_A_PART = re.compile(r"data(set)?|sets?|split|crop(s|ped)?|images?|imgs?|patch(es)?|cells?|wbcs?")
-"""Words behind the name of a part of the work."""
-_MYELOCYTE = re.compile(r"(?<![A-Za-z])MY(?![A-Za-z])")
-"""Beside other words; small, it is nobody's cell."""
-_KINDS = re.compile(
-    r"granulo[cz]yt(es?|en|y)?|granulocit(o|os|i)|granulosit(ler)?|polynucleaires?|class|type|x"
-)
-"""Words that say no more than another one beside them; the last of a magnification."""
-_SHORT = 4
-"""Letters up to which a word among others may mean something else: my class, basic."""
-_ENDINGS = ("", "s", "e", "es", "en", "er", "ler")
-"""Of the plural, and in other languages."""
-
-_SPLITS = {
-    "testa": "test",
-    "testb": "test-b",
-    "testsimple": "test-simple",
-}
-"""What data sets call parts of their own, in small letters without blanks."""
-_SPLIT = re.compile(r"(train|e?val|test)(ing|id|idation|uation)?(set|data|split|images?|imgs?)?\d?")
 _NO_CELL_OF_ONE_CLASS = {
     *("mixt", "mixed", "macosx"),
     *("mask", "masks", "gt", "groundtruth", "groundtruthsegmentation"),
 }
 """Folders that a tree may hold beside or in its classes: LISC's fields of several classes, and masks."""
-_OTHER = {
-    *("artifact", "artefact", "blast", "smudge", "unknown", "unclear", "other"),
-    *("bad", "blurred", "blurry", "reject", "rejected"),
-}
-"""Words of a folder below that of a class: what is in it is not of the class."""
 _MASK = re.compile(r"(.+)[-_ ](masks?|gt)", re.IGNORECASE)
 """Name of a mask beside the image NAME; others are known by what they show (`training.masks`)."""
 _ELSEWHERE = {"test-b"}
@@ -116,56 +70,6 @@ def read(folder: Path) -> DataSet:
         f"{folder}: no data set is recognised; give a folder for each class, or a list {_LISTS[0]} with "
         "the columns file and class"
     )
-
-
-def class_of(label: str) -> str | None:
-    """Return the class that a data set calls `label`; None where it is no class of ours."""
-    words = _words(label)
-    if len(words) > 1 and not _MYELOCYTE.search(label):  # "my images"
-        words = [w for w in words if w != "my"]
-    words = [w for w in words if not _BESIDE.fullmatch(w)]
-    telling = [w for w in words if w not in _FORMS]
-    whole = _name_of("".join(telling) or ("neutrophil" if set(words) - _OF_IMAGES else ""))
-    # "eosinophils (EO)", "neutrophilic granulocyte": each word for itself, if all say the same.
-    stems = [word.removesuffix("ic") for word in telling if not _KINDS.fullmatch(word)]
-    each = {_name_of(stem) for stem in stems}
-    clear = len(each) == 1 and max(map(len, stems)) > _SHORT
-    return whole or (each.pop() if clear else None)
-
-
-def _words(label: str) -> list[str]:
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
-    return [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", plain)]
-
-
-def _name_of(key: str) -> str | None:
-    found = (_CLASS_OF.get(key.removesuffix(ending)) for ending in _ENDINGS)
-    return next((name for name in found if name), None)
-
-
-def _key(label: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", label.lower())
-
-
-_CLASS_OF = {_key(c.name): c.name for c in CLASSES} | {
-    other: name for name, others in _OTHER_NAMES.items() for other in others.split()
-}
-
-
-def split_of(label: str) -> str:
-    """Return the part of the work that a data set calls `label`: train, validation, test; empty if none."""
-    key = _key(label)
-    if key in _SPLITS:
-        return _SPLITS[key]
-    words = _words(label)
-    while words and _OF_A_PART.fullmatch(words[-1]):  # "test cells"
-        words.pop()
-    # "LISC_train", "Raabin_TestB"; beside the name of a class it may stand anywhere: "train_monocytes".
-    if (last := "".join(words[-2:])) in _SPLITS:
-        return _SPLITS[last]
-    told = (_SPLIT.fullmatch(word) for word in (key, *(words if class_of(label) else words[-1:])))
-    parts = {{"val": "validation", "eval": "test"}.get(found[1], found[1]) for found in told if found}
-    return parts.pop() if len(parts) == 1 else ""
 
 
 def read_list(table: Path) -> list[Sample]:
@@ -393,7 +297,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     for image in _images(folder):
         below = image.relative_to(folder)
         parents = below.parts[:-1]
-        skipped = next((p for p in parents if _key(p) in _NO_CELL_OF_ONE_CLASS), None)
+        skipped = next((p for p in parents if bare(p) in _NO_CELL_OF_ONE_CLASS), None)
         if skipped:
             left_out[skipped] += 1
             continue
@@ -402,7 +306,7 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
         if len(set(named) - {None}) > 1:
             raise UserError(f"{image}: its folders name several classes; rename all but one")
         below_class = parents[max((i for i, n in enumerate(named) if n), default=len(parents)) + 1 :]
-        if other := next((p for p in below_class if _is_other(p)), None):
+        if other := next((p for p in below_class if is_other(p)), None):
             strange[other] += 1
         elif name is None and parents and not split_of(parents[-1]):
             strange[parents[-1]] += 1
@@ -428,11 +332,6 @@ def _read_tree(folder: Path, place: Path) -> DataSet:
     notes = [f"{name}: {n} images" for name, n in left_out.items()]
     notes += [f"{len(masks)} masks beside their images"] if (masks := _pictures(folder)[1]) else []
     return DataSet(_tree_name(samples), samples, notes + _empty_classes(folder) + _strangers(folder))
-
-
-def _is_other(folder: str) -> bool:
-    words = [word.removesuffix("s") for word in _words(folder) if not _BESIDE.fullmatch(word)]
-    return bool(words) and set(words) <= _OTHER
 
 
 def _laboratory(parents: Sequence[str]) -> str:
@@ -474,7 +373,7 @@ def _strangers(folder: Path) -> list[str]:
 
 def _tree_name(samples: list[Sample]) -> str:
     """Return which published tree it is, by what only that one has."""
-    parts = [{_key(p) for p in Path(s.file).parts} for s in samples]
+    parts = [{bare(p) for p in Path(s.file).parts} for s in samples]
     tops = set().union(*parts)
     stems = [s.path.stem for s in samples]
     if "testa" in tops or _many(s.film for s in samples):
