@@ -91,6 +91,8 @@ or drawn out. Of 36 series of four photographs, a tenth shorter in one direction
 BCCD), 15 cells were counted twice without that, and 5 with it."""
 _UNLIKE = 0.4
 """Pictures that correlate no better show nothing in common that could be laid better."""
+_ROUNDS, _SMOOTHED = 30, 5
+"""In which it is sought how far, at most; and pixels over which the pictures are smoothed for that."""
 
 _UNMIXED = 0.99
 """Least share (0..1) of a patch's pixel that comes from where its picture shows something."""
@@ -331,13 +333,13 @@ def _is_lobe(box: Box, cell: Box) -> bool:
 def agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> float:
     """Return the correlation (-1..1) of two photographs over a cell and what lies next to it.
 
+    Where many landmarks lay one on the other, but it does not agree closely, it may be drawn out as well.
+
     Args:
         old: with the cell.
         new: laid on it.
         laid: how.
         cell: in pixels of `old`. -1 where one of the two does not show enough of it.
-
-    Where many landmarks lay one on the other, but not closely, the one may be drawn out as well.
     """
     side = max(8, round(_AROUND * cell.side * old.scale))
     x, y = cell.centre
@@ -362,10 +364,11 @@ def agreement(old: Photograph, new: Photograph, laid: Fit, cell: Box) -> float:
     sigma = max(1.0, side / 60)
     # Plain glass around a cell has a say in the first, what lies around a turned picture none in the second.
     commons = (insides[0] & insides[1], showns[0] & showns[1])
-    found = max(_correlation(patches[0], patches[1], common, sigma) for common in commons)
-    if laid.votes >= _FEW_VOTES and _UNLIKE < found < _CLOSELY:
-        return max([found, *(_drawn_out(patches[0], patches[1], common, sigma) for common in commons)])
-    return found
+    first, second = patches
+    found = [_correlation(first, second, common, sigma) for common in commons]
+    if laid.votes >= _FEW_VOTES and _UNLIKE < max(found) < _CLOSELY:
+        found += [_drawn_out(first, second, common, sigma) for common in commons]
+    return max(found)
 
 
 def _drawn_out(first: Floats, second: Floats, common: NDArray[np.bool_], sigma: float) -> float:
@@ -376,21 +379,21 @@ def _drawn_out(first: Floats, second: Floats, common: NDArray[np.bool_], sigma: 
     """
     if common.mean() < _LEAST_COMMON:
         return -1.0
-    end = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-3)
-    mask, still = common.astype(np.uint8), np.eye(2, 3, dtype=np.float32)
+    end = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _ROUNDS, 1e-3)
+    mask, as_it_lies = common.astype(np.uint8), np.eye(2, 3, dtype=np.float32)
     try:
-        _, move = cv2.findTransformECC(first, second, still, cv2.MOTION_AFFINE, end, mask, 5)
+        _, move = cv2.findTransformECC(first, second, as_it_lies, cv2.MOTION_AFFINE, end, mask, _SMOOTHED)
     except cv2.error:  # it does not converge
         return -1.0
     most, least = np.linalg.svd(move[:, :2], compute_uv=False)
     if most > _MOST_STRETCH or least < 1 / _MOST_STRETCH:
         return -1.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    drawn, still_common = (
+    drawn, covered = (
         np.asarray(cv2.warpAffine(values, move, second.shape[::-1], flags=flags), np.float32)
-        for values in (second, mask.astype(np.float32))
+        for values in (second, common.astype(np.float32))
     )
-    return _correlation(first, drawn, common & (still_common > _UNMIXED), sigma)
+    return _correlation(first, drawn, common & (covered > _UNMIXED), sigma)
 
 
 def _correlation(first: Floats, second: Floats, common: NDArray[np.bool_], sigma: float) -> float:
