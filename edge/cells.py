@@ -70,15 +70,20 @@ class Frame:
     name: str | None = None
     """File name where the frame is a file of its own; None for a camera or a video."""
     content: str | None = None
-    """Then, what tells the file's picture from others: as it was stored, before it was cut, filled or lit."""
+    """Then, what tells the file's picture from others, whatever frame is cut away or light evened out."""
     corner: tuple[int, int] | None = None
-    """Where the upper left pixel of what lies within a rim (`edge.rim`) lies in the picture of the source,
-    pixels; None where the image is all of it."""
+    """Where the upper left pixel of what lies within a rim (`edge.rim`), or a plain frame (`edge.void`), lies
+    in the picture of the source, pixels; None where the image is all of it."""
     empty: NDArray[np.bool_] | None = None
-    """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere.
+    """Where a file shows no picture, which `edge.void` filled up, shape (height, width); None if nowhere."""
 
-    A plain frame around the picture is no part of the image.
-    """
+    def to_source(self, box: Box) -> Box:
+        """Return where a box of the image lies in the picture of the source."""
+        return box if self.corner is None else box.moved(*self.corner)
+
+    def from_source(self, box: Box) -> Box:
+        """Return where a box of the source's picture lies in the image."""
+        return box if self.corner is None else box.moved(-self.corner[0], -self.corner[1])
 
     @property
     def source(self) -> int | str:
@@ -172,7 +177,7 @@ class Cell:
     source: int | str
     """The frame of the best sighting."""
     box: Box
-    """In that frame's pixels, as its source gave it; of an image file, without a plain frame around it."""
+    """In the pixels of that frame, as its source gave it."""
     slide: tuple[float, float]
     """Centre on the slide, pixels from the first frame's upper left corner; in a field of view of its
     own, the centre in that image."""

@@ -45,7 +45,6 @@ class StillFields:
         self._album = Album()
         self._sightings: dict[int, Sightings] = {}
         """What was seen of each cell on the photographs of the album, by its number."""
-        self._moved: dict[int, tuple[float, float]] = {}
         self.fields = fields
 
     def update(self, frame: Frame, detections: Sequence[Detection], *, refused: bool = False) -> Tracked:
@@ -62,7 +61,7 @@ class StillFields:
         revised = [*self._decision.reconsidered()]
         numbers: list[int] = []
         for detection, before in zip(detections, seen, strict=True):
-            number = here.get(detection.box, before)
+            number = here.get(frame.to_source(detection.box), before)
             centre, weight = detection.box.centre, weight_of(detection, size)
             if number is None:
                 self._count += 1
@@ -73,7 +72,6 @@ class StillFields:
             elif number in self._sightings:
                 sightings = self._sightings[number]
                 sightings.add(detection, frame.source, centre, weight)
-                self._moved[number] = sightings.best.box.centre
                 revised.append(self._decision.cell(number, sightings, again=True))
             numbers.append(number)
         for number in self._sightings.keys() & set(numbers):  # one may have been seen as two lobes
@@ -83,7 +81,9 @@ class StillFields:
         kept = self._album.numbers
         self._sightings = {n: s for n, s in self._sightings.items() if n in kept}
         # What an earlier run had counted on this very image is known by its pictures too.
-        again = any(n is not None and box not in here for box, n in zip(boxes, seen, strict=True))
+        again = any(
+            n is not None and frame.to_source(box) not in here for box, n in zip(boxes, seen, strict=True)
+        )
         self.fields += not again
         return Tracked(
             tuple(cells), tuple(numbers), lost=False, place=None, again=again, revised=tuple(revised)
@@ -103,7 +103,8 @@ class StillFields:
 
     def recall(self, frame: Frame, shown: Sequence[tuple[Box, int]] = ()) -> None:
         """Take a frame that an earlier run has counted: its cells are known again on later ones."""
-        if cells := tuple(shown) or tuple(self._known.get(frame.source, {}).items()):
+        if known := tuple(shown) or tuple(self._known.get(frame.source, {}).items()):
+            cells = tuple((frame.from_source(box), number) for box, number in known)
             picture = Photograph(frame.image, [box for box, _ in cells])
             picture.cells = cells
             self._album.add(picture)
@@ -113,9 +114,8 @@ class StillFields:
         """Images may be of any size."""
 
     def moved(self) -> dict[int, tuple[float, float]]:
-        """Return where cells lie in their best photographs, of which they had others since this was asked."""
-        moved, self._moved = self._moved, {}
-        return moved
+        """A photograph has no place on a slide."""
+        return {}
 
     def settle(self, *, paused: bool = False) -> tuple[Cell, ...]:
         """Nothing is ever pending."""

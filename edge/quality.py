@@ -115,15 +115,15 @@ class Inspector:
     """The gates, frame by frame.
 
     Args:
-        um_per_px: size of a frame pixel on the slide, micrometres; None measures the red cells in a session,
-            and takes their usual size in pictures so large where they cannot be measured.
+        um_per_px: size of a frame pixel on the slide, micrometres, of a session; None measures the red cells.
+            Where that cannot be, and of images, their usual size in pictures so large is taken.
         steady: True where all frames come from one microscope and show one smear: a frame is then judged
             by what the session has seen. False judges each image by itself.
     """
 
     def __init__(self, um_per_px: float | None = None, *, steady: bool) -> None:
         self.steady = steady
-        self._fixed_px = um_per_px and RED_CELL_UM / um_per_px
+        self._fixed_px = RED_CELL_UM / um_per_px if um_per_px and steady else None
         self._limits = MOVING if steady else STILL
         self._unit = 0.0
         self._widths: deque[float] = deque(maxlen=_REMEMBERED)

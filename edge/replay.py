@@ -12,7 +12,7 @@ import cv2
 from edge.cells import Frame, Image, Skip
 from edge.errors import UserError
 from edge.imagefile import MIN_SIDE_PX, BadImage, decode_image, rgb
-from edge.void import fill, within_frame
+from edge.void import fill, filled, within_frame
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"})
 """Files of a folder with other endings are passed over, but for `UNREAD`."""
@@ -180,9 +180,12 @@ class ImageFolder:
             except BadImage as bad:
                 yield Skip(index, name, str(bad))
                 continue
-            content = hashlib.blake2b(stored.tobytes(), digest_size=8).hexdigest()
-            image, empty = fill(within_frame(stored)[0])
-            yield Frame(index, 0.0, image, name, content, empty=empty)
+            shown, corner = within_frame(stored)
+            image, empty = fill(shown)
+            # Specimens counted before frames were cut away know their images by this.
+            whole = image if corner is None else filled(stored)
+            content = hashlib.blake2b(whole.tobytes(), digest_size=8).hexdigest()
+            yield Frame(index, 0.0, image, name, content, corner, empty)
 
     def settle(self) -> None:
         """Nothing to do: they were taken before."""

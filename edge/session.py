@@ -181,12 +181,13 @@ class Session:
         if file or self._moving:
             self._gates.add(step.verdict)
         numbered = zip(step.detections, step.tracked.numbers, strict=True) if file else ()
-        shown = tuple((detection.box, number) for detection, number in numbered if number is not None)
+        placed = ((step.frame.to_source(detection.box), number) for detection, number in numbered)
+        shown = tuple((box, number) for box, number in placed if number is not None)
         revised = self._revised(self._in_source(step.tracked.revised), cells)
         self._unstored = True
         moved: dict[int, tuple[float, float]] = {}
         if cells or revised or key or file:
-            moved = self._moved(cells)
+            moved = self._moved(cells, revised)
             self._store.add(
                 self._row,
                 cells=cells,
@@ -206,8 +207,10 @@ class Session:
         self._accept(cells, revised, moved)
         return cells
 
-    def _moved(self, new: Sequence[Cell]) -> dict[int, tuple[float, float]]:
+    def _moved(self, new: Sequence[Cell], revised: Sequence[Cell]) -> dict[int, tuple[float, float]]:
         """Return the new places of counted cells, `new` ones among them."""
+        if not self._moving:
+            return {cell.number: cell.box.centre for cell in revised}
         number = len(self.cells) + len(new)  # the target left others out
         return {n: place for n, place in self.counter.moved().items() if n <= number}
 
@@ -222,11 +225,12 @@ class Session:
         self._revisions += len(revised)
 
     def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-        """Return the cells with their boxes in the picture that the source gave."""
-        if self._corner is None:
-            return cells
-        x, y = self._corner
-        return tuple(dataclasses.replace(c, box=c.box.moved(x, y)) for c in cells)
+        """Return the cells with their boxes, and the places of still ones, in the picture of the source."""
+        boxes = [c.box if self._corner is None else c.box.moved(*self._corner) for c in cells]
+        return tuple(
+            dataclasses.replace(c, box=box, slide=c.slide if self._moving else box.centre)
+            for c, box in zip(cells, boxes, strict=True)
+        )
 
     def _skip(self, skip: Skip) -> None:
         if (skip.source, skip.reason) in self._skipped_files:
@@ -282,7 +286,8 @@ class Session:
         cells = () if left else self._in_source(self._up_to_target(self.counter.settle(paused=paused)))
         # A frame has the cells before it decided again; nothing else would after the last one.
         again = () if unstored else self._in_source(self._decision.reconsidered())
-        revised, moved = self._revised(again, cells), {} if unstored else self._moved(cells)
+        revised = self._revised(again, cells)
+        moved = {} if unstored else self._moved(cells, revised)
         self._unstored = True
         self._store.add(self._row, cells=cells, revised=revised, moved=moved, progress=self._progress)
         self._unstored = unstored
@@ -411,14 +416,14 @@ class Session:
             "model": {"name": self._card.name, "sha256": self._card.sha256},
             "stage": [place.x, place.y, place.angle] if place else None,
             "frame": list(step.frame.image.shape[1::-1]) if step else None,
-            "rim": self._corner is not None,
+            "rim": self._moving and self._corner is not None,
         }
 
 
 def _decided_again(cell: Cell, now: Cell) -> Cell:
     """Return a counted cell as it is decided `now`, its picture that of a better frame if one came.
 
-    Its place on the slide is told apart (`Counter.moved`).
+    Its place is told apart (`Session._moved`).
     """
     shown = cell if now.source == cell.source else now
     return dataclasses.replace(now, slide=cell.slide, box=shown.box, crop=shown.crop)

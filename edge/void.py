@@ -46,6 +46,9 @@ _CUT_OUT = 0.6
 
 _LEAST_EDGE = 0.8
 """Share of a picture's width that is of another colour than the frame in the first line behind that."""
+_MIXED, _MOST_MIXED = 16, 0.2
+"""Lines before it in which JPEG mixes the frame with the picture, and its colours most; and the share of each
+but the last that is far from the frame's colour then. What lies on burnt glass begins bit by bit."""
 
 Mask = NDArray[np.bool_]
 
@@ -85,8 +88,10 @@ def fill(image: Image) -> tuple[Image, Mask | None]:
     return whole, empty
 
 
-def within_frame(image: Image) -> tuple[Image, tuple[int, int]]:
+def within_frame(image: Image) -> tuple[Image, tuple[int, int] | None]:
     """Return what of an image lies within a plain upright frame, and the upper left corner of that, (x, y).
+
+    The corner is None where there is no frame.
 
     A wide frame misleads whoever measures the image: its light is taken for that of glass, and the picture is
     a small one in it. Unlike in `fill` it may be of any colour. Along glass that is over-exposed the picture
@@ -102,7 +107,7 @@ def within_frame(image: Image) -> tuple[Image, tuple[int, int]]:
     shown = image[top : max(top, height - bottom), left : max(left, width - right)]
     narrow = shown.size > (1 - _LEAST_FRAME) * image.size
     if narrow or min(shown.shape[:2]) < MIN_SIDE_PX:  # a speck or a line is no picture
-        return image, (0, 0)
+        return image, None
     return np.ascontiguousarray(shown), (left, top)
 
 
@@ -113,11 +118,14 @@ def _plain_lines(lines: Image) -> int:
     if np.abs(lines[0] - colour).max() > _ONE_COLOUR:
         return 0
     away = np.abs(lines - colour).max(axis=2)
-    for strange in (away > _ONE_COLOUR, away > _NEAR_COLOUR):  # as JPEG mixes a few lines before the picture
-        first = int(strange.any(axis=1).argmax())
-        if strange[first].sum() > _LEAST_EDGE * strange.any(axis=0).sum():
-            return first
-    return 0
+    strange, far = away > _ONE_COLOUR, away > _NEAR_COLOUR
+    first = int(strange.any(axis=1).argmax())
+    if strange[first].sum() > _LEAST_EDGE * strange.any(axis=0).sum():
+        return first
+    along = far.sum(axis=1) / max(1, far.any(axis=0).sum())
+    edge = int((along > _LEAST_EDGE).argmax())
+    mixed = along[first : max(first, edge - 1)]
+    return edge if edge and len(mixed) < _MIXED and not (mixed > _MOST_MIXED).any() else 0
 
 
 def cuts(empty: Mask, image: Image, box: Box) -> bool:

@@ -98,7 +98,7 @@ def measure_cell(image: Image, known: Box | None = None) -> tuple[Box, float]:
     located = _locator().locate(shown)
     box = _chosen(located, shown)
     sides = (cell.box.side for cell in located if cell.whole and one_cell(cell.box, box))
-    return box.moved(*corner), next(sides, math.nan)
+    return box.moved(*corner or (0, 0)), next(sides, math.nan)
 
 
 def _chosen(located: Sequence[Located], image: Image) -> Box:

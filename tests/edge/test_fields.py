@@ -416,18 +416,6 @@ def test_a_cell_is_known_in_a_photograph_that_is_squeezed(shared_data: Path, deg
         assert [len(cells) for cells, _, _ in told] == [1, 0]
 
 
-def test_a_cell_lies_where_its_best_photograph_shows_it() -> None:
-    counter = StillFields(DECISION)
-    blurred = replace(detection(150, 100), sharpness=1.0)
-    (cell,) = counter.update(Frame(0, 0.0, picture(1), "a"), [blurred]).cells
-    assert (cell.source, cell.slide, counter.moved()) == ("a", (150, 100), {})
-    view, move = turned(picture(1), 20, 9, -4)
-    sharp = at(move, 150, 100)
-    (cell,) = counter.update(Frame(1, 0.0, view, "b"), [sharp]).revised
-    assert (cell.source, cell.box, counter.moved()) == ("b", sharp.box, {1: sharp.box.centre})
-    assert counter.moved() == {}
-
-
 def test_the_class_is_that_of_all_photographs_of_a_cell() -> None:
     two = (CellClass("neutrophil", Role.COUNTED), CellClass("lymphocyte", Role.COUNTED))
     counter = StillFields(Decision(two, review_below=0.8))

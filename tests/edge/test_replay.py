@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -7,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cells import Frame, Skip
+from edge.cells import Box, Frame, Skip
 from edge.errors import UserError
 from edge.replay import ImageFolder, VideoFile
+from edge.void import filled
 
 FRAMES = 30
 TEXTURE = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (96, 400, 3), dtype=np.uint8), (0, 0), 3)
@@ -277,16 +279,20 @@ def test_a_picture_is_read_without_the_plain_frame_around_it(tmp_path: Path, lig
     (frame,) = ImageFolder(tmp_path).frames()
     assert isinstance(frame, Frame)
     assert np.array_equal(frame.image, TEXTURE[..., ::-1])
-    assert frame.empty is None
+    assert (frame.corner, frame.empty) == ((300, 90), None)
+    assert frame.from_source(frame.to_source(Box(1, 2, 3, 4))) == Box(1, 2, 3, 4)
 
 
 def test_an_image_is_told_from_others_by_what_its_file_shows(tmp_path: Path) -> None:
     for number, last in enumerate((0, 0, 1)):
         framed = cv2.copyMakeBorder(TEXTURE, *(20,) * 4, cv2.BORDER_CONSTANT)
-        framed[-1, -1] = last
+        framed[-30, -30] ^= 64 * last
         cv2.imwrite(str(tmp_path / f"{number}.png"), framed)
     first, second, third = (f.content for f in ImageFolder(tmp_path).frames() if isinstance(f, Frame))
     assert first == second != third
+    stored = cv2.imread(str(tmp_path / "0.png"), cv2.IMREAD_COLOR_RGB)
+    earlier = hashlib.blake2b(filled(np.asarray(stored, np.uint8)).tobytes(), digest_size=8)
+    assert first == earlier.hexdigest(), "as specimens that were begun before know it"
 
 
 def test_a_name_in_no_encoding_can_still_be_stored(tmp_path: Path) -> None:

@@ -147,6 +147,43 @@ def test_an_image_is_known_in_another_light_too(store: Store) -> None:
     assert not begin(store).wants(replace(stored, image=stored.image + 9))
 
 
+def test_a_still_cell_lies_where_its_best_photograph_shows_it_in_the_file(store: Store) -> None:
+    def take(session: Session, name: str, degrees: float, sharpness: float) -> None:
+        view, move = turned(picture(1), degrees, 5, 5)
+        seen = replace(at(move, 150, 100), probabilities=np.eye(3, dtype=np.float32)[0], sharpness=sharpness)
+        framed = replace(image_file(view, name), corner=(300, 90))
+        session.take(Step(framed, (seen,), session.counter.update(framed, (seen,))))
+
+    session = begin(store)
+    take(session, "a.png", 0, 1.0)
+    (first,) = session.cells
+    take(session, "b.png", 20, 100.0)
+    for cells in (session.cells, begin(store).cells):
+        (cell,) = cells
+        assert (cell.source, cell.slide) == ("b.png", cell.box.centre)
+        assert cell.slide != first.slide == first.box.centre == (455, 195)
+    session.name_cell(1, "platelet", 0)
+    take(session, "c.png", 40, 900.0)
+    assert session.cells[0].slide == begin(store).cells[0].slide == cell.slide
+
+
+def test_a_framed_image_that_is_read_on_shows_the_cells_of_before(store: Store) -> None:
+    """Its cells are stored in the file's pixels; a photograph of them is laid on the picture."""
+    view, move = turned(picture(1), 0, 0, 0)
+    framed = replace(image_file(view, "a.png"), corner=(300, 90))
+    found = tuple(replace(at(move, x, 100), probabilities=np.eye(3, dtype=np.float32)[0]) for x in (100, 220))
+    target = begin(store, target=1)
+    target.take(Step(framed, found, target.counter.update(framed, found)))
+    again = begin(store)
+    again.take(Step(framed, found, again.counter.update(framed, found)))
+    assert [cell.box.centre for cell in again.cells] == [(400, 190), (520, 190)]
+    later = begin(store)
+    assert not later.wants(framed)
+    view, move = turned(picture(1), 50, 5, 5)
+    turned_found = tuple(replace(found[0], box=at(move, x, 100).box) for x in (100, 220))
+    assert later.counter.update(image_file(view, "b.png"), turned_found).numbers == (1, 2)
+
+
 def test_a_result_names_the_images_read_whatever_the_order_and_the_version(store: Store) -> None:
     first = begin(store)
     for name in ("field 10.png", "field 2.png"):
@@ -461,7 +498,7 @@ def test_a_cell_decided_again_is_stored_with_the_picture_of_the_better_frame(
     with Store(tmp_path / "counts.sqlite") as other:
         for one, two in (session.cells, tuple(other._cells(1))):
             assert (one.name, one.source, one.review) == ("erythroblast", "b.png", True)
-            assert (one.box, one.crop, one.slide) == (Box(0, 0, 9, 9), b"b", first.tracked.cells[0].slide)
+            assert (one.box, one.crop, one.slide) == (Box(0, 0, 9, 9), b"b", (4.5, 4.5))
             assert (two.name, two.namings, two.review) == ("neutrophil", 1, False)  # a person said so
             assert two.source == "a.png"
 

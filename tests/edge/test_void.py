@@ -57,9 +57,15 @@ def test_a_dark_rim_and_a_plain_frame_become_glass(
 
 @pytest.mark.parametrize(
     ("colour", "quality"),
-    [((255, 255, 255), None), ((255, 255, 255), 85), ((245, 245, 245), 85), ((0, 0, 0), None)],
+    [
+        ((255, 255, 255), None),
+        ((255, 255, 255), 85),
+        ((245, 245, 245), 60),
+        ((0, 0, 0), None),
+        ((0, 0, 0), 75),
+    ],
 )
-@pytest.mark.parametrize("sides", [(300, 90, 70, 200), (0, 0, 40, 0)])
+@pytest.mark.parametrize("sides", [(300, 90, 70, 200), (0, 0, 40, 0), (57, 203, 21, 130)])
 def test_a_picture_is_seen_without_the_plain_frame_around_it(
     picture: np.ndarray, colour: tuple[int, ...], sides: tuple[int, ...], quality: int | None
 ) -> None:
@@ -67,9 +73,11 @@ def test_a_picture_is_seen_without_the_plain_frame_around_it(
     if quality is not None:
         _, data = cv2.imencode(".jpg", framed, [cv2.IMWRITE_JPEG_QUALITY, quality])
         framed = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    shown, (left, top) = within_frame(framed)
+    shown, corner = within_frame(framed)
+    assert corner is not None
+    left, top = corner
     assert np.array_equal(shown, framed[top : top + shown.shape[0], left : left + shown.shape[1]])
-    # JPEG mixes up to a block of the frame with the picture.
+    # JPEG mixes up to a block of the frame with the picture, whatever its margins are.
     assert shown.shape == pytest.approx(picture.shape, abs=0 if quality is None else 8)
     assert (left, top) == pytest.approx((sides[2], sides[0]), abs=0 if quality is None else 8)
 
@@ -79,6 +87,7 @@ def test_glass_that_is_burnt_out_is_no_frame(picture: np.ndarray) -> None:
     assert (burnt[:30] == 255).all()
     for image in (burnt, np.full_like(picture, 255), picture):
         assert within_frame(image)[0].shape == image.shape
+        assert within_frame(image)[1] is None
 
 
 def test_halves_a_speck_and_a_line_are_no_framed_picture() -> None:
