@@ -176,7 +176,7 @@ def _test(place: str, raw: Any) -> Test:
     )
     if not good:
         raise ValueError(
-            f"[{place}]: code, loinc, name, units, decimals (0-4) and both or neither of low, high expected"
+            f"[{place}]: code, loinc, name, units, decimals (0-4), low and high in order or neither expected"
         )
     # A value is judged as it is sent: a finer limit would part two values that read alike.
     if any(round(v, test.decimals) != v for v in numbers):

@@ -61,7 +61,7 @@ function fetchSoon(wait) {
   // A cell that was named stays in the list, so that it can be named again.
   const listed = $("gallery").querySelectorAll(all ? "li" : "li.doubtful").length;
   const missing = (all ? counted : doubtful) - listed;
-  const none = listed === 0 && missing <= 0 ? "There are none." : "";
+  const none = $("gallery").childElementCount === 0 && missing <= 0 ? "There are none." : "";
   const where = nearEnd() ? "to come" : "further down";
   $("review-more").textContent = missing > 0 ? `${missing} more ${where}.` : none;
   if (pending || complete === counted || !nearEnd()) return;

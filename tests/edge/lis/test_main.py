@@ -240,6 +240,15 @@ def test_simulate_test_send_query_and_monitor(database: Path, tmp_path: Path) ->
     assert run("status", "--database", database).returncode == 0
 
 
+def test_a_simulator_that_cannot_listen_says_so_and_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("simulate", "--lis-listen", place)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"error: {place} cannot be listened on" in done.stderr
+
+
 @pytest.mark.parametrize("protocol", ["astm", "oru", "oul"])
 def test_simulate_over_tcp(database: Path, tmp_path: Path, protocol: str) -> None:
     from tests.edge.lis.test_peers import free_port
