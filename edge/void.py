@@ -46,9 +46,10 @@ _CUT_OUT = 0.6
 
 _LEAST_EDGE = 0.8
 """Share of a picture's width that is of another colour than the frame in the first line behind that."""
-_MIXED, _MOST_MIXED = 16, 0.2
-"""Lines before it in which JPEG mixes the frame with the picture, and its colours most; and the share of each
-but the last that is far from the frame's colour then. What lies on burnt glass begins bit by bit."""
+_MIXED, _MOST_MIXED, _LEAST_WIDTH = 16, 0.2, 64
+"""Lines before it in which JPEG mixes the frame with the picture, and its colours most; the share of each
+but the last that is far from the frame's colour then; and the picture's width, pixels, at least: a nucleus on
+burnt glass is narrow."""
 
 Mask = NDArray[np.bool_]
 
@@ -111,21 +112,28 @@ def within_frame(image: Image) -> tuple[Image, tuple[int, int] | None]:
     return np.ascontiguousarray(shown), (left, top)
 
 
-def _plain_lines(lines: Image) -> int:
+def _plain_lines(image: Image) -> int:
     """Return how many of the first lines are a frame: of one colour, the next one nearly all of another."""
-    lines = lines[:, :: max(1, lines.shape[1] // _SAMPLED)]
+    every = max(1, image.shape[1] // _SAMPLED)
+    lines = image[:, ::every]
     colour = np.median(lines[0], axis=0).astype(np.int16)
     if np.abs(lines[0] - colour).max() > _ONE_COLOUR:
         return 0
     away = np.abs(lines - colour).max(axis=2)
-    strange, far = away > _ONE_COLOUR, away > _NEAR_COLOUR
-    first = int(strange.any(axis=1).argmax())
-    if strange[first].sum() > _LEAST_EDGE * strange.any(axis=0).sum():
+    strange, far = _along(away > _ONE_COLOUR), _along(away > _NEAR_COLOUR)
+    first = int((strange > 0).argmax())
+    if strange[first] > _LEAST_EDGE:
         return first
-    along = far.sum(axis=1) / max(1, far.any(axis=0).sum())
-    edge = int((along > _LEAST_EDGE).argmax())
-    mixed = along[first : max(first, edge - 1)]
-    return edge if edge and len(mixed) < _MIXED and not (mixed > _MOST_MIXED).any() else 0
+    # In a JPEG the picture's colours reach into the frame; what lies on burnt glass begins bit by bit.
+    width = every * int((away > _NEAR_COLOUR).any(axis=0).sum())
+    edge = int((far > _LEAST_EDGE).argmax())
+    sudden = not (far[first : max(first, edge - 1)] > _MOST_MIXED).any()
+    return edge if 0 < edge < first + _MIXED and sudden and width >= _LEAST_WIDTH else 0
+
+
+def _along(lines: Mask) -> NDArray[np.float64]:
+    """Return which share of a picture's width is set in each line: of the columns that any line has set."""
+    return np.asarray(lines.sum(axis=1) / max(1, lines.any(axis=0).sum()))
 
 
 def cuts(empty: Mask, image: Image, box: Box) -> bool:

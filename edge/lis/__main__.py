@@ -26,7 +26,7 @@ from edge.lis.link import Link, Outcome
 from edge.lis.mapping import read_mapping
 from edge.lis.mllp import MllpLink
 from edge.lis.outbox import Entry, Outbox
-from edge.lis.port import NotYet, Opener, PortError
+from edge.lis.port import Listener, Opener, PortError
 from edge.lis.service import LisService, SenderLock, open_way
 from edge.lis.simulate import Host, PtyOpener
 from edge.lis.trace import LONGEST, monitor_path
@@ -194,19 +194,17 @@ def simulate(config: LisConfig, options: argparse.Namespace) -> int:
         link = MllpLink(mapping.encoding, accept=True)
     if config.lis_folder:
         raise UserError("a folder needs no simulator: look into it")
-    if config.lis_listen:
+    if isinstance(opener, Listener):
         _listen(opener)
     print(f"a LIS for trying out ({config.lis_protocol}); connect to {opener.name}", flush=True)
     Host(opener, link, mapping.encoding, say, options.store).run(_stop_event())
     return 0
 
 
-def _listen(opener: Opener) -> None:
-    """Begin to listen; whoever is told to connect must find it."""
+def _listen(opener: Listener) -> None:
+    """Begin to listen: whoever is told to connect must find it."""
     try:
-        opener.open().close()
-    except NotYet:
-        return
+        opener.listen()
     except PortError as error:
         raise UserError(str(error)) from None
 

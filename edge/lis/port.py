@@ -195,17 +195,29 @@ class Listener:
 
     def open(self) -> Port:
         """Return the newest connection of a LIS; raises PortError while none has come."""
+        server = self.listen()
         try:
-            if self._server is None:
-                family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-                self._server = socket.create_server(self._address, family=family)
-            connection = self._newest(self._server)
+            connection = self._newest(server)
         except TimeoutError:
             raise NotYet(f"the LIS has not connected to {self.name} yet") from None
-        except (OSError, UnicodeError) as error:
-            why = getattr(error, "strerror", error)
-            raise PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen") from None
-        return SocketPort(connection, self._server)
+        except OSError as error:
+            raise self._not_listening(error) from None
+        return SocketPort(connection, server)
+
+    def listen(self) -> socket.socket:
+        """Let a LIS connect from now on; raises PortError where that cannot be."""
+        if self._server is None:
+            family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+            try:
+                self._server = socket.create_server(self._address, family=family)
+            except (OSError, UnicodeError) as error:
+                raise self._not_listening(error) from None
+        return self._server
+
+    def _not_listening(self, error: Exception) -> PortError:
+        # What Python adds to the system's words names the address again.
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        return PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen")
 
     @staticmethod
     def _newest(server: socket.socket) -> socket.socket:

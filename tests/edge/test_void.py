@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -88,6 +90,14 @@ def test_glass_that_is_burnt_out_is_no_frame(picture: np.ndarray) -> None:
     for image in (burnt, np.full_like(picture, 255), picture):
         assert within_frame(image)[0].shape == image.shape
         assert within_frame(image)[1] is None
+
+
+def test_a_real_nucleus_on_burnt_glass_is_no_framed_picture(shared_data: Path) -> None:
+    file = shared_data / "cells" / "pbc" / "erythroblast" / "ERB_264104.jpg"
+    image = cv2.imread(str(file))
+    small = cv2.resize(image, (90, 90), interpolation=cv2.INTER_AREA)
+    burnt = np.clip(small * 1.7, 0, 255).astype(np.uint8)
+    assert within_frame(burnt)[1] is None
 
 
 def test_halves_a_speck_and_a_line_are_no_framed_picture() -> None:
