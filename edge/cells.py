@@ -79,11 +79,13 @@ class Frame:
 
     def to_source(self, box: Box) -> Box:
         """Return where a box of the image lies in the picture of the source."""
-        return box if self.corner is None else box.moved(*self.corner)
+        x, y = self.corner or (0, 0)
+        return box.moved(x, y)
 
     def from_source(self, box: Box) -> Box:
         """Return where a box of the source's picture lies in the image."""
-        return box if self.corner is None else box.moved(-self.corner[0], -self.corner[1])
+        x, y = self.corner or (0, 0)
+        return box.moved(-x, -y)
 
     @property
     def source(self) -> int | str:

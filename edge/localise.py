@@ -117,7 +117,7 @@ class Locator:
         sure: float = _SURE,
         least_size: float = _LEAST_SIZE,
     ) -> None:
-        self._fixed_px = um_per_px and RED_CELL_UM / um_per_px
+        self._fixed_px = RED_CELL_UM / um_per_px if um_per_px else None
         self._steady = steady
         self._measured: deque[float] = deque(maxlen=_SETTLED)
         self._red_cells: deque[RedCells] = deque(maxlen=_SETTLED)

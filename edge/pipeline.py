@@ -51,14 +51,11 @@ def _is_cut(frame: Frame, box: Box) -> bool:
     return frame.empty is not None and not cut_out and cuts(frame.empty, frame.image, box)
 
 
-def _may_show_part(frame: Frame, detections: Sequence[Detection]) -> bool:
-    """Tell whether one lies so near the picture's border that it may be a lobe of a cell that this cuts."""
+def _may_be_part(frame: Frame, box: Box) -> bool:
+    """Tell whether what is boxed lies so near the border that it may be a lobe of a cell that this cuts."""
     height, width = frame.image.shape[:2]
-    for box in (d.box for d in detections):
-        nearest = min(box.x, box.y, width - box.x - box.width, height - box.y - box.height)
-        if nearest < _NEAR_BORDER * box.side and not is_cut_out((height, width), box):
-            return True
-    return False
+    nearest = min(box.x, box.y, width - box.x - box.width, height - box.y - box.height)
+    return nearest < _NEAR_BORDER * box.side and not is_cut_out((height, width), box)
 
 
 def see(frame: Frame, inspector: Inspector) -> tuple[Frame, Verdict]:
@@ -102,7 +99,7 @@ def run(
             yield Skip(frame.index, frame.source, verdict.message, verdict.refused)
             continue
         detections = () if verdict.refused else detect(frame, locator, classifier)
-        if detections and not inspector.steady and _may_show_part(frame, detections):
+        if not inspector.steady and any(_may_be_part(frame, d.box) for d in detections):
             late.append((frame, detections, verdict))
             while sum(_bytes(f, found) for f, found, _ in late) > _LATE_BYTES:
                 yield counted(*late.popleft())

@@ -226,7 +226,8 @@ class Session:
 
     def _in_source(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return the cells with their boxes, and the places of still ones, in the picture of the source."""
-        boxes = [c.box if self._corner is None else c.box.moved(*self._corner) for c in cells]
+        x, y = self._corner or (0, 0)
+        boxes = [c.box.moved(x, y) for c in cells]
         return tuple(
             dataclasses.replace(c, box=box, slide=c.slide if self._moving else box.centre)
             for c, box in zip(cells, boxes, strict=True)

@@ -90,9 +90,7 @@ def fill(image: Image) -> tuple[Image, Mask | None]:
 
 
 def within_frame(image: Image) -> tuple[Image, tuple[int, int] | None]:
-    """Return what of an image lies within a plain upright frame, and the upper left corner of that, (x, y).
-
-    The corner is None where there is no frame.
+    """Return what of an image lies within a plain upright frame, and its upper left corner, (x, y), if any.
 
     A wide frame misleads whoever measures the image: its light is taken for that of glass, and the picture is
     a small one in it. Unlike in `fill` it may be of any colour. Along glass that is over-exposed the picture
@@ -120,20 +118,21 @@ def _plain_lines(image: Image) -> int:
     if np.abs(lines[0] - colour).max() > _ONE_COLOUR:
         return 0
     away = np.abs(lines - colour).max(axis=2)
-    strange, far = _along(away > _ONE_COLOUR), _along(away > _NEAR_COLOUR)
+    strange, _ = _along(away > _ONE_COLOUR)
     first = int((strange > 0).argmax())
     if strange[first] > _LEAST_EDGE:
         return first
     # In a JPEG the picture's colours reach into the frame; what lies on burnt glass begins bit by bit.
-    width = every * int((away > _NEAR_COLOUR).any(axis=0).sum())
+    far, columns = _along(away > _NEAR_COLOUR)
     edge = int((far > _LEAST_EDGE).argmax())
     sudden = not (far[first : max(first, edge - 1)] > _MOST_MIXED).any()
-    return edge if 0 < edge < first + _MIXED and sudden and width >= _LEAST_WIDTH else 0
+    return edge if 0 < edge < first + _MIXED and sudden and every * columns >= _LEAST_WIDTH else 0
 
 
-def _along(lines: Mask) -> NDArray[np.float64]:
-    """Return which share of a picture's width is set in each line: of the columns that any line has set."""
-    return np.asarray(lines.sum(axis=1) / max(1, lines.any(axis=0).sum()))
+def _along(lines: Mask) -> tuple[NDArray[np.float64], int]:
+    """Return which share of a picture's width each line has set, and that width: columns that any has set."""
+    columns = int(lines.any(axis=0).sum())
+    return np.asarray(lines.sum(axis=1) / max(1, columns)), columns
 
 
 def cuts(empty: Mask, image: Image, box: Box) -> bool:
