@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 _POLL_S = 0.1
 """Between two looks at what has ended."""
-_CONNECT_S = 5.0
+_CONNECT_S = 10.0
 """How long a cluster may take to answer, and then to show a worker."""
 
 
@@ -162,10 +162,12 @@ def _connect(cluster: str | None, workers: int | None, tasks: int) -> Iterator["
         return
     # A lost scheduler is told in one line, by us.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    _tell(f"connecting to {cluster}, for at most {_CONNECT_S:g} s", last=True)
     try:
         client = Client(cluster, timeout=_CONNECT_S)
     except (OSError, ValueError, TypeError, AssertionError) as error:  # distributed's words for a bad address
-        raise UserError(f"cluster {cluster}: {error}; start one with: dask scheduler") from None
+        reason = str(error) or f"no answer within {_CONNECT_S:g} s"  # a TimeoutError has no words
+        raise UserError(f"cluster {cluster}: {reason}; start one with: dask scheduler") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=_CONNECT_S)

@@ -96,6 +96,15 @@ def test_a_cluster_that_does_not_answer_is_told_within_seconds(
     assert time.monotonic() - begin < 5
 
 
+def test_a_cluster_that_answers_too_late_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(address: str, timeout: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("distributed.Client", late)
+    with pytest.raises(UserError, match="cluster tcp://there:8786: no answer within 10 s; start one with"):
+        run_tasks(square, [1], cluster="tcp://there:8786")
+
+
 def test_a_cluster_by_its_address_does_the_tasks() -> None:
     from distributed import LocalCluster
 
@@ -110,7 +119,9 @@ def test_a_cluster_by_its_address_does_the_tasks() -> None:
             with pytest.raises(UserError, match="no worker; start one with: dask worker"):
                 run_tasks(square, [5], cluster=cluster.scheduler_address)
         cluster.scale(1)
-        [(answer, process)] = run_tasks(square, [5], cluster=cluster.scheduler_address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("training.engine._CONNECT_S", 60.0)  # a busy machine starts a worker slowly
+            [(answer, process)] = run_tasks(square, [5], cluster=cluster.scheduler_address)
     assert answer == 25
     assert process != os.getpid()
 
