@@ -62,6 +62,9 @@ _PALE, _DARK = 0.6, 0.9
 _RED_PX = 24.0
 """A red cell spans about so many pixels at working scale, and the frame no more than `_SIDE`."""
 _SIDE = 400
+_OFF_SCALE = 1.5
+"""Times that red cells (a session's median) are larger or smaller than the given scale has them;
+of 277 fields of three laboratories a single one is up to 1.43 times off its laboratory's median."""
 _BLIND = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32)
 _FINE, _COARSE = 0.04, 0.12
 """Deviations of the two Gaussians, red cell diameters."""
@@ -116,7 +119,8 @@ class Inspector:
 
     Args:
         um_per_px: size of a frame pixel on the slide, micrometres, of a session; None measures the red cells.
-            Where that cannot be, and of images, their usual size in pictures so large is taken.
+            Where that cannot be, and of images, their usual size in pictures so large is taken. A given one
+            is compared with the red cells.
         steady: True where all frames come from one microscope and show one smear: a frame is then judged
             by what the session has seen. False judges each image by itself.
     """
@@ -140,7 +144,8 @@ class Inspector:
     def inspect(self, image: Image) -> Verdict:
         """Judge a frame, RGB, shape (height, width, 3)."""
         longer = max(image.shape[:2])
-        unit = self._fixed_px or self._ruler(image) or longer / _usual_cells(longer)
+        ruled = self._ruler(image)
+        unit = self._fixed_px or ruled or longer / _usual_cells(longer)
         found = measure(image, unit, self._bright if self._seen >= _SETTLED else None)
         if not self.steady:
             refused = self._refused(found, np.nan)
@@ -156,6 +161,13 @@ class Inspector:
             self._measured = ruled_px(self.light.even(image))
         known = [*self._red_cells, *([self._measured] if self._measured else [])]
         return float(np.median(known)) if known else None
+
+    def _is_off_scale(self) -> bool:
+        """Tell whether this session's red cells contradict the given scale: widths by it mean nothing."""
+        if self._fixed_px is None or len(self._red_cells) < _SETTLED:
+            return False
+        ratio = float(np.median(self._red_cells)) / self._fixed_px
+        return not 1 / _OFF_SCALE <= ratio <= _OFF_SCALE
 
     def _usual(self, unit: float) -> float:
         """Return the greatest width of edges that is usual here; nan before it is known.
@@ -202,6 +214,8 @@ class Inspector:
         if found.covered > _LEAST_TINTED and found.colour <= _COLOUR:
             return Gate.COLOURLESS
         if found.width > max(usual, limits.blur_least) or found.width > limits.blur_most:
+            if self._is_off_scale():
+                return Gate.SCALE
             return Gate.MOTION if self.steady and found.stretch > _MOTION else Gate.FOCUS
         return Gate.CROWDED if found.covered > limits.crowded else None
 
@@ -214,6 +228,7 @@ class Inspector:
                 Gate.UNEVEN: bool(self._bright.min() < _UNEVEN * self._bright.max()),
                 Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
                 Gate.DARK: found.red > _DARK,
+                Gate.SCALE: self._is_off_scale(),
             }
         elif not self.steady:
             warned[Gate.PALE] = found.nuclei < _PALE

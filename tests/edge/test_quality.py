@@ -92,6 +92,27 @@ def test_a_session_is_warned_of_what_all_its_frames_have(
     assert verdicts[-1].refused is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"), [(0.5, True), (0.8, False), (1.0, False), (1.25, False), (2.0, True)]
+)
+def test_a_session_is_warned_of_a_scale_that_its_red_cells_contradict(
+    film: list[Image], wrong: float, told: bool
+) -> None:
+    inspector = Inspector(wrong * RED_CELL_UM / RED_PX, steady=True)
+    verdicts = [inspector.inspect(image) for image in film]
+    assert (Gate.SCALE in verdicts[-1].warnings) is told
+    assert all(Gate.SCALE not in verdict.warnings for verdict in verdicts[:29])
+    assert {verdict.refused for verdict in verdicts} == {None}
+
+
+def test_where_a_wrong_scale_makes_all_seem_blurred_the_scale_is_told(film: list[Image]) -> None:
+    inspector = Inspector(6 * RED_CELL_UM / RED_PX, steady=True)
+    refused = [inspector.inspect(image).refused for image in film]
+    assert Gate.FOCUS in refused[:30]
+    assert Gate.SCALE in refused[30:]
+    assert Gate.FOCUS not in refused[30:]
+
+
 def test_a_session_is_warned_of_a_dark_stain(shared_data: Path) -> None:
     inspector = Inspector(RED_CELL_UM / 71, steady=True)
     for image in 3 * crops(shared_data)[:12]:
