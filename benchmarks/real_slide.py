@@ -288,4 +288,6 @@ def _free_place(
         )
         if clear:
             return x, y
-    raise UserError(f"{len(cells) + 1} leukocytes do not fit on {width} x {height} pixels; ask for fewer")
+    raise UserError(
+        f"{len(cells) + 1} leukocytes do not fit on {width} x {height} pixels; ask for fewer leukocytes"
+    )

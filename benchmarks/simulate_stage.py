@@ -117,7 +117,11 @@ def write(slide: Slide, script: StageScript, seed: int, folder: Path) -> dict[st
 def _work(options: argparse.Namespace) -> None:
     if not 0 < options.scale <= MOST_SCALE:
         raise UserError(f"--scale {options.scale}: above 0, {MOST_SCALE:g} at most")
-    slide = build_slide(options.data, options.split, options.seed, scale=options.scale)
+    if options.leukocytes < 1:
+        raise UserError(f"--leukocytes {options.leukocytes}: 1 at least")
+    slide = build_slide(
+        options.data, options.split, options.seed, scale=options.scale, leukocytes=options.leukocytes
+    )
     truth = write(slide, SCRIPTS[options.script], options.seed, options.output)
     well = sum(cell["seen_well"] for cell in truth["cells"])
     print(f"{len(truth['frames'])} frames, {len(truth['cells'])} cells, {well} of them seen well")
@@ -133,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--script", default="rows", choices=tuple(SCRIPTS), help="what happens")
     parser.add_argument("--seed", type=int, default=1, help="of the slide, the stage and the noise")
     parser.add_argument("--scale", type=float, default=0.6, help="slide pixels per pixel of a PBC image")
+    parser.add_argument("--leukocytes", type=int, default=120, help="how many lie on the slide")
     parser.add_argument("--output", type=Path, required=True, help="folder for stage.avi and truth.json")
     options = parser.parse_args(arguments)
     return run(lambda: _work(options))

@@ -9,6 +9,8 @@ from typing import Self
 
 from edge.errors import UserError
 
+DEMO = "demo"
+"""`specimen.source` of a drawn smear, whose count must never be taken for a patient's."""
 MIGRATIONS = (
     """
     CREATE TABLE specimen (

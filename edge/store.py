@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from edge.cells import Box, Cell, Skip
-from edge.database import Database
+from edge.database import DEMO, Database
 from edge.errors import UserError
 from edge.gates import Gates
 from edge.lock import FileLock
@@ -85,7 +85,7 @@ class Store:
         Args:
             name: identifier.
             model: identity of the model and its classes (`Card.identity`).
-            source: kind of input, for the record.
+            source: kind of input, for the record; `edge.database.DEMO` for a drawn smear.
             moving: whether the input is a moving stage or fields of their own.
 
         Raises:
@@ -98,8 +98,8 @@ class Store:
                 "VALUES (?, ?, ?, ?, ?)",
                 (name, _now(), model, source, moving),
             )
-            specimen, counted_by, was_moving = self._db.execute(
-                "SELECT id, model, moving FROM specimen WHERE name = ?", (name,)
+            specimen, counted_by, was_moving, begun_from = self._db.execute(
+                "SELECT id, model, moving, source FROM specimen WHERE name = ?", (name,)
             ).fetchone()
         if counted_by != model:
             raise UserError(
@@ -108,6 +108,11 @@ class Store:
             )
         if was_moving != moving:
             begun, now = ("a moving stage", "single images")[:: 1 if was_moving else -1]
+            raise UserError(
+                f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
+            )
+        if (begun_from == DEMO) != (source == DEMO):
+            begun, now = ("the drawn smear", "real cells")[:: 1 if begun_from == DEMO else -1]
             raise UserError(
                 f"this specimen was begun from {begun} and cannot go on from {now}; begin another specimen"
             )

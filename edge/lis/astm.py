@@ -4,15 +4,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from edge.lis.content import Order, comments, model_identity, observations, processing
-from edge.lis.mapping import SiteMapping, Test, filled
+from edge.lis.mapping import SPECIMEN, SiteMapping, Test, filled
 from edge.lis.records import Field, Record, build
 from edge.report import NOTICE, Report
 
 STANDARD = "LIS2-A2"
 LONGEST_SPECIMEN = 64
 """Characters of a specimen's identifier in an order; the page takes no longer one."""
-_FILLED = "{specimen}"
-"""Where a layout of the mapping file has it."""
 
 
 class _Message:
@@ -111,10 +109,10 @@ def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
     """Return the orders of an incoming message; records that are not understood are passed over.
 
     The specimen is in O-3, or in O-4 where that is empty; O-12 C cancels; O-26 Y or Z, or a terminator I,
-    say that there is none.
+    say that there is none. A specimen has up to two: what is ordered, and what is cancelled.
     """
-    found: dict[str, Order] = {}
-    tests: dict[str, dict[str, None]] = {}
+    found: dict[tuple[str, bool], Order] = {}
+    tests: dict[tuple[str, bool], dict[str, None]] = {}
     patient = ("", "")
     for record in records:
         if record.kind == "P":
@@ -124,9 +122,10 @@ def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
             specimen = _specimen(record, mapping)
             if 0 < len(specimen) <= LONGEST_SPECIMEN:
                 named = (next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
-                tests.setdefault(specimen, {}).update((test, None) for test in named if test)
-                found[specimen] = Order(specimen, (), *patient, cancelled=record.get(12) == "C")
-    return [replace(order, tests=tuple(tests[specimen])) for specimen, order in found.items()]
+                key = (specimen, record.get(12) == "C")
+                tests.setdefault(key, {}).update((test, None) for test in named if test)
+                found[key] = Order(specimen, (), *patient, cancelled=key[1])
+    return [replace(order, tests=tuple(tests[key])) for key, order in found.items()]
 
 
 def _specimen(record: Record, mapping: SiteMapping) -> str:
@@ -140,7 +139,7 @@ def _specimen(record: Record, mapping: SiteMapping) -> str:
         parts = [part.strip() for part in record.components(4)]
     given = [part for part in parts if part]
     layouts = (layout.split("^") for layout in (mapping.specimen, mapping.instrument_specimen))
-    places = (i for layout in layouts for i, part in enumerate(layout) if _FILLED in part)
+    places = (i for layout in layouts for i, part in enumerate(layout) if SPECIMEN in part)
     place = next(places, 0)
     if len(given) < 2 or not place:
         return next(iter(given), "")

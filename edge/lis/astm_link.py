@@ -259,6 +259,13 @@ class AstmLink:
         self._drop("the LIS began anew in the middle of a message")
         self._write(ACK, RECEIVE_S)
 
+    def _open_again(self) -> None:
+        """Begin anew; a LIS that only asks, and sends nothing, must not hold the line for ever."""
+        empty, timer_s = self._accepted is None, self._timer_s
+        self._open()
+        if empty:
+            self._timer_s = timer_s
+
     def _keep(self) -> None:
         assert self._frame is not None
         self._accepted, self._spoilt = self._frame.number, 0
@@ -322,7 +329,7 @@ _TABLE: dict[tuple[State, Signal], tuple[Callable[[AstmLink], None], State]] = {
     (State.RECEIVING, Signal.FRAME): (AstmLink._keep, State.RECEIVING),
     (State.RECEIVING, Signal.FRAME_AGAIN): (lambda k: k._write(ACK, RECEIVE_S), State.RECEIVING),
     (State.RECEIVING, Signal.BAD_FRAME): (AstmLink._refuse, State.RECEIVING),
-    (State.RECEIVING, Signal.ENQ): (AstmLink._open, State.RECEIVING),
+    (State.RECEIVING, Signal.ENQ): (AstmLink._open_again, State.RECEIVING),
     (State.RECEIVING, Signal.EOT): (lambda k: k._close("it ended without its last record"), State.IDLE),
     (State.RECEIVING, Signal.TIMEOUT): (
         lambda k: k._close("nothing came for 30 s in the middle of it"),

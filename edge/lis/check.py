@@ -80,6 +80,10 @@ def _talk(port: Port, config: LisConfig, mapping: SiteMapping, say: Say) -> bool
     if stray.strip(bytes([ENQ])):
         say(f"WRONG  bytes come that are not of the standard: {_shown(stray)}. {_garbage(config)}")
         return False
+    if stray:
+        # Both bid: the other side leaves the line to us, but does not answer this ENQ.
+        port.write(bytes([ENQ]))
+        _listen(port, Role.INSTRUMENT.value)
     say(f"...    ENQ is sent; an answer may take {REPLY_S:.0f} s")
     for _ in range(1 + COLLISIONS):
         outcome, heard = _attempt(port, open_link(config, mapping), mapping)

@@ -16,6 +16,8 @@ from edge.report import Status
 PROFILES = Path(__file__).parent / "profiles"
 KINDS = ("percent", "per_100", "total", "absolute")
 """What can be sent."""
+SPECIMEN = "{specimen}"
+"""Where a layout has it."""
 _LAYOUTS = {
     "test_id": {"loinc", "name", "code"},
     "order_test_id": set[str](),
@@ -128,8 +130,10 @@ def _checked(raw: dict[str, Any]) -> SiteMapping:
         "limits": lambda v: isinstance(v, bool),
         "model": lambda v: v in {"comment", "manufacturer"},
         "processing": lambda v: v in {"P", "T", "D"},
-        "send": lambda v: isinstance(v, list) and bool(v) and set(v) <= set(KINDS),
-        "status": lambda v: isinstance(v, dict) and set(v) == set(Status) and all(map(_is_text, v.values())),
+        "send": lambda v: isinstance(v, list) and 0 < len(v) == len(set(v)) and set(v) <= set(KINDS),
+        "status": lambda v: (
+            isinstance(v, dict) and set(v) == set(Status) and all(_is_text(s) and s for s in v.values())
+        ),
     }
     if unknown := set(raw) - known:
         raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
@@ -143,7 +147,28 @@ def _checked(raw: dict[str, Any]) -> SiteMapping:
     raw |= {"delimiters": Delimiters(*raw["delimiters"]), "encoding": safe_encoding(raw["encoding"])}
     raw |= {"send": tuple(raw["send"])}
     raw |= {"status": {Status(k): v for k, v in raw["status"].items()}}
-    return SiteMapping(**raw, tests=tests)
+    mapping = SiteMapping(**raw, tests=tests)
+    _check_told_apart(mapping)
+    return mapping
+
+
+def _check_told_apart(mapping: SiteMapping) -> None:
+    """Check that the LIS can tell whose results come, and one from the others: it files by codes."""
+    if SPECIMEN not in mapping.specimen + mapping.instrument_specimen:
+        raise ValueError(f"specimen or instrument_specimen must have {SPECIMEN} in it")
+    layout = mapping.test_id
+    named: dict[tuple[str, ...], str] = {}
+    for kind in mapping.send:
+        for name, test in mapping.tests[kind].items():
+            place = f"[{kind}.{name}]"
+            identity = filled(layout, loinc=test.loinc, name=test.name, code=test.code)
+            if not any(identity):
+                raise ValueError(f"{place} has no name at the LIS: test_id = {layout!r} is empty for it")
+            # HL7 has its own layout, of LOINC and code.
+            for sent in {identity, ("HL7", test.loinc, test.code)}:
+                if sent in named:
+                    raise ValueError(f"{place} and {named[sent]} are sent under one name; give each its code")
+                named[sent] = place
 
 
 def _tests(kind: str, raw: Any) -> dict[str, Test]:

@@ -10,13 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edge.database import Database
+from edge.database import DEMO, Database
 from edge.errors import UserError
 from edge.lis.content import Order
 from edge.lis.link import Outcome
 from edge.report import Report, Status, status
 
 ORDERS_KEPT = timedelta(days=90)
+_SAID = ("model", "complete", "lost_frames", "skipped", "counts", "total", "review", "namings")
+"""What of a result a message tells (`edge.lis.content`), what follows from these left out; and namings, by
+which the page tells that a released result was changed."""
 QUERY_LIVES = timedelta(minutes=2)
 """A query that could not be sent for so long has lost its purpose."""
 
@@ -125,12 +128,14 @@ class Outbox:
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
         """Keep a result as released and put it into the outbox: both, or neither; durable on return.
 
-        A result that has not changed since its last release is not sent twice: its entry is returned.
+        A result of which all that is told has stayed as it was released is not sent twice: its entry is
+        returned.
 
         Args:
             result: of `edge.report.result`; its cells and images are left out.
             operator: who released it; may be empty.
-            wbc: leukocytes of the specimen, 10^9/L.
+            wbc: leukocytes of the specimen, 10^9/L; None keeps those of the release before, whose absolute
+                counts would else stay at the LIS beside the new ones.
 
         Raises:
             UserError: nothing was counted.
@@ -152,9 +157,11 @@ class Outbox:
             sent = {State.WAITING, State.RECEIVED}
             known = [row for row in before if row[4] in sent or row[5]]
             # Early results have no namings: an update of the program corrects nothing.
-            same = known and {"namings": 0} | json.loads(known[-1][1]) == json.loads(content)
-            if same and known[-1][2] == wbc and known[-1][4] in sent:
-                return self.entry(known[-1][3])
+            if known:
+                wbc = known[-1][2] if wbc is None else wbc
+                same = known[-1][2] == wbc and _said(json.loads(known[-1][1])) == _said(json.loads(content))
+                if same and known[-1][4] in sent:
+                    return self.entry(known[-1][3])
             settled = bool(result["complete"]) and not result["review"]
             level = status(settled, was_final=self.was_final(result["specimen"]))
             version = before[-1][0] + 1 if before else 1
@@ -232,12 +239,18 @@ class Outbox:
             return _entry(row)
 
     def entries(self, limit: int = 50, specimen: str | None = None) -> list[Entry]:
-        """Return the newest messages, newest first; of one specimen where given."""
+        """Return messages, newest first; of one specimen where given.
+
+        Those that have not arrived come before others within the limit (-1: all), and of them the oldest:
+        the one that all wait for is among them.
+        """
         with self._db.understood():
             rows = self._db.execute(
-                _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.id DESC LIMIT ?2", (specimen, limit)
+                _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.state IN ('waiting', 'refused') DESC, "
+                "CASE WHEN o.state IN ('waiting', 'refused') THEN o.id ELSE -o.id END LIMIT ?2",
+                (specimen, limit),
             ).fetchall()
-            return [_entry(row) for row in rows]
+            return sorted(map(_entry, rows), key=lambda entry: -entry.id)
 
     def report(self, entry: Entry) -> Report:
         """Return the report that a message carries."""
@@ -250,7 +263,7 @@ class Outbox:
             ).fetchone()
             name, version, level, started, released, operator, wbc, source, result = row
             times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
-            demo = source == "demo"
+            demo = source == DEMO
             return Report(name, version, Status(level), *times, operator, wbc, demo, json.loads(result))
 
     def attempted(self, number: int, outcome: str, *, state: State, wire: str = "") -> None:
@@ -339,12 +352,26 @@ class Outbox:
         now = datetime.now(UTC)
         with self._db.transaction():
             for order in orders:
+                if order.cancelled:
+                    self._cancel_order(order)
+                    continue
                 self._db.execute("DELETE FROM lis_order WHERE specimen = ?", (order.specimen,))
-                if not order.cancelled:
-                    known = (order.patient_id, order.patient_name) if patient else ("", "")
-                    row = (order.specimen, _iso(now), json.dumps(order.tests), *known)
-                    self._db.execute("INSERT INTO lis_order VALUES (?, ?, ?, ?, ?)", row)
+                known = (order.patient_id, order.patient_name) if patient else ("", "")
+                row = (order.specimen, _iso(now), json.dumps(order.tests), *known)
+                self._db.execute("INSERT INTO lis_order VALUES (?, ?, ?, ?, ?)", row)
             self._db.execute("DELETE FROM lis_order WHERE received < ?", (_iso(now - ORDERS_KEPT),))
+
+    def _cancel_order(self, order: Order) -> None:
+        """Take the tests that are named off an order: all of it where none is, or none is left."""
+        for (tests,) in self._db.execute(
+            "SELECT tests FROM lis_order WHERE specimen = ?", (order.specimen,)
+        ).fetchall():
+            left = [test for test in json.loads(tests) if test not in order.tests]
+            if order.tests and left:
+                row = (json.dumps(left), order.specimen)
+                self._db.execute("UPDATE lis_order SET tests = ? WHERE specimen = ?", row)
+            else:
+                self._db.execute("DELETE FROM lis_order WHERE specimen = ?", (order.specimen,))
 
     def orders(self, specimen: str | None = None, limit: int = 200, *, since: str = "") -> list[Order]:
         """Return the orders kept, newest first; of one specimen, or `since` a time (UTC), where given."""
@@ -374,6 +401,11 @@ class Outbox:
                 "(SELECT count(*) FROM outbox WHERE state = 'refused'), changed FROM line"
             ).fetchone()
             return Line(*row)
+
+
+def _said(result: Mapping[str, Any]) -> list[Any]:
+    # Early results have no namings: an update of the program corrects nothing.
+    return [result.get(key, 0 if key == "namings" else None) for key in _SAID]
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

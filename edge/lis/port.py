@@ -187,6 +187,8 @@ class Listener:
         self.name = f"{host}:{port}"
         self._address = (host, port)
         self._server: socket.socket | None = None
+        self._next: socket.socket | None = None
+        """A connection that came while another was served."""
 
     @property
     def port(self) -> int:
@@ -196,13 +198,20 @@ class Listener:
     def open(self) -> Port:
         """Return the newest connection of a LIS; raises PortError while none has come."""
         server = self.listen()
+        connection, self._next = self._next, None
         try:
-            connection = self._newest(server)
-        except TimeoutError:
-            raise NotYet(f"the LIS has not connected to {self.name} yet") from None
+            connection = connection or self._newest(server, ACCEPT_S)
         except OSError as error:
             raise self._not_listening(error) from None
-        return SocketPort(connection, server)
+        if connection is None:
+            raise NotYet(f"the LIS has not connected to {self.name} yet")
+        return SocketPort(connection, self)
+
+    def newer(self) -> bool:
+        """Tell whether a LIS has opened another connection; one that ends at once (a port check) is none."""
+        with suppress(OSError):
+            self._next = self._newest(self.listen(), 0, grace_s=ACCEPT_S)
+        return self._next is not None
 
     def listen(self) -> socket.socket:
         """Let a LIS connect from now on; raises PortError where that cannot be."""
@@ -220,39 +229,45 @@ class Listener:
         return PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen")
 
     @staticmethod
-    def _newest(server: socket.socket) -> socket.socket:
-        """Wait a moment for a connection; a LIS has given up those that it opened before its last one."""
-        server.settimeout(ACCEPT_S)
-        connection, _ = server.accept()
-        server.settimeout(0)
-        with suppress(BlockingIOError):
+    def _newest(server: socket.socket, wait_s: float, *, grace_s: float = 0.0) -> socket.socket | None:
+        """Wait a moment for a connection; a LIS has given up those that it opened before its last one.
+
+        Return None where none comes, or where it is ended within `grace_s`.
+        """
+        server.settimeout(wait_s)
+        connection = None
+        with suppress(TimeoutError, BlockingIOError):
             while True:
                 newer, _ = server.accept()
-                connection.close()
+                server.settimeout(0)
+                if connection is not None:
+                    connection.close()
                 connection = newer
+        if connection is None:
+            return None
         connection.settimeout(0)
+        select.select([connection], [], [], grace_s)
         try:
             dead = not connection.recv(1, socket.MSG_PEEK)
         except OSError as error:
             dead = not isinstance(error, BlockingIOError)
         if dead:
             connection.close()
-            raise TimeoutError
-        return connection
+        return None if dead else connection
 
     def close(self) -> None:
         """Listen no longer."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for held in filter(None, (self._next, self._server)):
+            held.close()
+        self._next = self._server = None
 
 
 class SocketPort:
     """An open connection; one that a LIS opened ends when it opens another (it may have been restarted)."""
 
-    def __init__(self, connection: socket.socket, server: socket.socket | None = None) -> None:
-        self._connection = connection
-        self._watched = [connection, server] if server else [connection]
+    def __init__(self, connection: socket.socket, listener: Listener | None = None) -> None:
+        self._connection, self._listener = connection, listener
+        self._watched = [connection, listener.listen()] if listener else [connection]
         connection.settimeout(WRITE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -265,9 +280,9 @@ class SocketPort:
         except (OSError, ValueError) as error:
             raise PortError(f"the connection was lost ({error})") from None
         if data == b"":
-            kind = HungUp if len(self._watched) > 1 else PortError
+            kind = HungUp if self._listener else PortError
             raise kind("the connection was closed from the other side")
-        if data is None and ready:
+        if data is None and ready and self._listener and self._listener.newer():
             raise HungUp("the LIS opened another connection")
         return data or b""
 

@@ -128,6 +128,7 @@ class LisService:
         mapping = read_mapping(config.lis_mapping)
         for kind, role in _ROLES.items():
             mapping.covers(kind, (c.name for c in classes if c.role is role))
+        self._needs_wbc = mapping.send == ("absolute",)
         self._database, self._notice = config.database, notice
         self._box = Outbox(config.database)
         self._lock = SenderLock(config.database)
@@ -199,7 +200,15 @@ class LisService:
         self._stop.wait(FAULT_S)
 
     def release(self, result: Mapping[str, Any], *, operator: str = "", wbc: float | None = None) -> Entry:
-        """Release a result: see `Outbox.release`."""
+        """Release a result: see `Outbox.release`.
+
+        Raises:
+            UserError: also where nothing of it would be sent.
+        """
+        if self._needs_wbc and wbc is None:
+            raise UserError(
+                "the LIS mapping sends absolute counts alone: give the leukocyte count with the release"
+            )
         return self._box.release(result, operator=operator, wbc=wbc)
 
     def entry(self, number: int) -> Entry:
@@ -220,7 +229,7 @@ class LisService:
         None without), was_final (`Outbox.was_final`), orders (specimens that the LIS asks for).
         """
         line = self._box.line()
-        messages = self._box.entries(specimen=specimen)
+        messages = self._box.entries(limit=-1, specimen=specimen)
         newest = next(iter(messages), None)
         there = (m.wbc for m in messages if m.state in {State.WAITING, State.RECEIVED})
         released = newest and {

@@ -150,6 +150,17 @@ def test_images_and_a_moving_stage_never_share_a_specimen(tmp_path: Path) -> Non
             store.open_specimen("S-1", SHA, "images", moving=False)
 
 
+@pytest.mark.parametrize("sources", [("demo", "video"), ("camera", "demo")])
+def test_a_drawn_smear_and_real_cells_never_share_a_specimen(
+    tmp_path: Path, sources: tuple[str, str]
+) -> None:
+    with Store(tmp_path / "counts.sqlite") as store:
+        store.open_specimen("S-1", SHA, sources[0], moving=True)
+        with pytest.raises(UserError, match=r"drawn smear.*another specimen"):
+            store.open_specimen("S-1", SHA, sources[1], moving=True)
+        store.open_specimen("S-1", SHA, sources[0], moving=True)
+
+
 def test_two_programs_never_count_one_specimen(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     with Store(path) as store, Store(path) as other:

@@ -132,6 +132,10 @@ def order_of(text: str, mapping: SiteMapping = PLAIN) -> list[Order]:
         ("P|1||||Doe^J\rO|1|S-1\r", [Order("S-1", (), "", "Doe^J")]),
         ("P|1|||9|Doe^J\rO|1| S-1  \r", [Order("S-1", (), "9", "Doe^J")]),
         ("P|1\rO|1|S-1||^^^A|||||||C\r", [Order("S-1", ("A",), cancelled=True)]),
+        (
+            "P|1\rO|1|S-1||^^^A|||||||N\rO|2|S-1||^^^B|||||||C\r",
+            [Order("S-1", ("A",)), Order("S-1", ("B",), cancelled=True)],
+        ),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Y\r", []),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Z\r", []),
         ("O|1\r", []),

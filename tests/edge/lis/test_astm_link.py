@@ -116,6 +116,22 @@ def test_after_contention_the_host_takes_the_instruments_second_enq() -> None:
     assert host.hear(Q) == A
 
 
+def test_a_lis_that_asks_again_and_again_and_sends_nothing_does_not_hold_the_line(end: End) -> None:
+    assert end.hear(Q) == A
+    end.now_s += 12
+    assert end.hear(Q) == A
+    end.now_s += 12
+    assert end.hear(Q + FRAMES[0]) == A + A
+    end.now_s += 12
+    assert end.hear(Q) == A, "a frame came: the time begins anew"
+    end.now_s += 12
+    assert end.hear(Q) == A
+    assert end.wait(17.9) == b""
+    assert not end.link.ready(end.now_s)
+    end.wait(0.1)
+    assert end.link.ready(end.now_s), "30 s after the first ENQ that no frame followed"
+
+
 def test_no_reply_to_enq_within_15_s_ends_the_attempt(end: End) -> None:
     end.send()
     assert end.wait(14.99) == b""

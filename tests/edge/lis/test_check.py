@@ -94,6 +94,23 @@ def test_a_lis_that_only_began_at_the_same_moment(
     assert good, words
 
 
+def test_a_lis_that_began_first_and_answers_the_second_bid_alone(cable: Lis, tmp_path: Path) -> None:
+    import threading
+
+    bids = []
+
+    def answer(data: bytes) -> bytes:
+        bids.extend(byte for byte in cable_heard.pop() if byte == ENQ)
+        return b"" if len(bids) == 1 else data
+
+    cable_heard: list[bytes] = []
+    cable.spoil = lambda data: cable_heard.append(data) or data  # type: ignore[func-returns-value]
+    cable.answer = answer
+    threading.Timer(0.15, cable.say, [bytes([ENQ])]).start()
+    good, words = told(cable, tmp_path)
+    assert good, words
+
+
 def test_nak_to_every_frame(cable: Lis, tmp_path: Path) -> None:
     cable.spoil = lambda data: data.replace(b"H|", b"h|")
     good, words = told(cable, tmp_path)

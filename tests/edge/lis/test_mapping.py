@@ -95,12 +95,35 @@ def test_a_site_says_only_what_differs(tmp_path: Path) -> None:
         ),
         ('profile = "plain"\n[percent]\nneutrophil = "NEU"', "percent.neutrophil = 'NEU'"),
         ('profile = "plain"\npercent = 7', "percent = 7"),
+        ('profile = "plain"\nsend = ["total", "total"]', "send = "),
+        ('profile = "plain"\nspecimen = ""', "specimen or instrument_specimen"),
+        ('profile = "plain"\n[status]\nfinal = ""', "status"),
+        ('profile = "plain"\ntest_id = "^^^DIFF"', "sent under one name"),
+        (
+            'profile = "plain"\ntest_id = "{loinc}"',
+            r"\[absolute.immature_granulocyte\] has no name at the LIS",
+        ),
+        (
+            'profile = "sysmex"\n[percent.immature_granulocyte]\ncode = "NEUT%"',
+            r"\[percent.immature_granulocyte\] and \[percent.neutrophil\] are sent under one name",
+        ),
+        (
+            'profile = "plain"\ntest_id = "{name}"\n[total.cells]\ncode = "NRBC%"\nloinc = "19048-8"',
+            "sent under one name",
+        ),
     ],
 )
 def test_what_is_not_understood_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as told:
         read_mapping(site(tmp_path, text))
     assert "lis.toml" in str(told.value)
+
+
+def test_what_is_not_sent_needs_no_name_of_its_own(tmp_path: Path) -> None:
+    text = (
+        'profile = "plain"\nsend = ["percent"]\ntest_id = "{loinc}"\n[absolute.neutrophil]\ncode = "NEUT%"\n'
+    )
+    assert read_mapping(site(tmp_path, text)).send == ("percent",)
 
 
 def test_a_missing_file_is_told_with_the_profiles() -> None:

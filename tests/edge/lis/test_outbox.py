@@ -93,6 +93,31 @@ def test_the_same_result_is_not_sent_twice(box: Outbox) -> None:
     assert box.release(result("S-2")).id == 4, "an update of the program is no correction"
 
 
+def test_more_frames_that_bring_no_cell_correct_nothing(box: Outbox) -> None:
+    first = box.release(result("S-1"))
+    seen = {"frames": 8, "fields": 8, "gated": {"out of focus": 1}, "map": {"scale": 1}, "images": []}
+    assert box.release(result("S-1") | seen) == first
+    assert box.release(result("S-1") | {"lost_frames": 1}).status == "corrected", "the comments tell of these"
+
+
+def test_a_correction_without_a_leukocyte_count_keeps_that_of_the_release_before(box: Outbox) -> None:
+    box.release(result("S-1"), wbc=7.0)
+    assert box.release(result("S-1", neutrophils=61)).wbc == 7.0, "absolute counts at the LIS would stay"
+    assert box.release(result("S-1", neutrophils=61)).id == 2
+    assert box.release(result("S-2")).wbc is None
+
+
+def test_what_all_wait_for_is_listed_before_what_came_later(box: Outbox) -> None:
+    for number in range(60):
+        box.release(result("S-1", neutrophils=60 + number))
+    box.attempted(1, "refused by the LIS", state=State.REFUSED)
+    for number in (2, 3, 60):
+        box.attempted(number, "received by the LIS", state=State.RECEIVED)
+    assert [e.id for e in box.entries(3)] == [5, 4, 1]
+    assert [e.id for e in box.entries(59)] == [*range(60, 3, -1), 3, 1]
+    assert len(box.entries(-1)) == 60
+
+
 @pytest.mark.parametrize(
     ("made", "status"),
     [
@@ -308,6 +333,11 @@ def test_orders_are_kept_replaced_cancelled_and_forgotten(box: Outbox) -> None:
         [Order("S-1", ("DIFF", "CBC"), "P7", "Doe^J"), Order("S-2", cancelled=True)], patient=True
     )
     assert box.orders() == [Order("S-1", ("DIFF", "CBC"), "P7", "Doe^J")]
+    box.keep_orders([Order("S-1", ("CBC", "RET"), cancelled=True)], patient=True)
+    assert box.orders() == [Order("S-1", ("DIFF",), "P7", "Doe^J")], "the other test is still wanted"
+    box.keep_orders([Order("S-1", ("DIFF",), cancelled=True)], patient=True)
+    assert box.orders() == []
+    box.keep_orders([Order("S-1", ("DIFF",))], patient=True)
     old = (datetime.now(UTC) - ORDERS_KEPT - timedelta(days=1)).isoformat(timespec="milliseconds")
     box._db.execute("UPDATE lis_order SET received = ?", (old,))
     assert box.orders() == [], "they are not told"

@@ -206,6 +206,19 @@ def test_of_several_connections_the_newest_counts_and_a_dead_one_is_none() -> No
         one.close()  # type: ignore[attr-defined]
 
 
+def test_a_port_check_does_not_end_the_connection_of_the_lis() -> None:
+    listener = Listener("127.0.0.1", 0)
+    listener.listen()
+    address = ("127.0.0.1", listener.port)
+    lis = socket.create_connection(address)
+    with closing(lis), closing(listener), closing(listener.open()) as port:
+        check = socket.create_connection(address)
+        threading.Timer(0.2, check.close).start()
+        assert port.read() == b""
+        lis.sendall(b"one")
+        assert heard(port, 3) == b"one"
+
+
 @pytest.mark.filterwarnings("ignore:set.*deprecated:DeprecationWarning")  # pyserial's own
 def test_a_serial_line_over_the_network_carries_bytes_both_ways() -> None:
     stop = threading.Event()

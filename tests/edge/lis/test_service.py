@@ -180,6 +180,17 @@ def test_a_class_without_a_code_stops_the_start(tmp_path: Path) -> None:
     LisService(config(tmp_path, serial="/dev/x"), (*CLASSES, smudge), print).stop()
 
 
+def test_absolute_counts_alone_need_a_leukocyte_count(tmp_path: Path) -> None:
+    begin(tmp_path / "c.sqlite", "S-1")
+    (tmp_path / "lis.toml").write_text('profile = "plain"\nsend = ["absolute"]\n', encoding="utf-8")
+    mapping = str(tmp_path / "lis.toml")
+    service = LisService(config(tmp_path, serial="/dev/none", lis_mapping=mapping), CLASSES, print)
+    with pytest.raises(UserError, match="give the leukocyte count"):
+        service.release(result("S-1"))
+    assert service.release(result("S-1"), wbc=7.2).id == 1
+    service.stop()
+
+
 def test_the_state_tells_the_page_what_waits(tmp_path: Path) -> None:
     begin(tmp_path / "c.sqlite", "S-1", "S-2")
     service = LisService(config(tmp_path, serial="/dev/none"), CLASSES, print)
