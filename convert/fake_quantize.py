@@ -40,6 +40,8 @@ _SUPPORTED = frozenset(
         "ZeroPadding2D",
     )
 )
+_FUNCTIONS = frozenset(("linear", "relu", "relu6", "silu", "softmax"))
+"""Activations of which the runtime computes a whole network in integers as one part."""
 _NOT_STORED = frozenset(("InputLayer", "FakeQuantize", "ZeroPadding2D", "Dropout"))
 """Operations that yield no tensor with a range of its own."""
 
@@ -109,10 +111,13 @@ def check_supported(network: keras.Model) -> None:
     Raises:
         UserError: names those that have not.
     """
+    functions = {op.activation.__name__ for op in network.operations if getattr(op, "activation", None)}
     strange = sorted({type(op).__name__ for op in network.operations} - _SUPPORTED)
+    strange += sorted(functions - _FUNCTIONS)
     if strange:
         raise UserError(
-            f"no integer form is known for {', '.join(strange)}; supported: {', '.join(sorted(_SUPPORTED))}"
+            f"no integer form is known for {', '.join(strange)}; supported: "
+            f"{', '.join(sorted(_SUPPORTED | _FUNCTIONS))}. `training.train --integers` builds such a network"
         )
 
 

@@ -14,6 +14,8 @@ MIN_SIDE_PX = 16
 MAX_PIXELS = 50_000_000
 """A larger image does not fit into a small computer's memory."""
 
+_JPEG = b"\xff\xd8"
+_BLANK, _BLANKS = 128, 32
 _DIM, _BURNT = 32, 250
 """Brightest and darkest value (0..255) of a grey picture that has light enough to show a colour."""
 
@@ -43,9 +45,21 @@ def decode_image(data: bytes, *, grey: bool = False) -> Image:
         raise BadImage(f"cannot be decoded ({error.err})") from None
     if image is None:
         raise BadImage("damaged: it cannot be decoded")
+    if not grey and data[:2] == _JPEG and _ends_blank(image):
+        raise BadImage("damaged: a part of the JPEG was lost")
     if grey and image.ndim == 2:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     return _plain(image, grey=grey)
+
+
+def _ends_blank(image: cv2.typing.MatLike) -> bool:
+    """Tell whether a JPEG's last pixels are what the decoder fills in where the data have run out: 128.
+
+    A picture that begins so too may have a frame of that grey.
+    """
+    # One row: no more of the last blocks may lie within the picture.
+    first, last = image[0, :_BLANKS], image[-1, -_BLANKS:]
+    return bool((last == _BLANK).all() and not (first == _BLANK).all())
 
 
 def rgb(image: cv2.typing.MatLike) -> Image:
@@ -112,7 +126,7 @@ def check_content(data: bytes) -> None:
 
 def _inspect(data: bytes) -> tuple[int, int]:
     """Return the size; raise BadImage or struct.error where the file is not whole."""
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == _JPEG:
         return _jpeg_size(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return _png_size(data)

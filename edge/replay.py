@@ -28,6 +28,8 @@ MAX_BYTES = 400_000_000
 """Of one image file; as many as the largest image has uncompressed."""
 _LONGEST_VIDEO = 10_000_000
 """Frames: 4 days at 30 per second; a container that states more states nonsense."""
+_LONGEST_GAP_S, _LONGEST_GAP = 1.0, 10
+"""Between two frames of a whole film, seconds and frames: a recorder drops some where it is busy."""
 
 
 class VideoFile:
@@ -74,7 +76,7 @@ class VideoFile:
         self._rate = self._capture.get(cv2.CAP_PROP_FPS)
 
     def frames(self) -> Iterator[Frame | Skip]:
-        """Yield the frames, once.
+        """Yield the frames, once, and a `Skip` where some are missing between two.
 
         Raises:
             UserError: the video breaks off. Its last frame is withheld then: it may be half there.
@@ -90,6 +92,9 @@ class VideoFile:
                     "Copy it again, or repair it"
                 )
             yield Frame(index, time_s, image)
+            gap_s = following[0] - time_s if following else 0.0
+            if gap_s > max(_LONGEST_GAP_S, _LONGEST_GAP / self._rate if self._rate > 0 else 0.0):
+                yield Skip(index, index, f"{gap_s:.1f} s of the film are missing: damaged, or not recorded")
             self._ahead = following if self._capture is not None else None
             index += 1
 

@@ -38,6 +38,10 @@ class HungUp(PortError):
     """The other side, which comes to us, has ended its connection; it will come again."""
 
 
+class Closed(PortError):
+    """The other side has ended the connection that we had opened."""
+
+
 class Port(Protocol):
     """An open port; every method raises PortError once it is lost."""
 
@@ -280,7 +284,7 @@ class SocketPort:
         except (OSError, ValueError) as error:
             raise PortError(f"the connection was lost ({error})") from None
         if data == b"":
-            kind = HungUp if self._listener else PortError
+            kind = HungUp if self._listener else Closed
             raise kind("the connection was closed from the other side")
         if data is None and ready and self._listener and self._listener.newer():
             raise HungUp("the LIS opened another connection")

@@ -13,7 +13,7 @@ from edge.lis.astm import orders
 from edge.lis.link import Event, Link, Outcome
 from edge.lis.mapping import SiteMapping
 from edge.lis.outbox import Entry, Outbox, State
-from edge.lis.port import HungUp, NotYet, Opener, Port, PortError
+from edge.lis.port import Closed, HungUp, NotYet, Opener, Port, PortError
 from edge.lis.records import parse
 from edge.lis.trace import LONGEST, Broadcast, Trace, monitor_path
 
@@ -150,17 +150,19 @@ class Sender:
                 # A message that a stop cut off: what the LIS may have of it must be known later.
                 self._settle(self._link.lost().events)
             except PortError as error:
-                if self._ends_well(error):
-                    return
-                self._broken(str(error))
-                stop.wait(self._reopening.next_s())
+                well = self._ends_well(error)
+                if not well:
+                    self._broken(str(error))
+                # A LIS that comes to us is waited for where it knocks.
+                if not well or (isinstance(error, Closed) and not self._lazy):
+                    stop.wait(self._reopening.next_s())
 
     def _ends_well(self, error: PortError) -> bool:
-        """Tell whether the lost port is no failure: many an HL7 system hangs up after each message.
+        """Tell whether the lost port is no failure: many a LIS hangs up after each message, or idle.
 
         A message that was begun behind the answer to the one before, as the port was closing, was not tried.
         """
-        left = self._lazy or isinstance(error, HungUp)
+        left = self._lazy or isinstance(error, HungUp | Closed)
         idle, answered = self._current is None, self._answered
         events = self._link.lost().events
         if left and answered:

@@ -120,3 +120,11 @@ def test_an_operation_without_integer_form_is_named() -> None:
     odd = keras.Model(image, keras.layers.GaussianNoise(0.1)(image))
     with pytest.raises(UserError, match="GaussianNoise"):
         check_supported(odd)
+
+
+@pytest.mark.parametrize("function", ["hard_silu", "gelu"])
+def test_an_activation_that_the_runtime_does_not_take_is_named(function: str) -> None:
+    image = keras.Input((4, 4, 3))
+    odd = keras.Model(image, keras.layers.Activation(function)(image))
+    with pytest.raises(UserError, match=f"no integer form is known for {function};.*--integers"):
+        check_supported(odd)

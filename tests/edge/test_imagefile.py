@@ -173,6 +173,22 @@ def test_a_stream_may_show_grey_glass(channels: int) -> None:
     assert decode_image(data, grey=True).shape == (40, 50, 3)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.9])
+def test_a_jpeg_that_lost_its_rest_but_not_its_end_is_damaged(share: float) -> None:
+    data = encode(".jpg", PICTURE)
+    with pytest.raises(BadImage, match="a part of the JPEG was lost"):
+        decode_image(data[: int(len(data) * share)] + data[-2:])
+    middle = int(len(data) * share) - 200
+    with pytest.raises(BadImage, match="a part of the JPEG was lost"):
+        decode_image(data[:middle] + data[middle + 400 :])
+
+
+def test_a_picture_in_a_frame_of_the_decoders_grey_is_whole() -> None:
+    framed = cv2.copyMakeBorder(PICTURE, 16, 16, 16, 16, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+    assert (decode_image(encode(".jpg", framed))[-1, -1] == 128).all()
+    decode_image(encode(".png", np.pad(PICTURE, ((0, 9), (0, 9), (0, 0)), constant_values=128)))
+
+
 @pytest.mark.parametrize("optimised", [0, 1])
 def test_a_jpeg_with_a_lost_block_is_damaged_and_one_with_a_blank_part_is_not(optimised: int) -> None:
     large = np.random.default_rng(4).integers(0, 255, (240, 320, 3)).astype(np.uint8)

@@ -92,6 +92,19 @@ def test_a_video_cut_within_its_last_frame_is_broken_off(film: Path) -> None:
     assert FRAMES - 2 <= len(frames) < FRAMES
 
 
+def test_a_hole_in_a_film_is_a_skip(tmp_path: Path) -> None:
+    film = record(tmp_path / "a.mkv", "MJPG")
+    data = bytearray(film.read_bytes())
+    first, last = len(data) // 5, 4 * len(data) // 5
+    data[first:last] = bytes(last - first)
+    film.write_bytes(data)
+    read = list(VideoFile(film).frames())
+    (hole,) = (at for at, found in enumerate(read) if isinstance(found, Skip))
+    assert "s of the film are missing: damaged, or not recorded" in read[hole].reason
+    assert read[hole + 1].time_s - read[hole - 1].time_s > 1
+    assert [f.index for f in read if isinstance(f, Frame)] == list(range(len(read) - 1))
+
+
 def test_a_video_that_is_taken_away_breaks_off(film: Path) -> None:
     source = VideoFile(film)
     film.rename(film.with_stem("elsewhere"))

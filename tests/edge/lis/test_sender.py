@@ -461,6 +461,24 @@ def test_a_lis_that_hangs_up_after_each_answer_gets_all_and_nothing_is_told(
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_lis_that_ends_connections_on_which_nothing_comes_is_called_again_without_a_word(
+    database: Path, start: Start
+) -> None:
+    begin(database)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        running = start(way, AstmLink())
+        for _ in range(3):
+            server.accept()[0].close()
+        with server.accept()[0] as peer:
+            release(database, "S-1")
+            assert peer.recv(1) == ENQ
+        until(lambda: running.notices)
+    assert "closed from the other side" in running.notices[-1], "with a message under way it is told"
+    assert len([m for m in running.notices if "closed" in m]) == 1
+
+
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize(("code", "state"), [("CA", State.RECEIVED), ("", State.WAITING)])
 def test_what_a_stop_cuts_off_is_kept_as_far_as_the_lis_may_have_it(
     database: Path, start: Start, monkeypatch: pytest.MonkeyPatch, code: str, state: State
