@@ -111,13 +111,14 @@ def check_supported(network: keras.Model) -> None:
     Raises:
         UserError: names those that have not.
     """
-    functions = {op.activation.__name__ for op in network.operations if getattr(op, "activation", None)}
+    activations = (getattr(op, "activation", None) for op in network.operations)
+    functions = {getattr(a, "__name__", type(a).__name__) for a in activations if a is not None}
     strange = sorted({type(op).__name__ for op in network.operations} - _SUPPORTED)
     strange += sorted(functions - _FUNCTIONS)
     if strange:
         raise UserError(
             f"no integer form is known for {', '.join(strange)}; supported: "
-            f"{', '.join(sorted(_SUPPORTED | _FUNCTIONS))}. `training.train --integers` builds such a network"
+            f"{', '.join(sorted(_SUPPORTED | _FUNCTIONS))} (MobileNet-V3 by `training.train --integers`)"
         )
 
 

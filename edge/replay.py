@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import statistics
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -28,8 +30,9 @@ MAX_BYTES = 400_000_000
 """Of one image file; as many as the largest image has uncompressed."""
 _LONGEST_VIDEO = 10_000_000
 """Frames: 4 days at 30 per second; a container that states more states nonsense."""
-_LONGEST_GAP_S, _LONGEST_GAP = 1.0, 10
-"""Between two frames of a whole film, seconds and frames: a recorder drops some where it is busy."""
+_LONGEST_GAP_S, _LONGEST_GAP, _GAPS = 1.0, 10, 31
+"""Between two frames of a whole film: a second, or ten times what is usual among the last ones (a time-lapse
+film has fewer frames); a recorder drops some where it is busy."""
 
 
 class VideoFile:
@@ -82,6 +85,7 @@ class VideoFile:
             UserError: the video breaks off. Its last frame is withheld then: it may be half there.
         """
         index = 0
+        gaps: deque[float] = deque(maxlen=_GAPS)
         while self._ahead is not None:
             time_s, image = self._ahead
             following = self._read()
@@ -92,9 +96,10 @@ class VideoFile:
                     "Copy it again, or repair it"
                 )
             yield Frame(index, time_s, image)
-            gap_s = following[0] - time_s if following else 0.0
-            if gap_s > max(_LONGEST_GAP_S, _LONGEST_GAP / self._rate if self._rate > 0 else 0.0):
-                yield Skip(index, index, f"{gap_s:.1f} s of the film are missing: damaged, or not recorded")
+            gaps.append(following[0] - time_s if following else 0.0)
+            if gaps[-1] > max(_LONGEST_GAP_S, _LONGEST_GAP * statistics.median(gaps)):
+                told = f"{gaps[-1]:.1f} s of the film are missing: damaged, or not recorded"
+                yield Skip(index, f"{time_s:.1f} s", told)
             self._ahead = following if self._capture is not None else None
             index += 1
 

@@ -49,6 +49,8 @@ class Report:
     """Who released it; may be empty."""
     wbc: float | None
     """Leukocytes of the specimen, 10^9/L, as the analyzer counted them; absolute counts come from it."""
+    withdrawn: bool
+    """True where there is none, but an earlier report had absolute counts: they hold no longer."""
     demo: bool
     """True for a drawn smear: it must never be taken for a patient's."""
     result: Mapping[str, Any]

@@ -9,6 +9,8 @@ from edge.lis.records import Field, Record, build
 from edge.report import NOTICE, Report
 
 STANDARD = "LIS2-A2"
+_CANNOT = "X"
+"""R-9 of a result that cannot be had."""
 LONGEST_SPECIMEN = 64
 """Characters of a specimen's identifier in an order; the page takes no longer one."""
 
@@ -85,8 +87,8 @@ def result_message(
             reference_range(seen.test, mapping),
             seen.flag,
         )
-        times = (astm_time(report.started), astm_time(report.released))
-        message.add("R", str(number), test, *values, "", status, "", report.operator, *times, mapping.sender)
+        after = (report.operator, astm_time(report.started), astm_time(report.released), mapping.sender)
+        message.add("R", str(number), test, *values, "", _CANNOT if seen.withdrawn else status, "", *after)
         if seen.comment:
             message.comment(1, seen.comment)
     return message.end()
@@ -124,6 +126,7 @@ def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
                 named = (next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
                 key = (specimen, record.get(12) == "C")
                 tests.setdefault(key, {}).update((test, None) for test in named if test)
+                found.pop(key, None)  # what was said last is done last
                 found[key] = Order(specimen, (), *patient, cancelled=key[1])
     return [replace(order, tests=tuple(tests[key])) for key, order in found.items()]
 

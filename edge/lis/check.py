@@ -83,7 +83,8 @@ def _talk(port: Port, config: LisConfig, mapping: SiteMapping, say: Say) -> bool
     if stray:
         # Both bid: the other side leaves the line to us, but does not answer this ENQ.
         port.write(bytes([ENQ]))
-        _listen(port, Role.INSTRUMENT.value)
+        if ACK in _listen(port, Role.INSTRUMENT.value):  # it did answer, and now expects a frame
+            port.write(bytes([EOT]))
     say(f"...    ENQ is sent; an answer may take {REPLY_S:.0f} s")
     for _ in range(1 + COLLISIONS):
         outcome, heard = _attempt(port, open_link(config, mapping), mapping)

@@ -30,6 +30,8 @@ class Observation:
     """L, N or H by the site's reference interval; "" without one."""
     comment: str
     """Its 95 % limits; "" without."""
+    withdrawn: bool = False
+    """An earlier report had it, and it holds no longer; there is no value."""
 
 
 def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
@@ -53,6 +55,8 @@ def observations(report: Report, mapping: SiteMapping) -> list[Observation]:
         mapping.covers(kind, values[kind])
         for name, test in mapping.tests[kind].items():
             value = values[kind].get(name)
+            if kind == "absolute" and report.withdrawn and name in values["percent"]:
+                found.append(Observation(test, "", "", "", withdrawn=True))
             if value is not None:
                 comment = _limits(report, name) if kind == "percent" and mapping.limits else ""
                 found.append(Observation(test, shown(value, test.decimals), _flag(test, value), comment))
@@ -73,7 +77,8 @@ def comments(report: Report, notice: str) -> list[str]:
         said.append(f"Not a final result: the count was released at {result['total']} cells")
     if result["skipped"]:
         said.append(
-            f"Images that could not be read, or were of no use, and were left out: {len(result['skipped'])}"
+            "Images, or parts of a film, that could not be read, or were of no use, and were left out: "
+            f"{len(result['skipped'])}"
         )
     if result["lost_frames"]:
         said.append(f"{result['lost_frames']} images could not be placed on the slide and were left out")

@@ -17,6 +17,9 @@ _CHARACTER_SETS = {"ascii": "ASCII", "utf-8": "UNICODE UTF-8", "iso8859-1": "885
 _STATUS = {Status.PRELIMINARY: "P", Status.FINAL: "F", Status.CORRECTED: "C"}
 """HL7 tables 0085 and 0123. Not the mapping's: W, E1394's "questionable", is "posted as wrong" there."""
 
+_CANNOT = "X"
+"""OBX-11 (table 0085) of a result that cannot be had."""
+
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
@@ -110,7 +113,8 @@ def _results(report: Report, mapping: SiteMapping) -> list[str]:
         local = f"{escaped(test.code)}^{escaped(test.name)}^L"
         identity = f"{escaped(test.loinc)}^{escaped(test.name)}^LN^{local}" if test.loinc else local
         value = ("NM", identity, "", seen.value, f"{escaped(test.units)}^^UCUM")
-        judged = (escaped(_range(test)), seen.flag, "", "", _STATUS[report.status])
+        status = _CANNOT if seen.withdrawn else _STATUS[report.status]
+        judged = (escaped(_range(test)), seen.flag, "", "", status)
         operator = escaped(report.operator)
         times = (
             "",

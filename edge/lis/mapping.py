@@ -154,7 +154,8 @@ def _checked(raw: dict[str, Any]) -> SiteMapping:
 
 def _check_told_apart(mapping: SiteMapping) -> None:
     """Check that the LIS can tell whose results come, and one from the others: it files by codes."""
-    if SPECIMEN not in mapping.specimen + mapping.instrument_specimen:
+    layouts = (mapping.specimen, mapping.instrument_specimen)
+    if not any("\0" in part for layout in layouts for part in filled(layout, specimen="\0")):
         raise ValueError(f"specimen or instrument_specimen must have {SPECIMEN} in it")
     layout = mapping.test_id
     named: dict[tuple[str, ...], str] = {}
@@ -164,11 +165,12 @@ def _check_told_apart(mapping: SiteMapping) -> None:
             identity = filled(layout, loinc=test.loinc, name=test.name, code=test.code)
             if not any(identity):
                 raise ValueError(f"{place} has no name at the LIS: test_id = {layout!r} is empty for it")
-            # HL7 has its own layout, of LOINC and code.
-            for sent in {identity, ("HL7", test.loinc, test.code)}:
+            # A LIS may look at one of them alone.
+            for sent in (("test_id", *identity), ("loinc", test.loinc), ("code", test.code)):
                 if sent in named:
-                    raise ValueError(f"{place} and {named[sent]} are sent under one name; give each its code")
-                named[sent] = place
+                    raise ValueError(f"{place} and {named[sent]} are sent under one {sent[0]}: {sent[1:]}")
+                if any(sent[1:]):
+                    named[sent] = place
 
 
 def _tests(kind: str, raw: Any) -> dict[str, Test]:

@@ -101,6 +101,13 @@ def _tried(outcomes: Iterable[Outcome]) -> str:
 _ARRIVED = _tried(outcome for outcome in Outcome if outcome.arrived)
 _MAY_BE_THERE = _tried(outcome for outcome in Outcome if outcome.arrived is not False)
 """Whatever the message's state is now: the LIS took it once, or was sent it and did not say."""
+_AT_THE_LIS = f"(o.state IN ('waiting', 'received') OR {_MAY_BE_THERE})"
+"""Or will be."""
+_EARLIER_WBC = (
+    "SELECT * FROM report e JOIN outbox o ON o.report = e.id WHERE e.specimen = r.specimen "
+    f"AND e.version < r.version AND e.wbc IS NOT NULL AND {_AT_THE_LIS}"
+)
+"""Reports before `r` with absolute counts."""
 
 
 class Outbox:
@@ -134,8 +141,7 @@ class Outbox:
         Args:
             result: of `edge.report.result`; its cells and images are left out.
             operator: who released it; may be empty.
-            wbc: leukocytes of the specimen, 10^9/L; None keeps those of the release before, whose absolute
-                counts would else stay at the LIS beside the new ones.
+            wbc: leukocytes of the specimen, 10^9/L; None withdraws the absolute counts of earlier releases.
 
         Raises:
             UserError: nothing was counted.
@@ -157,11 +163,9 @@ class Outbox:
             sent = {State.WAITING, State.RECEIVED}
             known = [row for row in before if row[4] in sent or row[5]]
             # Early results have no namings: an update of the program corrects nothing.
-            if known:
-                wbc = known[-1][2] if wbc is None else wbc
-                same = known[-1][2] == wbc and _said(json.loads(known[-1][1])) == _said(json.loads(content))
-                if same and known[-1][4] in sent:
-                    return self.entry(known[-1][3])
+            same = known and _said(json.loads(known[-1][1])) == _said(json.loads(content))
+            if same and known[-1][2] == wbc and known[-1][4] in sent:
+                return self.entry(known[-1][3])
             settled = bool(result["complete"]) and not result["review"]
             level = status(settled, was_final=self.was_final(result["specimen"]))
             version = before[-1][0] + 1 if before else 1
@@ -184,7 +188,7 @@ class Outbox:
             found = self._db.execute(
                 "SELECT * FROM report r JOIN specimen s ON s.id = r.specimen "
                 "JOIN outbox o ON o.report = r.id WHERE s.name = ? AND r.status != 'preliminary' "
-                f"AND (o.state IN ('waiting', 'received') OR {_MAY_BE_THERE})",
+                f"AND {_AT_THE_LIS}",
                 (specimen,),
             ).fetchone()
             return found is not None
@@ -239,15 +243,15 @@ class Outbox:
             return _entry(row)
 
     def entries(self, limit: int = 50, specimen: str | None = None) -> list[Entry]:
-        """Return messages, newest first; of one specimen where given.
+        """Return the newest messages (-1: all), newest first; of one specimen where given.
 
-        Those that have not arrived come before others within the limit (-1: all), and of them the oldest:
-        the one that all wait for is among them.
+        The oldest result that waits, for which all others do, and the oldest that was refused are among them.
         """
         with self._db.understood():
             rows = self._db.execute(
-                _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.state IN ('waiting', 'refused') DESC, "
-                "CASE WHEN o.state IN ('waiting', 'refused') THEN o.id ELSE -o.id END LIMIT ?2",
+                _ENTRY + "WHERE ?1 IS NULL OR s.name = ?1 ORDER BY o.id IN (SELECT min(id) FROM outbox "
+                "WHERE state IN ('waiting', 'refused') AND query IS NULL GROUP BY state) DESC, o.id DESC "
+                "LIMIT ?2",
                 (specimen, limit),
             ).fetchall()
             return sorted(map(_entry, rows), key=lambda entry: -entry.id)
@@ -256,15 +260,24 @@ class Outbox:
         """Return the report that a message carries."""
         with self._db.understood():
             row = self._db.execute(
-                "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, s.source, "
-                "r.result FROM report r JOIN specimen s ON s.id = r.specimen "
-                "JOIN outbox o ON o.report = r.id WHERE o.id = ?",
+                "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, "
+                f"r.wbc IS NULL AND EXISTS ({_EARLIER_WBC}), s.source, r.result FROM report r "
+                "JOIN specimen s ON s.id = r.specimen JOIN outbox o ON o.report = r.id WHERE o.id = ?",
                 (entry.id,),
             ).fetchone()
-            name, version, level, started, released, operator, wbc, source, result = row
-            times = (datetime.fromisoformat(started), datetime.fromisoformat(released))
-            demo = source == DEMO
-            return Report(name, version, Status(level), *times, operator, wbc, demo, json.loads(result))
+            name, version, level, started, released, operator, wbc, withdrawn, source, result = row
+            return Report(
+                name,
+                version,
+                Status(level),
+                datetime.fromisoformat(started),
+                datetime.fromisoformat(released),
+                operator,
+                wbc,
+                withdrawn=bool(withdrawn),
+                demo=source == DEMO,
+                result=json.loads(result),
+            )
 
     def attempted(self, number: int, outcome: str, *, state: State, wire: str = "") -> None:
         """Log an attempt to send a message.

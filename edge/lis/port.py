@@ -201,21 +201,23 @@ class Listener:
 
     def open(self) -> Port:
         """Return the newest connection of a LIS; raises PortError while none has come."""
-        server = self.listen()
+        if self._next is None:
+            self._next = self._newest(ACCEPT_S)
+        else:
+            self.newer()
         connection, self._next = self._next, None
-        try:
-            connection = connection or self._newest(server, ACCEPT_S)
-        except OSError as error:
-            raise self._not_listening(error) from None
         if connection is None:
             raise NotYet(f"the LIS has not connected to {self.name} yet")
         return SocketPort(connection, self)
 
     def newer(self) -> bool:
         """Tell whether a LIS has opened another connection; one that ends at once (a port check) is none."""
-        with suppress(OSError):
-            self._next = self._newest(self.listen(), 0, grace_s=ACCEPT_S)
-        return self._next is not None
+        connection = self._newest(0, grace_s=ACCEPT_S)
+        if connection is not None:
+            if self._next is not None:
+                self._next.close()
+            self._next = connection
+        return connection is not None
 
     def listen(self) -> socket.socket:
         """Let a LIS connect from now on; raises PortError where that cannot be."""
@@ -232,21 +234,25 @@ class Listener:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         return PortError(f"{self.name} cannot be listened on ({why}); use another lis_listen")
 
-    @staticmethod
-    def _newest(server: socket.socket, wait_s: float, *, grace_s: float = 0.0) -> socket.socket | None:
+    def _newest(self, wait_s: float, *, grace_s: float = 0.0) -> socket.socket | None:
         """Wait a moment for a connection; a LIS has given up those that it opened before its last one.
 
         Return None where none comes, or where it is ended within `grace_s`.
         """
+        server = self.listen()
         server.settimeout(wait_s)
         connection = None
-        with suppress(TimeoutError, BlockingIOError):
+        try:
             while True:
                 newer, _ = server.accept()
                 server.settimeout(0)
                 if connection is not None:
                     connection.close()
                 connection = newer
+        except (TimeoutError, BlockingIOError):
+            pass  # no more have come
+        except OSError as error:
+            raise self._not_listening(error) from None
         if connection is None:
             return None
         connection.settimeout(0)

@@ -162,8 +162,10 @@ class Sender:
 
         A message that was begun behind the answer to the one before, as the port was closing, was not tried.
         """
-        left = self._lazy or isinstance(error, HungUp | Closed)
         idle, answered = self._current is None, self._answered
+        # Where something waits, a LIS that ends each connection at once is told of.
+        unasked = isinstance(error, Closed) and (answered or self._box.next() is None)
+        left = self._lazy or isinstance(error, HungUp) or unasked
         events = self._link.lost().events
         if left and answered:
             events = [e for e in events if e.outcome is None or e.outcome.arrived]
@@ -201,6 +203,8 @@ class Sender:
                     return
             data = port.read()
             self._seen(self._theirs, "<", data)
+            if data and self._current:
+                self._answered = False  # the port outlived the answer before: what is sent may arrive
             out = self._link.advance(data, time.monotonic())
             deaf = self._settle(out.events)
             # Only now: an ACK promises that the message is kept.

@@ -101,6 +101,7 @@ def test_a_hole_in_a_film_is_a_skip(tmp_path: Path) -> None:
     read = list(VideoFile(film).frames())
     (hole,) = (at for at, found in enumerate(read) if isinstance(found, Skip))
     assert "s of the film are missing: damaged, or not recorded" in read[hole].reason
+    assert read[hole].source == f"{read[hole - 1].time_s:.1f} s", "read again, it is known"
     assert read[hole + 1].time_s - read[hole - 1].time_s > 1
     assert [f.index for f in read if isinstance(f, Frame)] == list(range(len(read) - 1))
 

@@ -49,6 +49,7 @@ def report(**changes: Any) -> Report:
         released=datetime(2026, 3, 1, 9, 41, 7, tzinfo=UTC),
         operator="Dr A",
         wbc=None,
+        withdrawn=False,
         demo=False,
         result={key: value for key, value in result("S-1").items() if key != "cells"},
     )

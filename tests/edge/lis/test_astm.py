@@ -136,6 +136,10 @@ def order_of(text: str, mapping: SiteMapping = PLAIN) -> list[Order]:
             "P|1\rO|1|S-1||^^^A|||||||N\rO|2|S-1||^^^B|||||||C\r",
             [Order("S-1", ("A",)), Order("S-1", ("B",), cancelled=True)],
         ),
+        (
+            "P|1\rO|1|S-1||^^^A\rO|2|S-1||^^^A|||||||C\rO|3|S-1||^^^A\r",
+            [Order("S-1", ("A",), cancelled=True), Order("S-1", ("A",))],
+        ),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Y\r", []),
         ("P|1\rO|1|S-1||^^^A" + "|" * 21 + "Z\r", []),
         ("O|1\r", []),

@@ -111,6 +111,15 @@ def test_a_lis_that_began_first_and_answers_the_second_bid_alone(cable: Lis, tmp
     assert good, words
 
 
+def test_a_lis_that_began_first_and_answers_our_bid_at_once(cable: Lis, tmp_path: Path) -> None:
+    import threading
+
+    threading.Timer(0.15, cable.say, [bytes([ENQ])]).start()
+    good, words = told(cable, tmp_path)
+    assert good, words
+    assert len(cable.receiver.messages) == 1
+
+
 def test_nak_to_every_frame(cable: Lis, tmp_path: Path) -> None:
     cable.spoil = lambda data: data.replace(b"H|", b"h|")
     good, words = told(cable, tmp_path)

@@ -74,7 +74,10 @@ def test_a_class_without_a_code_stops_the_message(plain: SiteMapping) -> None:
     [
         ({"review": 3}, "Cells that await review, their classes not confirmed: 3"),
         ({"complete": False}, "Not a final result: the count was released at"),
-        ({"skipped": [1, 2]}, "Images that could not be read, or were of no use, and were left out: 2"),
+        (
+            {"skipped": [1, 2]},
+            "Images, or parts of a film, that could not be read, or were of no use, and were left out: 2",
+        ),
         ({"lost_frames": 4}, "4 images could not be placed"),
     ],
 )

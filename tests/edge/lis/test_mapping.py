@@ -98,19 +98,18 @@ def test_a_site_says_only_what_differs(tmp_path: Path) -> None:
         ('profile = "plain"\nsend = ["total", "total"]', "send = "),
         ('profile = "plain"\nspecimen = ""', "specimen or instrument_specimen"),
         ('profile = "plain"\n[status]\nfinal = ""', "status"),
-        ('profile = "plain"\ntest_id = "^^^DIFF"', "sent under one name"),
+        ('profile = "plain"\nspecimen = "{{specimen}}"', "specimen or instrument_specimen"),
+        ('profile = "plain"\ntest_id = "^^^DIFF"', "sent under one test_id"),
         (
             'profile = "plain"\ntest_id = "{loinc}"',
             r"\[absolute.immature_granulocyte\] has no name at the LIS",
         ),
         (
             'profile = "sysmex"\n[percent.immature_granulocyte]\ncode = "NEUT%"',
-            r"\[percent.immature_granulocyte\] and \[percent.neutrophil\] are sent under one name",
+            r"\[percent.immature_granulocyte\] and \[percent.neutrophil\] are sent under one test_id",
         ),
-        (
-            'profile = "plain"\ntest_id = "{name}"\n[total.cells]\ncode = "NRBC%"\nloinc = "19048-8"',
-            "sent under one name",
-        ),
+        ('profile = "horiba"\n[total.cells]\ncode = "NRBC%"', "sent under one code: .'NRBC%',."),
+        ('profile = "sysmex"\n[percent.immature_granulocyte]\nloinc = "26511-6"', "sent under one loinc"),
     ],
 )
 def test_what_is_not_understood_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -99,23 +99,31 @@ def test_more_frames_that_bring_no_cell_correct_nothing(box: Outbox) -> None:
     assert box.release(result("S-1") | seen) == first
     assert box.release(result("S-1") | {"lost_frames": 1}).status == "corrected", "the comments tell of these"
 
-
-def test_a_correction_without_a_leukocyte_count_keeps_that_of_the_release_before(box: Outbox) -> None:
-    box.release(result("S-1"), wbc=7.0)
-    assert box.release(result("S-1", neutrophils=61)).wbc == 7.0, "absolute counts at the LIS would stay"
-    assert box.release(result("S-1", neutrophils=61)).id == 2
-    assert box.release(result("S-2")).wbc is None
+    other = {"model": {"name": "wbc", "sha256": "cd" * 32}}
+    assert box.release(result("S-1") | {"skipped": [{"source": "a", "reason": "b"}]}).id == 3
+    assert box.release(result("S-1") | other).id == 4
 
 
-def test_what_all_wait_for_is_listed_before_what_came_later(box: Outbox) -> None:
+def test_a_correction_without_a_leukocyte_count_withdraws_absolute_counts(box: Outbox) -> None:
+    plain = box.release(result("S-1"))
+    assert not box.report(plain).withdrawn
+    given = box.release(result("S-1"), wbc=7.0)
+    assert not box.report(given).withdrawn
+    removed = box.release(result("S-1"))
+    assert (removed.id, box.report(removed).withdrawn) == (3, True)
+    assert not box.report(plain).withdrawn, "what was released before stays the same message"
+    box.cancel(given.id, "wrong count")
+    assert not box.report(removed).withdrawn, "the LIS never had it"
+
+
+def test_what_all_wait_for_is_listed_with_what_is_new(box: Outbox) -> None:
     for number in range(60):
         box.release(result("S-1", neutrophils=60 + number))
-    box.attempted(1, "refused by the LIS", state=State.REFUSED)
-    for number in (2, 3, 60):
-        box.attempted(number, "received by the LIS", state=State.RECEIVED)
-    assert [e.id for e in box.entries(3)] == [5, 4, 1]
-    assert [e.id for e in box.entries(59)] == [*range(60, 3, -1), 3, 1]
-    assert len(box.entries(-1)) == 60
+    box.attempted(1, "received by the LIS", state=State.RECEIVED)
+    for number in (2, 3):
+        box.attempted(number, "refused by the LIS", state=State.REFUSED)
+    assert [e.id for e in box.entries(4)] == [60, 59, 4, 2]
+    assert [e.id for e in box.entries(-1)] == list(range(60, 0, -1))
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,38 @@ def test_of_several_connections_the_newest_counts_and_a_dead_one_is_none() -> No
         one.close()  # type: ignore[attr-defined]
 
 
+def test_a_machine_without_room_for_a_connection_says_so_and_does_not_spin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = Listener("127.0.0.1", 0)
+    listener.listen()
+    address = ("127.0.0.1", listener.port)
+    with (
+        socket.create_connection(address),
+        closing(listener),
+        closing(listener.open()) as port,
+        socket.create_connection(address),
+    ):
+        full = OSError(errno.EMFILE, "Too many open files")
+        monkeypatch.setattr(socket.socket, "accept", lambda _: (_ for _ in ()).throw(full))
+        with pytest.raises(PortError, match="Too many open files"):
+            heard(port, 1)
+
+
+def test_of_connections_that_come_while_one_is_served_the_newest_counts() -> None:
+    listener = Listener("127.0.0.1", 0)
+    listener.listen()
+    address = ("127.0.0.1", listener.port)
+    with closing(listener), socket.create_connection(address), closing(listener.open()) as port:
+        second = socket.create_connection(address)
+        with pytest.raises(HungUp):
+            heard(port, 1)
+        with second, socket.create_connection(address) as third, closing(listener.open()) as newest:
+            newest.write(b"hello")
+            assert third.recv(10) == b"hello"
+            assert second.recv(1) == b"", "closed"
+
+
 def test_a_port_check_does_not_end_the_connection_of_the_lis() -> None:
     listener = Listener("127.0.0.1", 0)
     listener.listen()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -473,9 +474,51 @@ def test_a_lis_that_ends_connections_on_which_nothing_comes_is_called_again_with
         with server.accept()[0] as peer:
             release(database, "S-1")
             assert peer.recv(1) == ENQ
-        until(lambda: running.notices)
-    assert "closed from the other side" in running.notices[-1], "with a message under way it is told"
-    assert len([m for m in running.notices if "closed" in m]) == 1
+            assert running.notices == []
+        for _ in range(3):  # with a message that waits it is told
+            server.accept()[0].close()
+            with Outbox(database) as box:
+                until(lambda: box.line().problem)
+    assert any("lost" in notice for notice in running.notices)
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_a_lis_took_whole_and_did_not_answer_on_the_line_of_an_earlier_answer_is_known(
+    database: Path, start: Start
+) -> None:
+    begin(database)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        with server.accept()[0] as peer, peer.makefile("rb") as lines:
+            release(database, "S-1")
+            assert peer.recv(1) == ENQ
+            peer.sendall(ACK)
+            for line in lines:
+                peer.sendall(ACK)
+                if b"L|1|N" in line:
+                    break
+            assert lines.read(1) == bytes([frame.EOT])
+            release(database, "S-2")
+            assert lines.read(1) == ENQ
+            peer.sendall(ACK)
+            while b"L|1|N" not in (line := lines.readline()):
+                peer.sendall(ACK)
+        with Outbox(database) as box:
+            until(lambda: box.attempts(2))
+            assert box.attempts(2)[0][1] == Outcome.UNANSWERED.value
+
+
+def test_a_connection_that_is_ended_at_once_is_not_opened_in_haste(database: Path, start: Start) -> None:
+    begin(database)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        end_s, opened = time.monotonic() + 1.5, 0
+        server.settimeout(0.1)
+        while time.monotonic() < end_s:
+            with suppress(TimeoutError):
+                server.accept()[0].close()
+                opened += 1
+    assert 1 <= opened <= 2
 
 
 @pytest.mark.usefixtures("fast")
