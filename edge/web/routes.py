@@ -207,7 +207,7 @@ class Routes:
         return JSONResponse({"id": entry.id})
 
     async def outbox(self, _: Request) -> Response:
-        """GET /outbox: the newest messages to the LIS, newest first."""
+        """GET /outbox: messages to the LIS, as `edge.lis.outbox.Outbox.entries` chooses them."""
         entries = await run_in_threadpool(self._with_outbox, lambda box: box.entries(OUTBOX_SHOWN))
         return JSONResponse([dataclasses.asdict(entry) for entry in entries])
 

@@ -43,6 +43,14 @@ def test_a_result_has_its_code_value_units_status_and_times() -> None:
     assert (first.get(12), first.get(13)) == (astm_time(report().started), astm_time(report().released))
 
 
+def test_withdrawn_absolute_counts_have_no_value_and_status_x() -> None:
+    results = of("R", result_message(report(status=Status.CORRECTED, withdrawn=True), "7", PLAIN))
+    absolute = [r for r in results if r.get(5) == "10*9/L"]
+    assert [r.components(3)[3] for r in absolute] == ["NEUT#", "LYMPH#", "MONO#", "EO#", "BASO#"]
+    assert {(r.get(4), r.get(7), r.get(9)) for r in absolute} == {("", "", "X")}
+    assert {r.get(9) for r in results if r not in absolute} == {"C"}
+
+
 def test_notice_and_model_travel_with_the_result() -> None:
     texts = [c.get(4) for c in of("C", result_message(report(), "7", PLAIN))]
     assert texts[0] == NOTICE

@@ -52,6 +52,15 @@ def test_the_status_is_hl7s_own(status: Status, law: bool, name: str) -> None:
 
 
 @pytest.mark.parametrize(("law", "name"), KINDS)
+def test_withdrawn_absolute_counts_have_no_value_and_status_x(law: bool, name: str) -> None:
+    made = result_message(report(status=Status.CORRECTED, withdrawn=True), "7", PLAIN, law=law)
+    absolute = [obx for obx in fields(made, "OBX") if obx[6].startswith("10*9/L")]
+    assert len(absolute) == 5
+    assert {(obx[5], obx[11]) for obx in absolute} == {("", "X")}
+    assert strict(made).name == name
+
+
+@pytest.mark.parametrize(("law", "name"), KINDS)
 def test_values_codes_and_identity_are_the_reports(law: bool, name: str) -> None:
     made = result_message(report(), "5f3a9c1e-000012", PLAIN, law=law)
     (header,) = fields(made, "MSH")
