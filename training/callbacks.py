@@ -1,5 +1,7 @@
 """The epochs of a run, and what happens between them."""
 
+import hashlib
+import json
 import math
 import sys
 import time
@@ -46,6 +48,8 @@ class History(keras.callbacks.Callback):
 
 _SEEDS = "seeds"
 """Attribute of a backup that holds the state of chance."""
+_RUN = "run"
+"""Attribute of a backup that tells whose it is: a digest of the run's recipe, its length left out."""
 
 
 class Backup(keras.callbacks.Callback):
@@ -74,6 +78,7 @@ class Backup(keras.callbacks.Callback):
             with h5py.File(part, "a") as written:
                 states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
                 written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
+                written.attrs[_RUN] = self._run()
         for other in self._files():
             if other != file:
                 other.unlink()
@@ -93,6 +98,7 @@ class Backup(keras.callbacks.Callback):
             record.unlink(missing_ok=True)
         if done:
             newest = self._file(done)
+            self._check_own(newest)
             network.optimizer.build(network.trainable_variables)
             try:
                 network.load_weights(newest)
@@ -101,6 +107,23 @@ class Backup(keras.callbacks.Callback):
                 told = str(error).partition("\n")[0]
                 raise UserError(f"{newest}: not a backup of this run ({told}); remove it") from None
         return done
+
+    def _run(self) -> str:
+        try:
+            recipe = json.loads((self._folder.parent / "recipe.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        told = json.dumps({name: value for name, value in recipe.items() if name != "epochs"}, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def _check_own(self, file: Path) -> None:
+        try:
+            with h5py.File(file) as kept:
+                whose = kept.attrs.get(_RUN, self._run())  # one of an older version does not tell
+        except OSError as error:
+            raise UserError(f"{file}: not a backup of this run ({error}); remove it") from None
+        if whose != self._run():
+            raise UserError(f"{file}: a backup of another run, with another recipe; remove it")
 
     def _file(self, epochs: int) -> Path:
         return self._folder / f"{epochs}.weights.h5"

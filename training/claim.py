@@ -50,7 +50,13 @@ def check_free(folder: Path, recipe: _Recipe, read: Callable[[Path], _Recipe] = 
         raise UserError(
             f"{folder}: a run began here with another {', '.join(changed)}; give --output another folder"
         )
-    done = max(Backup(folder / "backup").done, epochs_of(folder / "model.keras"))
+    backed_up, made = Backup(folder / "backup").done, epochs_of(folder / "model.keras")
+    if made and not backed_up and recipe.epochs > made:
+        raise UserError(
+            f"{folder}: a model of {made} epochs is there, but no backup to go on from; "
+            "give --output another folder"
+        )
+    done = max(backed_up, made)
     if recipe.epochs < done:
         raise UserError(
             f"--epochs {recipe.epochs}: {done} are done in {folder}; ask for as many or more, or give "

@@ -29,6 +29,8 @@ FITTED = "fitted_with"
 _PARTS = ("train", "validation", "test")
 _TAUGHT = ("train", "validation")
 """The parts that a model learns from, or is chosen by."""
+_COMPARED = 20
+"""Images, about, by which those of a run are told from others of the same names."""
 _SHOWN = 3
 """Files that an error names."""
 
@@ -87,6 +89,8 @@ def keep(file: Path, samples: Sequence[data.Sample]) -> list[data.Sample]:
     Raises:
         UserError: the images in the parts are others now, or the data set moves some to another part.
     """
+    lines = _lines(file)
+    contents = dict(zip(_keys(line.cell for line in lines), (line.content for line in lines), strict=True))
     known, sure = read(file), {id(s) for s in data.undoubted(samples)}
     # Doubted labels that the run did not begin with were left out of it.
     keyed = zip(_keys_of(samples), samples, strict=True)
@@ -99,6 +103,7 @@ def keep(file: Path, samples: Sequence[data.Sample]) -> list[data.Sample]:
         "in another split": [
             k[1] for k, part in known.items() if k in held and part in named and held[k].split != part
         ],
+        "changed": [k[1] for k, s in held.items() if _differs(s, contents.get(k, 0))],
     }
     told = [
         f"{len(files)} {what} ({', '.join(files[:_SHOWN])}{', ...' if len(files) > _SHOWN else ''})"
@@ -118,7 +123,7 @@ def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data
     """Return the samples of one part of the model's run, of one split of the data, or of one source.
 
     An image that the run knows is of the part that it had there, whatever the data set says of it: what was
-    learned from is never judged as a test image.
+    learned from is never judged as a test image. Most images of the run's names must be those of the run.
 
     Args:
         samples: with the splits that the data set names, if any.
@@ -129,7 +134,9 @@ def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data
         UserError: no sample belongs to it.
     """
     file = model.parent / "split.csv"
-    known = read(file) if file.exists() else {}
+    known = _parts(file, samples)
+    if file.exists() and not known:
+        print(f"{file}: of other images, if of the same names; what the data set says of its parts holds")
     keyed = zip(_keys_of(samples), samples, strict=True)
     return data.select([replace(s, split=known.get(key, s.split)) for key, s in keyed], split)
 
@@ -146,7 +153,7 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
     """
     file = model.parent / "split.csv"
     if file.exists():
-        taught = {key[:3] for key, part in read(file).items() if part in _TAUGHT}
+        taught = {key[:3] for key, part in _parts(file, samples).items() if part in _TAUGHT}
         return [s for s in samples if (s.source, s.file, s.name) in taught]
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
@@ -155,6 +162,26 @@ def learned(samples: Sequence[data.Sample], model: Path) -> list[data.Sample]:
         return []  # it does not tell
     trained = [s for s in samples if s.source == joined or (s.split == "train" and s.source in sources)]
     return data.undoubted(trained)
+
+
+def _parts(file: Path, samples: Sequence[data.Sample]) -> dict[Key, str]:
+    """Return the part of each cell of a run; none where the samples by the names of its images are others."""
+    lines = _lines(file) if file.exists() else []
+    known = dict(zip(_keys(line.cell for line in lines), lines, strict=True))
+    keyed = zip(_keys_of(samples), samples, strict=True)
+    ours = [(s, known[k].content) for k, s in keyed if k in known and known[k].content]
+    compared = ours[:: max(1, len(ours) // _COMPARED)]
+    if 2 * sum(_differs(s, content) for s, content in compared) > len(compared):
+        return {}
+    return {key: line.split for key, line in known.items()}
+
+
+def _differs(sample: data.Sample, content: int) -> bool:
+    """Tell whether a sample's image is another than what a run has written of it; nothing written is none."""
+    try:
+        return content != 0 and _contents(sample)[1] != content
+    except OSError:  # it cannot be read: that is told elsewhere
+        return False
 
 
 def recognised(samples: Iterable[data.Sample], model: Path) -> list[data.Sample]:

@@ -230,6 +230,8 @@ def _make_room(options: argparse.Namespace) -> None:
     """Make the folders of what is written in the end: one that cannot be is told before the work."""
     if options.json and options.json.is_dir():
         raise UserError(f"--json {options.json}: a folder; name a file")
+    if options.report and (options.report / "recipe.json").exists():
+        raise UserError(f"--report {options.report}: a run's folder, which has its own report; name another")
     for place in (options.json and options.json.parent, options.report):
         if place:
             place.mkdir(parents=True, exist_ok=True)

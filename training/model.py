@@ -203,6 +203,46 @@ def load(file: Path) -> Trained:
     return Trained(network, classes, framing, facts)
 
 
+def write_h5(network: keras.Model, file: Path) -> None:
+    """Write a network as an .h5 file that any Keras reads, whole or not at all.
+
+    That format knows layers alone: arithmetic between them, as in Keras' own networks, becomes layers too.
+
+    Raises:
+        UserError: Keras reads no such file of this network.
+    """
+    plain = keras.models.clone_model(network, call_function=_as_layer)
+    for layer in network.layers:
+        if layer.weights:
+            plain.get_layer(layer.name).set_weights(layer.get_weights())
+    with whole(file) as part:
+        plain.save(part)
+        try:
+            keras.models.load_model(part, compile=False)
+        except (ValueError, TypeError, KeyError) as error:
+            told = str(error).partition("\n")[0]
+            raise UserError(
+                f"--h5: Keras reads no .h5 file of this network ({told}); take model.keras"
+            ) from None
+
+
+def _as_layer(operation: Any, image: Any, *numbers: Any, **kwargs: Any) -> Any:
+    if isinstance(operation, keras.layers.Layer) or isinstance(image, list):
+        return operation(image, *numbers, **kwargs)
+    kind = type(operation).__name__
+    if kind == "Add" and numbers and isinstance(numbers[0], float):
+        return keras.layers.Rescaling(1.0, offset=numbers[0])(image)
+    if kind == "Multiply" and numbers and isinstance(numbers[0], float):
+        return keras.layers.Rescaling(numbers[0])(image)
+    if kind == "Flip":
+        channels = image.shape[-1]
+        turned = keras.layers.Conv2D(channels, 1, use_bias=False)
+        flipped = turned(image)
+        turned.set_weights([np.eye(channels, dtype=np.float32)[::-1][None, None]])
+        return flipped
+    return operation(image, *numbers, **kwargs)
+
+
 def card_of(file: Path) -> Path:
     """Return the card's place beside a `.keras` file."""
     return file.with_suffix(".json")

@@ -75,6 +75,7 @@ def train(
     known = {s.name for s in taught} | set(data.STUDY_CLASSES if recipe.rendered + recipe.textbook else ())
     classes = tuple(c for c in data.CLASSES if c.name in known)
     names = tuple(c.name for c in classes)
+    _tell_lacks(parts, names)
     used = hardware.use_all(recipe.seed)
     print(f"building {recipe.model}", flush=True)  # before the images: weights may not fit, the disk be full
     network = _build(recipe, len(classes))
@@ -149,6 +150,17 @@ def _divided(found: Sequence[data.Sample], recipe: Recipe) -> list[data.Sample]:
     if "validation" not in parts:
         return data.with_validation(found, recipe.seed)
     return list(found)
+
+
+def _tell_lacks(parts: Sequence[data.Sample], names: Sequence[str]) -> None:
+    """Say which classes no image shows to the model, and what its report will leave out."""
+    shown, tested = ({s.name for s in data.of_split(parts, part)} for part in ("train", "test"))
+    if drawn := [name for name in names if name not in shown]:
+        print(f"no training image shows {', '.join(drawn)}: drawn cells alone do")
+    if strange := sorted(tested - set(names)):
+        print(f"the report will leave out {', '.join(strange)}: no training image shows them")
+    if not tested:
+        print("no image is of split test: there will be no report")
 
 
 def draw(output: Path, recipe: Recipe) -> list[data.Sample]:
@@ -277,7 +289,7 @@ def _work(options: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{error}; {_GOES_ON}") from None
     if options.h5:
-        model.load(file).network.save(file.with_suffix(".h5"))
+        model.write_h5(model.load(file).network, file.with_suffix(".h5"))
     print(file)
     _report(recipe, file)
 

@@ -126,6 +126,18 @@ def test_a_backup_is_the_newest_whole_epoch_and_cuts_the_history_to_it(tmp_path:
         backup.restore(other, file)
 
 
+def test_a_backup_of_another_run_is_refused(tmp_path: Path) -> None:
+    recipe, network, backup = tmp_path / "recipe.json", compiled(), Backup(tmp_path / "backup")
+    recipe.write_text('{"seed": 1, "epochs": 1}')
+    backup.set_model(network)
+    backup.on_epoch_end(0)
+    recipe.write_text('{"epochs": 2, "seed": 1}')
+    assert backup.restore(compiled(), tmp_path / "history.csv") == 1, "a longer run goes on"
+    recipe.write_text('{"seed": 2, "epochs": 2}')
+    with pytest.raises(UserError, match=r"1\.weights\.h5: a backup of another run"):
+        backup.restore(compiled(), tmp_path / "history.csv")
+
+
 def test_a_backup_holds_the_state_of_chance_and_an_older_one_need_not(tmp_path: Path) -> None:
     def network() -> keras.Model:
         layers = [keras.Input((50,)), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(1)]

@@ -18,6 +18,14 @@ def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, name: str) -> No
         claim(tmp_path / "recipe.json", Recipe(epochs=2))
 
 
+def test_a_model_without_its_backup_is_not_trained_anew(tmp_path: Path) -> None:
+    claim(tmp_path / "recipe.json", Recipe(epochs=3))
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "model.json").write_text('{"epochs": 3}')
+    with pytest.raises(UserError, match="a model of 3 epochs is there, but no backup"):
+        claim(tmp_path / "recipe.json", Recipe(epochs=5))
+
+
 def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "notes").touch()
     with pytest.raises(UserError, match=r"--output .*notes: a file; name a folder"):

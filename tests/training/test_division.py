@@ -119,6 +119,28 @@ def test_of_an_image_that_teaches_nothing_the_list_alone_is_kept(file: Path) -> 
     assert [bool(content) for content in contents] == [s.split in ("train", "validation") for s in RUN]
 
 
+def test_other_images_of_the_same_names_are_not_those_of_the_run(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model, site = file.with_name("model.keras"), tmp_path / "site"
+    site.mkdir()
+    others = []
+    for s in RUN[1:4]:
+        (site / s.file).write_text(f"another image {s.file}")
+        others.append(replace(s, path=site / s.file, split="test"))
+    assert division.select(others, "test", model) == others
+    assert "split.csv: of other images" in capsys.readouterr().out
+    assert division.learned(others, model) == []
+    one_changed = [others[0], *(replace(s, split="test") for s in RUN[2:4])]
+    assert division.learned(one_changed, model) == one_changed, "names decide where most are the run's"
+
+
+def test_an_image_that_changed_since_the_run_began_is_refused(file: Path) -> None:
+    Path("a").write_text("another image")
+    with pytest.raises(UserError, match=r"1 changed \(a\)"):
+        division.keep(file, DATA)
+
+
 def test_a_split_wins_over_a_source_of_its_name() -> None:
     samples = [sample("a", "train", "test"), sample("b", "test", "test")]
     assert select(samples, "test") == samples[1:]

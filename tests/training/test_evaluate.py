@@ -271,3 +271,6 @@ def test_figures_cannot_be_written_over_a_folder(
 ) -> None:
     assert evaluate.main(["--data", str(shared_data), "--json", str(tmp_path)]) == 1
     assert f"error: --json {tmp_path}: a folder; name a file" in capsys.readouterr().err
+    (tmp_path / "recipe.json").touch()
+    assert evaluate.main(["--data", str(shared_data), "--report", str(tmp_path)]) == 1
+    assert f"error: --report {tmp_path}: a run's folder" in capsys.readouterr().err

@@ -324,3 +324,16 @@ def tiny_network(classes: int) -> keras.Model:
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
     answer = keras.layers.Dense(classes, activation="softmax")(pooled)
     return keras.Model(image, [answer, keras.layers.Dense(2)(pooled)])
+
+
+def test_drawn_cells_are_no_images_of_a_split(tmp_path: Path) -> None:
+    rows = [
+        "file,class,source,split",
+        "a,monocyte,pbc,train",
+        "b,monocyte,textbook,train",
+        "c,monocyte,pbc,test",
+    ]
+    (tmp_path / "split.csv").write_text("\n".join(rows))
+    assert report.read_split(tmp_path / "split.csv") == {
+        part: {"monocyte": 1} for part in ("train", "drawn", "test")
+    }

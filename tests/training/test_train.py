@@ -358,7 +358,10 @@ def test_the_command_ends_with_a_report(
     figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(figures["predictions"]) == 16
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
-    assert (tmp_path / "run" / "model.h5").exists()
+    ours = keras.models.load_model(tmp_path / "run" / "model.keras")
+    image = np.full((1, *ours.input_shape[1:]), 200, np.float32)
+    answers = ours.predict(image), keras.models.load_model(tmp_path / "run" / "model.h5").predict(image)
+    np.testing.assert_allclose(*(answer[0] for answer in answers), atol=1e-6)
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
     assert "epoch 1 of 1" in capsys.readouterr().out
 
@@ -382,3 +385,16 @@ def test_parts_without_one_to_learn_from_are_told(made_data: Path) -> None:
     samples = [replace(s, split=s.split.replace("train", "fold1")) for s in data.load(made_data)]
     with pytest.raises(UserError, match="none is called train"):
         train.prepare(tiny(made_data), samples)
+
+
+def test_what_no_image_shows_is_told_before_the_training(capsys: pytest.CaptureFixture) -> None:
+    parts = [
+        data.Sample(Path("a"), "a", "monocyte", "pbc", "train"),
+        data.Sample(Path("b"), "b", "platelet", "pbc", "test"),
+    ]
+    train._tell_lacks(parts, ["basophil", "monocyte"])
+    told = capsys.readouterr().out
+    assert "no training image shows basophil: drawn cells alone do" in told
+    assert "the report will leave out platelet" in told
+    train._tell_lacks(parts[:1], ["monocyte"])
+    assert capsys.readouterr().out == "no image is of split test: there will be no report\n"
