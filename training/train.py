@@ -154,7 +154,7 @@ def _divided(found: Sequence[data.Sample], recipe: Recipe) -> list[data.Sample]:
 
 def _tell_lacks(parts: Sequence[data.Sample], names: Sequence[str]) -> None:
     """Say which classes no image shows to the model, and what its report will leave out."""
-    shown, tested = ({s.name for s in data.of_split(parts, part)} for part in ("train", "test"))
+    shown, tested = ({s.name for s in parts if s.split == part} for part in ("train", "test"))
     if drawn := [name for name in names if name not in shown]:
         print(f"no training image shows {', '.join(drawn)}: drawn cells alone do")
     if strange := sorted(tested - set(names)):
