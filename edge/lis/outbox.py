@@ -101,13 +101,6 @@ def _tried(outcomes: Iterable[Outcome]) -> str:
 _ARRIVED = _tried(outcome for outcome in Outcome if outcome.arrived)
 _MAY_BE_THERE = _tried(outcome for outcome in Outcome if outcome.arrived is not False)
 """Whatever the message's state is now: the LIS took it once, or was sent it and did not say."""
-_AT_THE_LIS = f"(o.state IN ('waiting', 'received') OR {_MAY_BE_THERE})"
-"""Or will be."""
-_EARLIER_WBC = (
-    "SELECT * FROM report e JOIN outbox o ON o.report = e.id WHERE e.specimen = r.specimen "
-    f"AND e.version < r.version AND e.wbc IS NOT NULL AND {_AT_THE_LIS}"
-)
-"""Reports before `r` with absolute counts."""
 
 
 class Outbox:
@@ -188,7 +181,7 @@ class Outbox:
             found = self._db.execute(
                 "SELECT * FROM report r JOIN specimen s ON s.id = r.specimen "
                 "JOIN outbox o ON o.report = r.id WHERE s.name = ? AND r.status != 'preliminary' "
-                f"AND {_AT_THE_LIS}",
+                f"AND (o.state IN ('waiting', 'received') OR {_MAY_BE_THERE})",
                 (specimen,),
             ).fetchone()
             return found is not None
@@ -261,8 +254,10 @@ class Outbox:
         with self._db.understood():
             row = self._db.execute(
                 "SELECT s.name, r.version, r.status, s.started, r.released, r.operator, r.wbc, "
-                f"r.wbc IS NULL AND EXISTS ({_EARLIER_WBC}), s.source, r.result FROM report r "
-                "JOIN specimen s ON s.id = r.specimen JOIN outbox o ON o.report = r.id WHERE o.id = ?",
+                "r.wbc IS NULL AND EXISTS (SELECT * FROM report earlier WHERE earlier.specimen = r.specimen "
+                "AND earlier.version < r.version AND earlier.wbc IS NOT NULL), s.source, r.result "
+                "FROM report r JOIN specimen s ON s.id = r.specimen "
+                "JOIN outbox o ON o.report = r.id WHERE o.id = ?",
                 (entry.id,),
             ).fetchone()
             name, version, level, started, released, operator, wbc, withdrawn, source, result = row
