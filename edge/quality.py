@@ -162,9 +162,15 @@ class Inspector:
         known = [*self._red_cells, *([self._measured] if self._measured else [])]
         return float(np.median(known)) if known else None
 
+    def _is_uneven(self) -> bool:
+        return bool(self._bright.min() < _UNEVEN * self._bright.max())
+
     def _is_off_scale(self) -> bool:
-        """Tell whether this session's red cells contradict the given scale: widths by it mean nothing."""
-        if self._fixed_px is None or len(self._red_cells) < _SETTLED:
+        """Tell whether this session's red cells contradict the given scale: widths by it mean nothing.
+
+        Where the light is uneven shaded glass is measured with them.
+        """
+        if self._fixed_px is None or len(self._red_cells) < _SETTLED or self._is_uneven():
             return False
         ratio = float(np.median(self._red_cells)) / self._fixed_px
         return not 1 / _OFF_SCALE <= ratio <= _OFF_SCALE
@@ -225,7 +231,7 @@ class Inspector:
             warned |= {Gate.CROWDED: found.covered > _WARN_CROWDED, Gate.SPARSE: found.covered < _SPARSE}
         if self._seen >= _SETTLED:
             warned |= {
-                Gate.UNEVEN: bool(self._bright.min() < _UNEVEN * self._bright.max()),
+                Gate.UNEVEN: self._is_uneven(),
                 Gate.PALE: float(np.percentile(self._nuclei, 95)) < _PALE,
                 Gate.DARK: found.red > _DARK,
                 Gate.SCALE: self._is_off_scale(),
