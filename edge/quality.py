@@ -62,7 +62,7 @@ _PALE, _DARK = 0.6, 0.9
 _RED_PX = 24.0
 """A red cell spans about so many pixels at working scale, and the frame no more than `_SIDE`."""
 _SIDE = 400
-_OFF_SCALE = 1.5
+_OFF_SCALE = 1.6
 """Times that red cells (a session's median) are larger or smaller than the given scale has them;
 of 277 fields of three laboratories a single one is up to 1.43 times off its laboratory's median."""
 _BLIND = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32)
