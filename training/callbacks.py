@@ -1,6 +1,5 @@
 """The epochs of a run, and what happens between them."""
 
-import hashlib
 import json
 import math
 import sys
@@ -49,7 +48,7 @@ class History(keras.callbacks.Callback):
 _SEEDS = "seeds"
 """Attribute of a backup that holds the state of chance."""
 _RUN = "run"
-"""Attribute of a backup that tells whose it is: a digest of the run's recipe, its length left out."""
+"""Attribute of a backup that tells whose it is: the run's recipe."""
 
 
 class Backup(keras.callbacks.Callback):
@@ -78,7 +77,7 @@ class Backup(keras.callbacks.Callback):
             with h5py.File(part, "a") as written:
                 states = [np.asarray(seed, np.int64) for seed in _seeds(self.model)]
                 written.attrs[_SEEDS] = np.reshape(states, (-1, 2))
-                written.attrs[_RUN] = self._run()
+                written.attrs[_RUN] = json.dumps(self._recipe())
         for other in self._files():
             if other != file:
                 other.unlink()
@@ -91,6 +90,8 @@ class Backup(keras.callbacks.Callback):
     def restore(self, network: keras.Model, record: Path) -> int:
         """Load the newest file into a compiled `network`, cut `record` to it; return the epochs done."""
         done = self.done
+        if done:
+            self._check_own(self._file(done))
         rows = history.read(record)
         if rows[:done]:
             history.write(record, rows[:done])
@@ -98,7 +99,6 @@ class Backup(keras.callbacks.Callback):
             record.unlink(missing_ok=True)
         if done:
             newest = self._file(done)
-            self._check_own(newest)
             network.optimizer.build(network.trainable_variables)
             try:
                 network.load_weights(newest)
@@ -108,22 +108,23 @@ class Backup(keras.callbacks.Callback):
                 raise UserError(f"{newest}: not a backup of this run ({told}); remove it") from None
         return done
 
-    def _run(self) -> str:
+    def _recipe(self) -> dict[str, Any]:
         try:
-            recipe = json.loads((self._folder.parent / "recipe.json").read_text(encoding="utf-8"))
+            return dict(json.loads((self._folder.parent / "recipe.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
-            return ""
-        told = json.dumps({name: value for name, value in recipe.items() if name != "epochs"}, sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+            return {}
 
     def _check_own(self, file: Path) -> None:
         try:
-            with h5py.File(file) as kept:
-                whose = kept.attrs.get(_RUN, self._run())  # one of an older version does not tell
-        except OSError as error:
+            with h5py.File(file) as kept:  # one of an older version does not tell
+                theirs = json.loads(kept.attrs.get(_RUN, "{}"))
+        except (OSError, ValueError) as error:
             raise UserError(f"{file}: not a backup of this run ({error}); remove it") from None
-        if whose != self._run():
-            raise UserError(f"{file}: a backup of another run, with another recipe; remove it")
+        ours = self._recipe()
+        # What only one of them has is of another version of the program.
+        others = sorted(n for n in theirs.keys() & ours.keys() if n != "epochs" and theirs[n] != ours[n])
+        if others:
+            raise UserError(f"{file}: a backup of another run (another {', '.join(others)}); remove it")
 
     def _file(self, epochs: int) -> Path:
         return self._folder / f"{epochs}.weights.h5"

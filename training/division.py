@@ -90,8 +90,10 @@ def keep(file: Path, samples: Sequence[data.Sample]) -> list[data.Sample]:
         UserError: the images in the parts are others now, or the data set moves some to another part.
     """
     lines = _lines(file)
-    contents = dict(zip(_keys(line.cell for line in lines), (line.content for line in lines), strict=True))
-    known, sure = read(file), {id(s) for s in data.undoubted(samples)}
+    keys = _keys(line.cell for line in lines)
+    known = {key: line.split for key, line in zip(keys, lines, strict=True)}
+    contents = {key: line.content for key, line in zip(keys, lines, strict=True)}
+    sure = {id(s) for s in data.undoubted(samples)}
     # Doubted labels that the run did not begin with were left out of it.
     keyed = zip(_keys_of(samples), samples, strict=True)
     held = {k: s for k, s in keyed if k in known or id(s) in sure or s.split not in ("", *_PARTS)}
@@ -135,8 +137,6 @@ def select(samples: Sequence[data.Sample], split: str, model: Path) -> list[data
     """
     file = model.parent / "split.csv"
     known = _parts(file, samples)
-    if file.exists() and not known:
-        print(f"{file}: of other images, if of the same names; what the data set says of its parts holds")
     keyed = zip(_keys_of(samples), samples, strict=True)
     return data.select([replace(s, split=known.get(key, s.split)) for key, s in keyed], split)
 
@@ -172,6 +172,7 @@ def _parts(file: Path, samples: Sequence[data.Sample]) -> dict[Key, str]:
     ours = [(s, known[k].content) for k, s in keyed if k in known and known[k].content]
     compared = ours[:: max(1, len(ours) // _COMPARED)]
     if 2 * sum(_differs(s, content) for s, content in compared) > len(compared):
+        print(f"{file}: of other images, if of the same names; what the data set says of its parts holds")
         return {}
     return {key: line.split for key, line in known.items()}
 

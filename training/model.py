@@ -231,12 +231,12 @@ def _as_layer(operation: Any, image: Any, *numbers: Any, **kwargs: Any) -> Any:
         return operation(image, *numbers, **kwargs)
     kind = type(operation).__name__
     if kind == "Add" and numbers and isinstance(numbers[0], float):
-        return keras.layers.Rescaling(1.0, offset=numbers[0])(image)
+        return keras.layers.Rescaling(1.0, offset=numbers[0], name=operation.name)(image)
     if kind == "Multiply" and numbers and isinstance(numbers[0], float):
-        return keras.layers.Rescaling(numbers[0])(image)
+        return keras.layers.Rescaling(numbers[0], name=operation.name)(image)
     if kind == "Flip":
         channels = image.shape[-1]
-        turned = keras.layers.Conv2D(channels, 1, use_bias=False)
+        turned = keras.layers.Conv2D(channels, 1, use_bias=False, name=operation.name)
         flipped = turned(image)
         turned.set_weights([np.eye(channels, dtype=np.float32)[::-1][None, None]])
         return flipped

@@ -27,6 +27,7 @@ from training.predict import Predictor, open_model
 
 _DPI = 160
 _PHOTOGRAPHS = ("cells", "grad_cam", "mistakes")
+_DRAWN = "drawn by the run"
 """Figures of crops: as PNG in the page, where an SVG would only wrap pixels."""
 
 Row = Sequence[float | str | None]
@@ -175,17 +176,17 @@ def read_history(file: Path) -> dict[str, list[float]]:
 def read_split(file: Path) -> dict[str, dict[str, int]]:
     """Return split -> class -> images of a split file, training first; empty where there is none.
 
-    What the run drew for itself is a split of its own, `drawn`.
+    What the run drew for itself is a part of its own.
 
     Raises:
         UserError: it is no such file.
     """
     counts: dict[str, dict[str, int]] = {}
     for (source, _, name, _), split in (division.read(file) if file.exists() else {}).items():
-        of_class = counts.setdefault("drawn" if source in division.DRAWN else split, {})
+        of_class = counts.setdefault(_DRAWN if source in division.DRAWN else split, {})
         of_class[name] = of_class.get(name, 0) + 1
     classes = [c.name for c in data.CLASSES]
-    order = {name: place for place, name in enumerate(("train", "drawn", "validation", "test"))}
+    order = {name: place for place, name in enumerate(("train", _DRAWN, "validation", "test"))}
     return {
         split: {name: counts[split][name] for name in sorted(counts[split], key=_place(classes))}
         for split in sorted(counts, key=lambda s: (order.get(s, len(order)), s))

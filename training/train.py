@@ -288,10 +288,10 @@ def _work(options: argparse.Namespace) -> None:
         file = train(recipe, options.output, tensorboard=options.tensorboard)
     except OSError as error:
         raise UserError(f"{error}; {_GOES_ON}") from None
-    if options.h5:
-        model.write_h5(model.load(file).network, file.with_suffix(".h5"))
     print(file)
     _report(recipe, file)
+    if options.h5:
+        model.write_h5(model.load(file).network, file.with_suffix(".h5"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Messages of E1394 (CLSI LIS02-A2): a report or a query as records, incoming records as orders."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import datetime
 
 from edge.lis.content import Order, comments, model_identity, observations, processing
@@ -111,10 +111,12 @@ def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
     """Return the orders of an incoming message; records that are not understood are passed over.
 
     The specimen is in O-3, or in O-4 where that is empty; O-12 C cancels; O-26 Y or Z, or a terminator I,
-    say that there is none. A specimen has up to two: what is ordered, and what is cancelled.
+    say that there is none. What is said last of a test holds.
     """
-    found: dict[tuple[str, bool], Order] = {}
-    tests: dict[tuple[str, bool], dict[str, None]] = {}
+    # By specimen: each test that is named, in the order in which it was last, and whether it is wanted; "" is
+    # the order as a whole.
+    found: dict[str, dict[str, bool]] = {}
+    patients: dict[str, tuple[str, str]] = {}
     patient = ("", "")
     for record in records:
         if record.kind == "P":
@@ -123,12 +125,26 @@ def orders(records: tuple[Record, ...], mapping: SiteMapping) -> list[Order]:
         elif record.kind == "O" and record.get(26) not in {"Y", "Z"}:
             specimen = _specimen(record, mapping)
             if 0 < len(specimen) <= LONGEST_SPECIMEN:
-                named = (next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5))
-                key = (specimen, record.get(12) == "C")
-                tests.setdefault(key, {}).update((test, None) for test in named if test)
-                found.pop(key, None)  # what was said last is done last
-                found[key] = Order(specimen, (), *patient, cancelled=key[1])
-    return [replace(order, tests=tuple(tests[key])) for key, order in found.items()]
+                patients[specimen] = patient
+                _note(found.setdefault(specimen, {}), record)
+    return [_order(specimen, tests, patients[specimen]) for specimen, tests in found.items()]
+
+
+def _note(tests: dict[str, bool], record: Record) -> None:
+    """Note which tests of a specimen a record orders, or cancels (O-12 C)."""
+    named = [next(filter(None, parts[3:]), parts[0]) for parts in record.repeats(5)]
+    wanted = record.get(12) != "C"
+    if not any(named) and not wanted:
+        tests.clear()
+    for test in filter(None, named) if any(named) else [""]:
+        tests.pop(test, None)
+        tests[test] = wanted
+
+
+def _order(specimen: str, tests: Mapping[str, bool], patient: tuple[str, str]) -> Order:
+    wanted = [test for test, wish in tests.items() if wish]
+    named = wanted if wanted else [] if "" in tests else list(tests)
+    return Order(specimen, tuple(filter(None, named)), *patient, cancelled=not wanted)
 
 
 def _specimen(record: Record, mapping: SiteMapping) -> str:

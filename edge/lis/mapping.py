@@ -168,7 +168,10 @@ def _check_told_apart(mapping: SiteMapping) -> None:
             # A LIS may look at one of them alone.
             for sent in (("test_id", *identity), ("loinc", test.loinc), ("code", test.code)):
                 if sent in named:
-                    raise ValueError(f"{place} and {named[sent]} are sent under one {sent[0]}: {sent[1:]}")
+                    raise ValueError(
+                        f"{place} and {named[sent]} have one {sent[0]}, {'^'.join(sent[1:])}: the LIS may "
+                        "file one in the place of the other; give each its own"
+                    )
                 if any(sent[1:]):
                     named[sent] = place
 

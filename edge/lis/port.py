@@ -249,10 +249,11 @@ class Listener:
                 if connection is not None:
                     connection.close()
                 connection = newer
-        except (TimeoutError, BlockingIOError):
+        except (TimeoutError, BlockingIOError, ConnectionAbortedError):
             pass  # no more have come
         except OSError as error:
-            raise self._not_listening(error) from None
+            if connection is None:
+                raise self._not_listening(error) from None
         if connection is None:
             return None
         connection.settimeout(0)

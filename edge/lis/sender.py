@@ -163,8 +163,8 @@ class Sender:
         A message that was begun behind the answer to the one before, as the port was closing, was not tried.
         """
         idle, answered = self._current is None, self._answered
-        # Where something waits, a LIS that ends each connection at once is told of.
-        unasked = isinstance(error, Closed) and (answered or self._box.next() is None)
+        # Where something is due, a LIS that ends each connection at once is told of.
+        unasked = isinstance(error, Closed) and (answered or self._turn() is None)
         left = self._lazy or isinstance(error, HungUp) or unasked
         events = self._link.lost().events
         if left and answered:

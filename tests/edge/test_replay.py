@@ -362,3 +362,25 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     (folder / "linked").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(folder)
     assert [frame.source for frame in ImageFolder(folder).frames()] == ["1.png", "again/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "holes"),
+    [
+        ([5.0 * n for n in range(20)], 0),  # a time-lapse film, whatever rate its container states
+        ([n / 15 for n in range(20)] + [n / 15 + 3 for n in range(20, 40)], 1),
+        ([n / 15 for n in range(20)] + [n / 15 + 0.8 for n in range(20, 40)], 0),  # a recorder that was busy
+        ([n / 2 for n in range(20)] + [n / 2 + 3 for n in range(20, 40)], 0),
+    ],
+)
+def test_a_gap_is_measured_by_those_before(film: Path, times_s: list[float], holes: int) -> None:
+    source = VideoFile(film)
+    times = iter(times_s[1:])
+    image = np.zeros((96, 128, 3), np.uint8)
+
+    def read() -> tuple[float, np.ndarray] | None:
+        return next(((time_s, image) for time_s in times), None)
+
+    source._ahead, source._read = (times_s[0], image), read  # type: ignore[method-assign]
+    source.length = None
+    assert sum(isinstance(found, Skip) for found in source.frames()) == holes

@@ -133,8 +133,10 @@ def test_a_backup_of_another_run_is_refused(tmp_path: Path) -> None:
     backup.on_epoch_end(0)
     recipe.write_text('{"epochs": 2, "seed": 1}')
     assert backup.restore(compiled(), tmp_path / "history.csv") == 1, "a longer run goes on"
+    recipe.write_text('{"epochs": 2, "seed": 1, "new": true}')
+    assert backup.restore(compiled(), tmp_path / "history.csv") == 1, "so does one of the version before"
     recipe.write_text('{"seed": 2, "epochs": 2}')
-    with pytest.raises(UserError, match=r"1\.weights\.h5: a backup of another run"):
+    with pytest.raises(UserError, match=r"1\.weights\.h5: a backup of another run .another seed.; remove it"):
         backup.restore(compiled(), tmp_path / "history.csv")
 
 

@@ -335,5 +335,5 @@ def test_drawn_cells_are_no_images_of_a_split(tmp_path: Path) -> None:
     ]
     (tmp_path / "split.csv").write_text("\n".join(rows))
     assert report.read_split(tmp_path / "split.csv") == {
-        part: {"monocyte": 1} for part in ("train", "drawn", "test")
+        part: {"monocyte": 1} for part in ("train", "drawn by the run", "test")
     }

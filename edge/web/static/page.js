@@ -410,7 +410,7 @@ async function sendSpecimen(submit) {
 function askRelease() {
   if ($("lis").hidden || $("release").disabled || anyDialog()) return;
   $("release-form").reset();
-  // A correction without them would leave the absolute counts that were sent before as they are.
+  // A correction without them withdraws the absolute counts that were sent before.
   $("wbc").value = shown.state.lis.wbc ?? "";
   $("release-refusal").textContent = "";
   showSigned();

@@ -99,17 +99,17 @@ def test_a_site_says_only_what_differs(tmp_path: Path) -> None:
         ('profile = "plain"\nspecimen = ""', "specimen or instrument_specimen"),
         ('profile = "plain"\n[status]\nfinal = ""', "status"),
         ('profile = "plain"\nspecimen = "{{specimen}}"', "specimen or instrument_specimen"),
-        ('profile = "plain"\ntest_id = "^^^DIFF"', "sent under one test_id"),
+        ('profile = "plain"\ntest_id = "^^^DIFF"', r"have one test_id, \^\^\^DIFF: .*give each its own"),
         (
             'profile = "plain"\ntest_id = "{loinc}"',
             r"\[absolute.immature_granulocyte\] has no name at the LIS",
         ),
         (
             'profile = "sysmex"\n[percent.immature_granulocyte]\ncode = "NEUT%"',
-            r"\[percent.immature_granulocyte\] and \[percent.neutrophil\] are sent under one test_id",
+            r"\[percent.immature_granulocyte\] and \[percent.neutrophil\] have one test_id",
         ),
-        ('profile = "horiba"\n[total.cells]\ncode = "NRBC%"', "sent under one code: .'NRBC%',."),
-        ('profile = "sysmex"\n[percent.immature_granulocyte]\nloinc = "26511-6"', "sent under one loinc"),
+        ('profile = "horiba"\n[total.cells]\ncode = "NRBC%"', "have one code, NRBC%:"),
+        ('profile = "sysmex"\n[percent.immature_granulocyte]\nloinc = "26511-6"', "have one loinc, 26511-6:"),
     ],
 )
 def test_what_is_not_understood_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -508,6 +508,24 @@ def test_what_a_lis_took_whole_and_did_not_answer_on_the_line_of_an_earlier_answ
             assert box.attempts(2)[0][1] == Outcome.UNANSWERED.value
 
 
+def test_why_a_result_waits_is_not_hidden_by_a_lis_that_hangs_up(
+    database: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "REOPEN_S", 0.05)
+    release(database, "S-1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        running = start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        with server.accept()[0] as peer:
+            assert peer.recv(1) == ENQ
+            peer.sendall(NAK)
+            until(lambda: any(Outcome.BUSY.value in notice for notice in running.notices))
+        for _ in range(3):
+            server.accept()[0].close()
+    with Outbox(database) as box:
+        assert box.line().problem == Outcome.BUSY.value
+    assert not any("closed" in notice for notice in running.notices)
+
+
 def test_a_connection_that_is_ended_at_once_is_not_opened_in_haste(database: Path, start: Start) -> None:
     begin(database)
     with socket.create_server(("127.0.0.1", 0)) as server:
