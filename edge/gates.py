@@ -32,7 +32,7 @@ ADVICE: dict[Gate, str] = {
     Gate.UNEVEN: "centre the lamp and the condenser, or take a flat field",
     Gate.PALE: "nuclei hardly stained; cells may be missed",
     Gate.DARK: "red cells stained almost like nuclei; classes are less sure",
-    Gate.SCALE: "the red cells are far from the size that um_per_px gives them; correct it or leave it out",
+    Gate.SCALE: "um_per_px does not fit the red cells; correct it",
 }
 """What to do about it."""
 
