@@ -371,15 +371,12 @@ class Outbox:
 
     def _cancel_order(self, order: Order) -> None:
         """Take the tests that are named off an order: all of it where none is, or none is left."""
-        for (tests,) in self._db.execute(
-            "SELECT tests FROM lis_order WHERE specimen = ?", (order.specimen,)
-        ).fetchall():
-            left = [test for test in json.loads(tests) if test not in order.tests]
-            if order.tests and left:
-                row = (json.dumps(left), order.specimen)
-                self._db.execute("UPDATE lis_order SET tests = ? WHERE specimen = ?", row)
-            else:
-                self._db.execute("DELETE FROM lis_order WHERE specimen = ?", (order.specimen,))
+        left = [t for o in self.orders(order.specimen) for t in o.tests if t not in order.tests]
+        if order.tests and left:
+            row = (json.dumps(left), order.specimen)
+            self._db.execute("UPDATE lis_order SET tests = ? WHERE specimen = ?", row)
+        else:
+            self._db.execute("DELETE FROM lis_order WHERE specimen = ?", (order.specimen,))
 
     def orders(self, specimen: str | None = None, limit: int = 200, *, since: str = "") -> list[Order]:
         """Return the orders kept, newest first; of one specimen, or `since` a time (UTC), where given."""

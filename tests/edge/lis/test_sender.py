@@ -115,6 +115,10 @@ def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+def way_to(server: socket.socket) -> SocketOpener:
+    return SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+
+
 def all_received(database: Path) -> bool:
     with Outbox(database) as box:
         return all(e.state is State.RECEIVED for e in box.entries(1000))
@@ -434,7 +438,7 @@ def test_a_lis_that_comes_to_us_is_heard_at_once_and_its_dead_connections_hold_n
 def called(start: Start) -> tuple[Running, socket.socket]:
     """Return a sender that has something to send, and the connection on which it called an HL7 server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        way = way_to(server)
         running = start(way, MllpLink("ascii"), compose=composer("oru", read_mapping("plain")), lazy=True)
         return running, server.accept()[0]
 
@@ -448,7 +452,7 @@ def test_a_lis_that_hangs_up_after_each_answer_gets_all_and_nothing_is_told(
     compose, messages = composer("oru", read_mapping("plain")), []
     with socket.create_server(("127.0.0.1", 0)) as server:
         listener = Listener("127.0.0.1", 0)
-        way = listener if listening else SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        way = listener if listening else way_to(server)
         running = start(way, MllpLink("ascii"), compose=compose, lazy=not listening)
         until(lambda: listener._server or not listening)
         while len(messages) < 4:
@@ -467,8 +471,7 @@ def test_a_lis_that_ends_connections_on_which_nothing_comes_is_called_again_with
 ) -> None:
     begin(database)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        way = SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}")
-        running = start(way, AstmLink())
+        running = start(way_to(server), AstmLink())
         for _ in range(3):
             server.accept()[0].close()
         with server.accept()[0] as peer:
@@ -488,7 +491,7 @@ def test_what_a_lis_took_whole_and_did_not_answer_on_the_line_of_an_earlier_answ
 ) -> None:
     begin(database)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        start(way_to(server), AstmLink())
         with server.accept()[0] as peer, peer.makefile("rb") as lines:
             release(database, "S-1")
             assert peer.recv(1) == ENQ
@@ -514,7 +517,7 @@ def test_why_a_result_waits_is_not_hidden_by_a_lis_that_hangs_up(
     monkeypatch.setattr(sender, "REOPEN_S", 0.05)
     release(database, "S-1")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        running = start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        running = start(way_to(server), AstmLink())
         with server.accept()[0] as peer:
             assert peer.recv(1) == ENQ
             peer.sendall(NAK)
@@ -529,7 +532,7 @@ def test_why_a_result_waits_is_not_hidden_by_a_lis_that_hangs_up(
 def test_a_connection_that_is_ended_at_once_is_not_opened_in_haste(database: Path, start: Start) -> None:
     begin(database)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        start(SocketOpener(f"socket://127.0.0.1:{server.getsockname()[1]}"), AstmLink())
+        start(way_to(server), AstmLink())
         end_s, opened = time.monotonic() + 1.5, 0
         server.settimeout(0.1)
         while time.monotonic() < end_s:
